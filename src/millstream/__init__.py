@@ -1,0 +1,5 @@
+"""Millstream: an event-driven platform for devices."""
+
+from millstream.event import Event
+
+__all__ = ["Event"]

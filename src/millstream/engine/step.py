@@ -1,0 +1,58 @@
+"""What every processor of the engine is: a step from (state, batches) to (state changes, outputs).
+
+The worker around it reads the batches and commits everything in a `Step` in one transaction, with the positions.
+When a commit fails, it forgets the partitions and restores them from what is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from millstream.clock import Micros
+from millstream.event import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An event that could not be processed, by its place in the step's batches, and why."""
+
+    batch: int
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step came to. `outputs` and `late` are events to publish (columns of `EVENT_SCHEMA`, topics and keys
+    filled in); `save` and `drop` are state chunks by partition number; `due` the next instant at which a tick is wanted, by
+    stream and partition, for every partition where it changed; `counts` what became of the events:
+    their sum is the number of events in the batches."""
+
+    outputs: pa.RecordBatch | None = None
+    late: pa.RecordBatch | None = None
+    rejected: Sequence[Rejected] = ()
+    save: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict)
+    drop: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    due: Mapping[tuple[str, int], Micros | None] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Processor(Protocol):
+    """Steps with state, which is kept by partition number."""
+
+    def step(self, batches: Sequence[Batch]) -> Step:
+        """Process batches (at most one a stream and partition). The same batches in other pieces give the same results in the
+        same order for each key."""
+        ...
+
+    def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
+        """Take a partition number on, with the chunks that were saved for it (none: it is new)."""
+        ...
+
+    def forget(self, partition: int) -> None:
+        """Drop a partition number and its state."""
+        ...

@@ -1,0 +1,80 @@
+"""The errors of Millstream, named by situation.
+
+Every error says what was wrong, where, and how to mend it. `MillstreamError` is what a caller catches;
+the command line prints its message without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class MillstreamError(Exception):
+    """Base of every error that Millstream raises on purpose. Its text is written for a person."""
+
+
+class SettingsError(MillstreamError):
+    """A setting has an impossible value, or settings contradict each other."""
+
+
+class AppError(MillstreamError):
+    """An application is declared wrongly: a filter, a handler's signature, two things of one name."""
+
+
+class TopicError(MillstreamError):
+    """A topic name or a filter that the MQTT specification (4.7) or a limit of ours forbids."""
+
+
+class PayloadError(MillstreamError):
+    """A payload does not decode as what was asked for."""
+
+
+class QueryError(MillstreamError):
+    """A query that cannot be planned. `line` and `column` (from 1) point into its text where known."""
+
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+class LogError(MillstreamError):
+    """Base of the log's errors."""
+
+
+class UnknownStreamError(LogError):
+    """No stream has that name."""
+
+
+class StreamMismatchError(LogError):
+    """A stream exists with a different key or another number of partitions, which never change."""
+
+
+class FencedError(LogError):
+    """The transaction's member no longer owns a partition it commits. Nothing was committed.
+
+    The work is somebody else's now: forget it, and poll again."""
+
+
+class LogUnavailableError(LogError):
+    """The log cannot be reached, or went away before it answered. The outcome of a commit under way is
+    unknown: rejoin, and go on from the positions that the log then tells."""
+
+
+class LogClosedError(LogError):
+    """The log was closed by its owner."""
+
+
+class CorruptChunkError(LogError):
+    """A chunk on disk does not have its checksum, or does not decode."""
+
+
+class DataFolderError(LogError):
+    """The data folder cannot be used: of another format version, in use by another server, not writable."""
+
+
+class DiskFaultError(LogError):
+    """A write or fsync failed. What was being committed may or may not be there after a restart, so
+    nothing of it is acknowledged; the process must exit and recover."""
+
+
+class DiskFullError(LogError):
+    """There is no room on the disk. Nothing was committed, and the same commit may be tried again."""

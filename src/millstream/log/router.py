@@ -1,0 +1,131 @@
+"""From a topic to the streams and partitions that capture it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from millstream.errors import AppError
+from millstream.event import EVENT_SCHEMA
+from millstream.log.contract import StreamSpec
+from millstream.topic import Filter, Trie
+
+_CACHE = 100_000  # topics whose targets are remembered; beyond, the memory is cleared and fills again
+
+
+class Target(NamedTuple):
+    """Where an event goes: a stream, one of its partitions, and the key it has there."""
+
+    stream: str
+    partition: int
+    key: str
+
+
+@lru_cache(maxsize=100_000)
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key: Kafka's murmur2 (`org.apache.kafka.common.utils.Utils.murmur2`) with the sign bit
+    cleared, modulo the number of partitions, so that a key has the same partition on every backend."""
+    data = key.encode()
+    mask = 0xFFFFFFFF
+    m = 0x5BD1E995
+    h = (0x9747B28C ^ len(data)) & mask
+    whole = len(data) & ~3
+    for start in range(0, whole, 4):
+        k = int.from_bytes(data[start : start + 4], "little") * m & mask
+        k = (k ^ (k >> 24)) * m & mask
+        h = (h * m & mask) ^ k
+    if whole < len(data):
+        h = (h ^ int.from_bytes(data[whole:], "little")) * m & mask
+    h = (h ^ (h >> 13)) * m & mask
+    h ^= h >> 15
+    return (h & 0x7FFFFFFF) % partitions
+
+
+class Router:
+    """The streams' filters in one trie. Immutable: a new set of streams is a new router."""
+
+    def __init__(self, streams: Iterable[StreamSpec]) -> None:
+        self._streams = {spec.name: spec for spec in streams}
+        self._trie: Trie[tuple[str, int]] = (
+            Trie()
+        )  # a stream, and the level of its key in the matching filter (-1: none)
+        for spec in self._streams.values():
+            for text in spec.topics:
+                parsed = Filter.parse(text)
+                if spec.key is not None and spec.key not in parsed.names:
+                    raise AppError(
+                        f"stream {spec.name!r} has the key {spec.key!r}, but its filter {text!r} has no level "
+                        f"{{{spec.key}}}; name that level, or leave the key out to use the topic"
+                    )
+                self._trie.add(parsed.mqtt, (spec.name, parsed.names[spec.key] if spec.key is not None else -1))
+        self._cache: dict[tuple[str, str | None], tuple[Target, ...]] = {}
+
+    @property
+    def streams(self) -> dict[str, StreamSpec]:
+        return self._streams
+
+    def route(self, topic: str, key: str | None = None) -> tuple[Target, ...]:
+        """The targets of an event on `topic` whose own key is `key`; one a stream, none where no filter matches."""
+        found = self._cache.get((topic, key))
+        if found is None:
+            if len(self._cache) >= _CACHE:
+                self._cache.clear()
+            found = self._cache[topic, key] = self._find(topic, key)
+        return found
+
+    def _find(self, topic: str, key: str | None) -> tuple[Target, ...]:
+        targets: dict[str, Target] = {}
+        for name, level in self._trie.match(topic):
+            if name not in targets:
+                its_key = topic.split("/")[level] if level >= 0 else key if key is not None else topic
+                targets[name] = Target(name, partition_of(its_key, self._streams[name].partitions), its_key)
+        return tuple(targets.values())
+
+    def split(self, events: pa.RecordBatch) -> list[tuple[str, int, pa.RecordBatch]]:
+        """Events (`EVENT_SCHEMA`) as appends: a stream, a partition, and its events in order with their keys there."""
+        topics = events.column("topic").to_pylist()
+        keys = events.column("key").to_pylist()
+        codes: dict[tuple[str, str | None], int] = {}
+        rows = np.fromiter(
+            (codes.setdefault(pair, len(codes)) for pair in zip(topics, keys, strict=True)), np.int32, len(topics)
+        )
+        return distribute(events, rows, [self.route(topic, key) for topic, key in codes])
+
+
+def distribute(
+    events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Sequence[tuple[Target, ...]]
+) -> list[tuple[str, int, pa.RecordBatch]]:
+    """Spread events over streams and partitions: row i goes to every target of `routes[codes[i]]`, in order."""
+    by_stream: dict[str, list[tuple[int, Target]]] = {}
+    for code, route in enumerate(routes):
+        for target in route:
+            by_stream.setdefault(target.stream, []).append((code, target))
+    appends: list[tuple[str, int, pa.RecordBatch]] = []
+    key_column = EVENT_SCHEMA.get_field_index("key")
+    for stream, targets in by_stream.items():
+        partition_by_code = np.full(len(routes), -1, np.int32)
+        key_by_code: list[str | None] = [None] * len(routes)
+        for code, target in targets:
+            partition_by_code[code] = target.partition
+            key_by_code[code] = target.key
+        keyed = events.set_column(
+            key_column, EVENT_SCHEMA.field("key"), pa.array(key_by_code, pa.string()).take(pa.array(codes))
+        )
+        of_row = partition_by_code[codes]
+        used = np.unique(of_row)
+        for partition in used.tolist():
+            if partition < 0:
+                continue
+            appends.append(
+                (
+                    stream,
+                    partition,
+                    keyed if len(used) == 1 else keyed.take(pa.array(np.flatnonzero(of_row == partition))),
+                )
+            )
+    return appends

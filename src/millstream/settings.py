@@ -1,0 +1,125 @@
+"""Every setting of Millstream, typed, in one object.
+
+Read from `millstream.toml` in the working folder (or the file in `MILLSTREAM_CONFIG`), then from the environment
+(`MILLSTREAM_HTTP`, `MILLSTREAM_LIMITS__PACKET_BYTES`), then from the command line; later ones win. An unknown or
+impossible setting is a `SettingsError` that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from millstream.errors import SettingsError
+
+_Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+def _bytes(count: int) -> Any:
+    return Field(default=ByteSize(count), gt=0)
+
+
+class Limits(BaseModel):
+    """What one client, or all together, may cost. Sizes are in bytes, or text such as `"16MiB"`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packet_bytes: ByteSize = _bytes(1 << 20)
+    """The largest MQTT packet or HTTP body. EMQX has 1 MiB too, AWS IoT Core 128 KiB."""
+    connections: int = Field(default=10_000, gt=0)
+    """MQTT connections at a time; more are refused with `server busy`."""
+    connect_timeout: _Duration = timedelta(seconds=10)
+    """From the TCP connection to a complete CONNECT."""
+    max_keep_alive: _Duration = timedelta(hours=1)
+    """The longest keep-alive; MQTT 5 clients are told, others that ask for more get it."""
+    subscriptions: int = Field(default=100, gt=0)
+    """Subscriptions a session."""
+    receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
+    """QoS 1 messages to a subscriber that it has not acknowledged yet."""
+    session_bytes: ByteSize = _bytes(8 << 20)
+    """Messages waiting for one subscriber. Beyond, QoS 0 is dropped and counted, and QoS 1 ends the connection."""
+    pending_bytes: ByteSize = _bytes(64 << 20)
+    """Published and not yet committed, over all clients. Beyond, the gateway stops reading from the sockets."""
+
+
+class LogSettings(BaseModel):
+    """The durable log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retention_age: _Duration | None = None
+    """For streams that do not say: events older than this are dropped. Unset: kept."""
+    retention_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    """For streams that do not say: the oldest events beyond this size a stream are dropped. Unset: kept."""
+    ballast_bytes: ByteSize = Field(default=ByteSize(16 << 20), ge=0)
+    """A file kept beside the log and freed when the disk is full, so that there is room to clean up."""
+    deduplication_window: _Duration = timedelta(minutes=10)
+    """How long the `id` of an event is remembered. Azure Service Bus has 10 minutes, NATS JetStream 2."""
+    deduplication_ids: int = Field(default=1_000_000, gt=0)
+    """How many are remembered at most."""
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings.load()` reads them; the constructor takes them as given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLSTREAM_", env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    data: Path = Path("data")
+    """The folder of the log and everything else that must be kept."""
+    mqtt: str = "127.0.0.1:1883"
+    """Where MQTT listens, `HOST:PORT`; port 0 takes a free one, an empty value turns it off."""
+    http: str = "127.0.0.1:8080"
+    """Where HTTP listens, likewise."""
+    allow_anonymous: bool = False
+    """Let anybody in. Without it, `users` must name who may connect."""
+    users: dict[str, str] = {}
+    """User names, each with the hash that `millstream password` prints."""
+    workers: int = Field(default=1, ge=0, le=256)
+    """Worker processes. 0: run `millstream work` elsewhere on this machine."""
+    drain_timeout: _Duration = timedelta(seconds=10)
+    """How long SIGTERM waits for what is under way."""
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = Path(os.environ.get("MILLSTREAM_CONFIG", "millstream.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """The settings of file and environment, with those `given` (not None) over them.
+
+        Raises `SettingsError` with the setting's name, what is wrong, and where settings are written."""
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            lines = [
+                f"setting {'.'.join(str(part) for part in problem['loc'])!r}: {problem['msg']}"
+                for problem in error.errors(include_url=False)
+            ]
+            raise SettingsError("; ".join(lines) + " (millstream.toml, MILLSTREAM_… or an option)") from None
+        except ValueError as error:  # TOML that does not parse
+            raise SettingsError(f"millstream.toml: {error}") from None
+
+
+def host_and_port(address: str, setting: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPV6]:PORT` as a pair. Raises `SettingsError` naming the setting."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise SettingsError(f"setting {setting!r}: {address!r} is not HOST:PORT, for example 127.0.0.1:1883")
+    return host.strip("[]"), int(port)
