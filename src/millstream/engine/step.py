@@ -28,9 +28,9 @@ class Rejected:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a step came to. `outputs` and `late` are events to publish (columns of `EVENT_SCHEMA`, topics and keys
-    filled in); `save` and `drop` are state chunks by partition number; `due` the next instant at which a tick is wanted, by
-    stream and partition, for every partition where it changed; `counts` what became of the events:
-    their sum is the number of events in the batches."""
+    filled in); `save` and `drop` are state chunks by partition number; `due` the next instant at which a tick is
+    wanted, by stream and partition, for every partition where it changed; `counts` what became of the events: their
+    sum is the number of events in the batches."""
 
     outputs: pa.RecordBatch | None = None
     late: pa.RecordBatch | None = None
@@ -45,8 +45,8 @@ class Processor(Protocol):
     """Steps with state, which is kept by partition number."""
 
     def step(self, batches: Sequence[Batch]) -> Step:
-        """Process batches (at most one a stream and partition). The same batches in other pieces give the same results in the
-        same order for each key."""
+        """Process batches (at most one a stream and partition). The same batches in other pieces give the same
+        results in the same order for each key."""
         ...
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:

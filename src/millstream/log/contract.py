@@ -12,7 +12,7 @@ Every method is a coroutine of the running event loop; an object is used from on
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -200,6 +200,10 @@ class Log(Protocol):
 
     async def streams(self) -> Mapping[str, StreamSpec]:
         """The streams there are, by name."""
+        ...
+
+    def watch_streams(self, changed: Callable[[Mapping[str, StreamSpec]], None]) -> None:
+        """Call back with the streams there are, soon and after every change, from the event loop."""
         ...
 
     async def read(
