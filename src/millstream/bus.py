@@ -12,7 +12,8 @@ from typing import Protocol
 
 Handler = Callable[["Peer", bytes], Awaitable[bytes]]
 """Serves a subject: gets the peer that calls and the body, gives the answer's body. A `MillstreamError` that it
-raises is raised again at the caller, as the same class with the same text."""
+raises is raised again at the caller, as the same class with the same text. The handlers of a peer begin in the order in
+which it sent; one whose caller cancels its request, or goes away, is cancelled."""
 
 
 class Peer(Protocol):
