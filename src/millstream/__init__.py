@@ -1,5 +1,20 @@
 """Millstream: an event-driven platform for devices."""
 
-from millstream.event import Event
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from millstream.event import Event
 
 __all__ = ["Event"]
+
+# Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
+# imports this package too.
+_HOMES = {"Event": "millstream.event"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
