@@ -4,13 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from millstream.event import Event
+    from millstream.app import App, Retry, Stream
+    from millstream.event import Batch, Event
 
-__all__ = ["Event"]
+__all__ = ["App", "Batch", "Event", "Retry", "Stream"]
 
 # Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
 # imports this package too.
-_HOMES = {"Event": "millstream.event"}
+_HOMES = {
+    "App": "millstream.app",
+    "Batch": "millstream.event",
+    "Event": "millstream.event",
+    "Retry": "millstream.app",
+    "Stream": "millstream.app",
+}
 
 
 def __getattr__(name: str) -> Any:

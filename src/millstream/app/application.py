@@ -1,0 +1,312 @@
+"""The object on which a user declares streams, handlers, subscriptions and queries.
+
+Declaring does no I/O and starts nothing: a worker runs what is declared here. What is wrong with one declaration
+alone is an `AppError` at its line; what only the whole app can tell (a query over a stream that is declared further
+down) is told by `plan`, all of it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from millstream.app import outbox
+from millstream.app.checks import (
+    check_concurrency,
+    check_name,
+    check_payload,
+    check_start,
+    common_names,
+    group_name,
+    name_of,
+    parse_filter,
+    parse_into,
+    text_place,
+)
+from millstream.app.declarations import (
+    CATCH_ALL,
+    DEAD_LETTERS,
+    Handler,
+    Query,
+    Retry,
+    Stream,
+    Subscription,
+)
+from millstream.app.place import Place, caller, place_of
+from millstream.app.signature import read_signature
+from millstream.errors import AppError, QueryError, TopicError
+from millstream.log import LATEST, Router, StreamSpec
+from millstream.log.contract import Start
+from millstream.topic import Filter
+
+if TYPE_CHECKING:
+    from millstream.sql import Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """An application: what it is called, and what it declares.
+
+    `catch_all`: a stream `events` captures every topic that does not begin with `$`; handlers that are declared with
+    a topic filter read it.
+    """
+
+    def __init__(self, name: str, *, catch_all: bool = True) -> None:
+        if not name:
+            raise AppError(f"{place_of(caller(1))}: an app needs a name, for example App('plant')")
+        self.name = name
+        self.catch_all = catch_all
+        self.handlers: list[Handler] = []
+        self.subscriptions: list[Subscription] = []
+        self.queries: list[Query] = []
+        self._streams: dict[str, Stream] = {}
+        self._results: dict[str, str] = {}  # streams that queries imply by publishing on a topic of that name
+        if catch_all:
+            self._streams[CATCH_ALL] = Stream(StreamSpec(CATCH_ALL, ("#",)))
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    @property
+    def streams(self) -> dict[str, StreamSpec]:
+        """Every stream that the app needs, by name: declared, of its queries' results, and for dead letters."""
+        specs = {name: stream.spec for name, stream in self._streams.items()}
+        for topic in self._results:
+            specs.setdefault(topic, StreamSpec(topic, (topic,)))
+        specs.setdefault(DEAD_LETTERS, StreamSpec(DEAD_LETTERS))
+        return specs
+
+    def stream(
+        self,
+        name: str,
+        topics: str | Sequence[str],
+        *,
+        key: str | None = None,
+        partitions: int = 8,
+        retention_age: timedelta | None = None,
+        retention_bytes: int | None = None,
+        payload: Any = None,
+    ) -> Stream:
+        """Declare a stream that captures `topics` (one filter or several, names in braces allowed).
+
+        `key` is a name that every filter has; events of one key are in order. Without it the key is the event's own,
+        else its topic. `payload` is the type of its payloads: it gives queries their columns' types. Key and
+        partitions cannot be changed later. Raises `AppError`.
+        """
+        place = place_of(caller(1))
+        where = f"{place}: stream {name!r}"
+        filters = (topics,) if isinstance(topics, str) else tuple(topics)
+        check_name(name, where)
+        if not filters:
+            raise AppError(f"{where} captures no topics; name at least one filter, for example topics='site/#'")
+        if partitions < 1:
+            raise AppError(f"{where} has {partitions} partitions; it needs at least one")
+        if payload is not None:
+            check_payload(payload, where)
+        if name in self._streams:
+            raise AppError(f"{where} is declared twice{self._where_first(self._streams[name].place)}")
+        spec = StreamSpec(name, filters, key, partitions, retention_age, retention_bytes)
+        try:
+            Router([spec])
+        except (TopicError, AppError) as error:
+            raise AppError(f"{where}: {error}") from None
+        stream = self._streams[name] = Stream(spec, payload, place)
+        return stream
+
+    def on(
+        self,
+        source: str | Stream,
+        *,
+        concurrency: int | None = None,
+        retry: Retry | None = None,
+        group: str | None = None,
+        start: Start = LATEST,
+        batch: bool | int = False,
+        into: str | Stream | None = None,
+    ) -> Callable[[F], F]:
+        """Call the function with every event of a stream, or of the topics that match a filter: durably, at least
+        once, in order per key.
+
+        `concurrency` is how many calls run at a time, never two of one key (by default 16 for `async` functions and 1
+        for others, which run in a thread). An event that fails is tried again as `retry` says, while other keys go on,
+        and is then kept in the stream `$deadletters`. `group` names the position that is kept (by default the
+        function's module and name); a new group begins at `start`. A handler of batches gets as many events as have
+        come, or at most `batch`. Events that it returns or publishes, and with `into` other data that it returns (a
+        list is many), are published together with its position. Raises `AppError`.
+        """
+        frame = caller(1)
+
+        def declare(function: F) -> F:
+            where = f"{place_of(frame)}: handler {name_of(function)}"
+            stream, topics, levels = self._source(source, where)
+            signature = read_signature(
+                function, common_names(levels), where, per_batch=bool(batch), names=frame.f_locals
+            )
+            handler = Handler(
+                group=group or group_name(function, frame, where),
+                stream=stream,
+                signature=signature,
+                topics=topics,
+                levels=levels,
+                concurrency=check_concurrency(concurrency, signature, where),
+                retry=retry or Retry(),
+                start=check_start(start, where),
+                batch=None if isinstance(batch, bool) else batch,
+                into=_into(into, () if signature.per_batch else common_names(levels), where),
+                place=place_of(frame),
+            )
+            self._check_group(handler.group, where)
+            self.handlers.append(handler)
+            return function
+
+        return declare
+
+    def subscribe(self, topics: str, *, into: str | Stream | None = None) -> Callable[[F], F]:
+        """Call the function with what is published on matching topics at the moment: at most once, in the order of
+        arrival, one call at a time; nothing is kept, and one instance of the app gets each event. Raises `AppError`."""
+        frame = caller(1)
+
+        def declare(function: F) -> F:
+            where = f"{place_of(frame)}: subscription {name_of(function)}"
+            parsed = parse_filter(topics, where)
+            signature = read_signature(function, tuple(parsed.names), where, names=frame.f_locals)
+            if signature.per_batch:
+                raise AppError(f"{where}: a subscription gets one event at a time; use app.on for batches")
+            name = group_name(function, frame, where)
+            self._check_group(name, where)
+            self.subscriptions.append(
+                Subscription(name, parsed, signature, _into(into, tuple(parsed.names), where), place_of(frame))
+            )
+            return function
+
+        return declare
+
+    def query(
+        self,
+        name: str,
+        sql: str,
+        *,
+        into: str | Stream | None = None,
+        start: Start = LATEST,
+        payload: Any = None,
+    ) -> Stream:
+        """Run a query over a stream for ever. Its results are published on the topic `into` (by default `name`), which
+        is also a stream of that name, and events that came too late on `<name>.late`.
+
+        `payload` is the type of the source's payloads, if its stream does not tell. Returns the stream of the results,
+        for handlers. Errors in the text are told by `plan`. Raises `AppError`.
+        """
+        place = place_of(caller(1))
+        where = f"{place}: query {name!r}"
+        check_name(name, where)
+        self._check_group(name, where)
+        if payload is not None:
+            check_payload(payload, where)
+        results, topic = self._results_of(name, into or name, where)
+        late = f"{name}.late"
+        self._results.setdefault(late, name)
+        self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, place))
+        return results
+
+    def publish(
+        self,
+        topic: str,
+        data: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,  # noqa: A002 (the attribute's name in CloudEvents)
+        type: str | None = None,  # noqa: A002
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Publish from inside a handler: the event is committed together with the one being handled, or not at all.
+
+        `data` is bytes, text, or anything that becomes JSON. Raises `TopicError`; `AppError` outside of a handler.
+        """
+        outbox.put(
+            outbox.make_event(
+                topic, data, key=key, id=id, type=type, content_type=content_type, headers=dict(headers or {})
+            )
+        )
+
+    def plan(self) -> dict[str, Plan]:
+        """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
+        beginning with the user's own file and line."""
+        from millstream.sql import plan_query  # its parser takes long to import, and many apps have no query
+
+        streams, problems, plans = self.streams, self._result_problems(), {}
+        types = {name: stream.payload for name, stream in self._streams.items() if stream.payload is not None}
+        for query in self.queries:
+            wanted = types if query.payload is None else dict.fromkeys(streams, query.payload)
+            try:
+                plans[query.name] = plan_query(query.name, query.sql, streams, into=query.into, types=wanted)
+            except QueryError as error:
+                problems.append(f"{query.place}: query {query.name!r}{text_place(error)}: {error}")
+        if problems:
+            raise AppError("\n".join(problems))
+        return plans
+
+    def check(self) -> None:
+        """Raise `AppError` with everything that is wrong in the app."""
+        self.plan()
+
+    def _result_problems(self) -> list[str]:
+        """Queries that publish on the topic of a declared stream's name, which that stream does not capture."""
+        return [
+            f"{stream.place}: stream {topic!r} does not capture the topic {topic!r}, on which query {query!r} "
+            "publishes; add it to the stream's topics, or give the query another into=…"
+            for topic, query in self._results.items()
+            if (stream := self._streams.get(topic)) is not None
+            and not any(Filter.parse(text).matches(topic) for text in stream.spec.topics)
+        ]
+
+    def _source(self, source: str | Stream, where: str) -> tuple[str, Filter | None, tuple[Filter, ...]]:
+        """The stream to read, the filter that selects in it, and the filters that name topic levels."""
+        if isinstance(source, Stream):
+            if source.name not in self.streams:
+                raise AppError(f"{where}: stream {source.name!r} is not of this app; declare it with app.stream(…)")
+            return source.name, None, tuple(Filter.parse(text) for text in source.spec.topics)
+        if not isinstance(source, str):
+            raise AppError(f"{where}: {source!r} is neither a topic filter nor a stream")
+        parsed = parse_filter(source, where)
+        if not self.catch_all:
+            raise AppError(
+                f"{where}: a topic filter reads the catch-all stream {CATCH_ALL!r}, which App({self.name!r}, "
+                f"catch_all=False) does not have; declare app.stream(…, topics={source!r}) and give it to app.on"
+            )
+        if source.startswith("$"):
+            raise AppError(
+                f"{where}: the catch-all stream does not capture topics that begin with '$'; "
+                f"declare app.stream(…, topics={source!r}) and give it to app.on"
+            )
+        return CATCH_ALL, parsed, (parsed,)
+
+    def _results_of(self, query: str, into: str | Stream, where: str) -> tuple[Stream, str]:
+        """The stream that a query's results are in, and the topic on which they are published."""
+        topic = parse_into(into, (), where).text
+        if isinstance(into, Stream):
+            return into, topic
+        check_name(topic, where)
+        self._results.setdefault(topic, query)
+        return self._streams.get(topic) or Stream(StreamSpec(topic, (topic,))), topic
+
+    def _check_group(self, name: str, where: str) -> None:
+        declared = [(handler.group, handler.place) for handler in self.handlers]
+        declared += [(query.name, query.place) for query in self.queries]
+        declared += [(subscription.name, subscription.place) for subscription in self.subscriptions]
+        for other, place in declared:
+            if other == name:
+                raise AppError(
+                    f"{where}: something is named {name!r} already{self._where_first(place)}; "
+                    "rename one, or give a handler its own group=…"
+                )
+
+    @staticmethod
+    def _where_first(place: Place | None) -> str:
+        return f" (first at {place})" if place else " (every app has it, unless App(…, catch_all=False))"
+
+
+def _into(into: str | Stream | None, levels: Sequence[str], where: str) -> Filter | None:
+    return None if into is None else parse_into(into, levels, where)

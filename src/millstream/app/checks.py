@@ -1,0 +1,97 @@
+"""What is checked about one declaration. Every error begins with `where`: the place, and what is declared there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from millstream.app.declarations import Stream
+from millstream.app.payload import payload_decoder, type_name
+from millstream.app.signature import Signature
+from millstream.errors import AppError, QueryError, TopicError
+from millstream.log.contract import Start
+from millstream.topic import Filter
+
+ASYNC_CONCURRENCY = 16  # enough to hide the latency of a call over the network, few enough for any server behind it
+
+
+def check_name(name: str, where: str) -> None:
+    """Names that every backend can have: Kafka's rule for topics, and nothing that begins as our own do."""
+    legal = name and len(name) <= 200 and all((part.isalnum() and part.isascii()) or part in "._-" for part in name)
+    if not legal:
+        raise AppError(f"{where}: the name {name!r} may have letters, digits, '.', '_' and '-' only, at most 200")
+
+
+def check_payload(payload: Any, where: str) -> None:
+    try:
+        payload_decoder(payload)
+    except TypeError as error:
+        raise AppError(f"{where}: payload={type_name(payload)}: {error}") from None
+
+
+def check_start(start: Start, where: str) -> Start:
+    if start not in ("earliest", "latest"):
+        raise AppError(f"{where}: start={start!r}; a new group starts at 'earliest' or at 'latest'")
+    return start
+
+
+def parse_filter(text: str, where: str) -> Filter:
+    try:
+        return Filter.parse(text)
+    except TopicError as error:
+        raise AppError(f"{where}: {error}") from None
+
+
+def parse_into(into: str | Stream, levels: Sequence[str], where: str) -> Filter:
+    """The topic of what is returned. It may name levels, which are then those of the event's own topic."""
+    if isinstance(into, Stream):
+        if len(into.spec.topics) != 1:
+            raise AppError(f"{where}: stream {into.name!r} has several topics; name one of them: into='…'")
+        (into,) = into.spec.topics
+    parsed = parse_filter(into, where)
+    if parsed.mqtt.count("+") + parsed.mqtt.count("#") > len(parsed.names):
+        raise AppError(f"{where}: into={into!r} is a topic, and cannot have wildcards")
+    for name in parsed.names:
+        if name not in levels:
+            raise AppError(f"{where}: into={into!r}: the handled topic has no level {{{name}}} to fill in")
+    return parsed
+
+
+def common_names(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """The levels that every one of the filters names."""
+    if not filters:
+        return ()
+    first, *others = filters
+    return tuple(name for name in first.names if all(name in other.names for other in others))
+
+
+def check_concurrency(asked: int | None, signature: Signature, where: str) -> int:
+    if asked is None:
+        return ASYNC_CONCURRENCY if signature.is_async and not signature.per_batch else 1
+    if asked < 1:
+        raise AppError(f"{where}: concurrency={asked}; at least one call has to run at a time")
+    return asked
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def group_name(function: Callable[..., Any], frame: FrameType, where: str) -> str:
+    if not hasattr(function, "__qualname__") or function.__qualname__ == "<lambda>":
+        raise AppError(f"{where} has no name of its own; give it one: group='…'")
+    module = function.__module__
+    if module == "__main__":  # the same app, run as a script or by us, has the same positions
+        module = Path(frame.f_code.co_filename).stem
+    return f"{module}.{function.__qualname__}"
+
+
+def text_place(error: QueryError) -> str:
+    if error.line is None:
+        return ""
+    return f", line {error.line}" + (f", column {error.column}" if error.column is not None else "")

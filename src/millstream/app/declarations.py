@@ -1,0 +1,108 @@
+"""What an application consists of, as its declarations left it: data, for whoever runs or shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from millstream.app.place import Place
+from millstream.app.signature import Signature
+from millstream.errors import AppError
+from millstream.log import StreamSpec
+from millstream.log.contract import Start
+from millstream.topic import Filter
+
+CATCH_ALL = "events"
+"""The stream that captures every topic which does not begin with `$`, unless the app is declared without it."""
+
+DEAD_LETTERS = "$deadletters"
+"""Where events end that could not be processed. It captures no topics; the workers append to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often an event is tried, and how long after a failure: `delay`, then `factor` times longer each time, at most
+    `maximum`. By default 5 attempts over 15 seconds. `attempts=1` does not retry."""
+
+    attempts: int = 5
+    delay: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    maximum: timedelta = timedelta(minutes=1)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise AppError(f"Retry(attempts={self.attempts}): an event is tried at least once")
+        if not isinstance(self.delay, timedelta) or not isinstance(self.maximum, timedelta):
+            raise AppError("Retry: delay and maximum are durations, for example timedelta(seconds=1)")
+        if self.delay < timedelta(0) or self.maximum < timedelta(0) or self.factor < 1:
+            raise AppError(f"{self}: a delay cannot be negative, nor a factor below 1")
+
+    def seconds_after(self, attempt: int) -> float:
+        """How long to wait after the failure of `attempt` (from 1)."""
+        try:
+            seconds = self.delay.total_seconds() * self.factor ** (attempt - 1)
+        except OverflowError:
+            return self.maximum.total_seconds()
+        return min(seconds, self.maximum.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream that the app declares. Give it to `app.on`, or name it in a query. `payload` is the type of its events'
+    payloads, from which queries take their columns' types."""
+
+    spec: StreamSpec
+    payload: Any = None
+    place: Place | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that is called with the events of a stream, durably.
+
+    `group` is its consumer group; `topics` selects among the stream's events (None: all of them) and `levels` are the
+    filters that give the topic's parameters; `batch` is the most events a call gets (None: whatever has come); `into`
+    is the topic of plain data that it returns.
+    """
+
+    group: str
+    stream: str
+    signature: Signature
+    topics: Filter | None
+    levels: tuple[Filter, ...]
+    concurrency: int
+    retry: Retry
+    start: Start
+    batch: int | None
+    into: Filter | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A function that is called with what is published at the moment, at most once."""
+
+    name: str
+    topics: Filter
+    signature: Signature
+    into: Filter | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """SQL over a stream. Its consumer group has its name; `into` is the topic of its results, `late` of the events
+    that came too late."""
+
+    name: str
+    sql: str
+    into: str
+    late: str
+    start: Start
+    payload: Any
+    place: Place

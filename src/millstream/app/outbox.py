@@ -1,0 +1,52 @@
+"""Where events wait that a handler has published, until its own event is completed: both commit together."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from millstream.errors import AppError
+from millstream.event import Event, encode_payload
+from millstream.topic import check_topic
+
+
+class Outbox:
+    """Gathers what one call of a handler publishes. Whoever calls the handler opens it, and takes what is in it."""
+
+    __slots__ = ("closed", "events")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.closed = False
+
+    def put(self, event: Event) -> None:
+        """Raises `AppError` when the call is over already."""
+        if self.closed:
+            raise AppError(
+                f"app.publish({event.topic!r}): the handler has returned, and what it published is committed; "
+                "await what still publishes before the handler returns"
+            )
+        self.events.append(event)
+
+
+current: ContextVar[Outbox] = ContextVar("millstream_outbox")
+"""The outbox of the handler that runs in this task or thread."""
+
+
+def make_event(topic: str, data: Any, *, content_type: str | None = None, **attributes: Any) -> Event:
+    """An event to publish: `data` encoded as `encode_payload` says, which also tells the content type unless it is
+    given. Raises `TopicError`."""
+    check_topic(topic)
+    payload, its_type = encode_payload(data)
+    return Event(topic=topic, payload=payload, content_type=content_type or its_type, **attributes)
+
+
+def put(event: Event) -> None:
+    """Into the outbox of the running handler. Raises `AppError` where none runs."""
+    outbox = current.get(None)
+    if outbox is None:
+        raise AppError(
+            f"app.publish({event.topic!r}) outside of a handler: it commits together with the event that is being "
+            "handled. From elsewhere publish by MQTT, by HTTP or with `millstream publish`"
+        )
+    outbox.put(event)
