@@ -12,8 +12,9 @@ import pytest
 
 from millstream.bus import Peer
 from millstream.errors import FencedError, LogUnavailableError, MillstreamError, UnknownStreamError
-from millstream.runtime import bus as bus_module
-from millstream.runtime.bus import SocketBus, SocketPeer, connect
+from millstream.runtime import peer as peer_module
+from millstream.runtime.bus import SocketBus, connect
+from millstream.runtime.peer import SocketPeer
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ async def test_what_is_served_for_a_caller_ends_with_it(bus: SocketBus, path: Pa
 async def test_a_notice_to_a_peer_that_does_not_read_is_dropped_and_counted(
     bus: SocketBus, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(peer_module, "FLUSH_SECONDS", 0.05)
     await bus.listen(path)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.setblocking(False)
@@ -208,7 +209,7 @@ async def test_a_notice_to_a_peer_that_does_not_read_is_dropped_and_counted(
 async def test_notices_are_dropped_where_they_are_served_too_slowly(
     bus: SocketBus, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "NOTICE_BYTES", 10_000)
+    monkeypatch.setattr(peer_module, "NOTICE_BYTES", 10_000)
     gate = asyncio.Event()
     served = 0
 
@@ -239,7 +240,7 @@ async def test_notices_are_dropped_where_they_are_served_too_slowly(
 async def test_requests_wait_while_too_much_is_unanswered(
     bus: SocketBus, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "UNANSWERED_BYTES", 10_000)
+    monkeypatch.setattr(peer_module, "UNANSWERED_BYTES", 10_000)
     gate = asyncio.Event()
     entered = 0
 

@@ -1,0 +1,217 @@
+"""Every command with its arguments, options, help and example. No work is done here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millstream.cli import output
+
+DEBUG = "MILLSTREAM_DEBUG"
+
+commands = typer.Typer(
+    help="An event-driven platform for devices: gateway, durable streams, processing and alerts.",
+    epilog="Every command has --help, with an example. A setting comes from its option, else from MILLSTREAM_… in the "
+    "environment, else from millstream.toml.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
+
+App = Annotated[str, typer.Argument(metavar="APP", help="The application: a file, a module, or either with :name.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.", show_default="data")]
+Mqtt = Annotated[
+    str | None, typer.Option("--mqtt", metavar="HOST:PORT", help="Where MQTT listens.", show_default="127.0.0.1:1883")
+]
+Http = Annotated[
+    str | None, typer.Option("--http", metavar="HOST:PORT", help="Where HTTP listens.", show_default="127.0.0.1:8080")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="The server's address.", show_default="that of the server on the data folder"
+    ),
+]
+User = Annotated[
+    str | None, typer.Option("--user", "-u", metavar="NAME", envvar="MILLSTREAM_USER", help="Who publishes or reads.")
+]
+Password = Annotated[
+    str | None,
+    typer.Option("--password", "-P", envvar="MILLSTREAM_PASSWORD", help="Better in the variable: others see options."),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The settings.", show_default="millstream.toml")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+
+
+@commands.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=f"Tracebacks and more logs (also {DEBUG}=1).")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        output.write_line(f"millstream {version_of('millstream')}")
+        raise typer.Exit
+    if debug:
+        os.environ[DEBUG] = "1"  # the children see it too
+    if context.invoked_subcommand is None:
+        output.write_line(context.get_help())
+        raise typer.Exit
+
+
+@commands.command(epilog="Example: millstream run plant.py --data data --allow-anonymous")
+def run(
+    app: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="APP",
+            show_default=False,
+            help="The application: a file, a module, or either with :name. Without it, a stream 'events' captures "
+            "every topic that does not begin with $.",
+        ),
+    ] = None,
+    data: Data = None,
+    mqtt: Mqtt = None,
+    http: Http = None,
+    allow_anonymous: Annotated[bool, typer.Option("--allow-anonymous", help="Let anybody in.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Worker processes.", show_default="1", min=0, max=256)
+    ] = None,
+    config: Config = None,
+) -> int:
+    """Run the gateway, the log and the application's workers, until Ctrl-C or SIGTERM.
+
+    Prints one line that begins with 'ready' when clients may connect; logs go to standard error.
+    """
+    from millstream.cli import serve
+
+    return serve.run(
+        app, config, data=data, mqtt=mqtt, http=http, allow_anonymous=allow_anonymous or None, workers=workers
+    )
+
+
+@commands.command(epilog="Example: millstream work plant.py --data data")
+def work(app: App, data: Data = None, config: Config = None) -> int:
+    """Run one more worker beside a running server, on the same machine."""
+    from millstream.cli import serve
+
+    return serve.work(app, config, data=data)
+
+
+@commands.command(epilog="Example: millstream demo --for 30")
+def demo(
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", metavar="SECONDS", min=1, help="End by itself.", show_default="until Ctrl-C"),
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option("--speed", metavar="FACTOR", min=0, help="How much faster than the recorded time.")
+    ] = None,
+) -> int:
+    """Replay recorded machines, rooms and roads as devices, and watch windows raise alerts."""
+    from millstream.cli import serve
+
+    return serve.demo(for_seconds, speed)
+
+
+@commands.command(epilog="Example: millstream publish site/a/press-1/telemetry '{\"celsius\": 91}'")
+def publish(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Where to publish.")],
+    payload: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAYLOAD | -", show_default=False, help="What to publish; - reads one event a line from stdin."
+        ),
+    ] = "",
+    http: Server = None,
+    data: Data = None,
+    user: User = None,
+    password: Password = None,
+    config: Config = None,
+) -> None:
+    """Publish an event, or one a line of standard input; returns when the server has it on disk."""
+    from millstream.cli import publishing
+
+    publishing.publish(topic, payload, http, data, user, password, config)
+
+
+@commands.command(epilog="Example: millstream subscribe 'site/+/+/telemetry'")
+def subscribe(
+    topics: Annotated[str, typer.Argument(metavar="FILTER", help="A topic filter, with + and # as wildcards.")],
+    json: Annotated[bool, typer.Option("--json", help="JSON lines: topic, and data or data_base64.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="End after N events.")] = None,
+    mqtt: Server = None,
+    data: Data = None,
+    user: User = None,
+    password: Password = None,
+    config: Config = None,
+) -> None:
+    """Print what is published on matching topics from now on."""
+    from millstream.cli import subscribing
+
+    subscribing.subscribe(topics, json, limit, mqtt, data, user, password, config)
+
+
+@commands.command(epilog="Example: millstream tail alerts --from 2026-01-01T00:00:00Z --follow --json")
+def tail(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="A stream's name.")],
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="earliest|latest|OFFSET|TIME", help="Where to begin: an offset, or RFC 3339."),
+    ] = "earliest",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="JSON lines: stream, partition, offset, time, topic, key, id, and data, or data_base64 if the "
+            "payload is no JSON.",
+        ),
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="End after N events.")] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Print the events of a stream, in the order in which they were committed. Needs no server."""
+    from millstream.cli import tailing
+
+    tailing.tail(stream, start, follow, json, limit, data, config)
+
+
+@commands.command(epilog="Example: millstream streams --json")
+def streams(json: Json = False, data: Data = None, config: Config = None) -> None:
+    """Show the streams: what they capture, how much is in them. Needs no server."""
+    from millstream.cli import overview
+
+    overview.streams(json, data, config)
+
+
+@commands.command(epilog="Example: millstream groups --json")
+def groups(json: Json = False, data: Data = None, config: Config = None) -> None:
+    """Show the consumer groups: members, lag, and what became of the events. Needs no server."""
+    from millstream.cli import overview
+
+    overview.groups(json, data, config)
+
+
+@commands.command(epilog="Example: millstream status --data data")
+def status(json: Json = False, data: Data = None, config: Config = None) -> None:
+    """Show the server, its streams and its groups. Says so if no server runs."""
+    from millstream.cli import overview
+
+    overview.status(json, data, config)
+
+
+@commands.command(epilog="Example: millstream password >> passwords.txt")
+def password() -> None:
+    """Ask for a password, or read it from standard input, and print its hash for \\[users] in millstream.toml."""
+    from millstream.cli import secret
+
+    secret.password()

@@ -1,0 +1,101 @@
+"""What people and scripts see: data on standard output, everything else on standard error.
+
+Colours only where a terminal shows them (and `NO_COLOR` is not set).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rich.table import Table
+
+PIPE_WIDTH = 500  # a table in a pipe is for grep and awk: no line of it should break
+
+
+def tell_error(text: str) -> None:
+    """One red line (or as many as the error has) for a person."""
+    typer.secho(f"error: {text}", err=True, fg="red")
+
+
+def tell(text: str) -> None:
+    """A line for a person, beside the data."""
+    typer.echo(text, err=True)
+
+
+def write_line(text: str) -> None:
+    """A line of data, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def write_json(value: Any) -> None:
+    """A value as indented JSON."""
+    import msgspec
+
+    write_line(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table whose columns of numbers stand to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric and number == 0)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def show_tables(*tables: Table) -> None:
+    """Print tables on standard output."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+def make_facts(facts: Mapping[str, object]) -> Table:
+    """Names and values, one a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(name, "bold"), Text(_cell(value)))
+    return table
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: a device must not be able to steer somebody's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def when_reader_leaves(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call back when whoever reads our output through a pipe (`| head`) is gone, also while there is nothing to
+    write. The writing end of a pipe never becomes readable, except for that error."""
+    if stat.S_ISFIFO(os.fstat(1).st_mode):
+        loop.add_reader(1, callback)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", " ")  # a narrow space
+    return printable(str(value))

@@ -1,0 +1,163 @@
+"""The supervisor: one server and its workers, as child processes that are started again when they end.
+
+At start nobody publishes before everything is in place: the workers load the application, so that a wrong one is
+told before anything is touched; the server opens the log and its socket; the workers join, which makes the
+application's streams and its groups' positions; then the gateway listens. A stop goes the other way: the gateway
+accepts no more and answers what it accepted, the workers finish what they have begun, and the server closes the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from millstream.clock import Clock, SystemClock
+from millstream.errors import MillstreamError
+from millstream.runtime.control import Drain, Drained, Ready, Start, Stop
+from millstream.runtime.seat import Seat
+from millstream.settings import Settings
+
+_KILL_MARGIN = 0.25  # seconds of the drain's time that are kept for ending those who did not finish
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs until it is told to stop. `announce` gets the line that says that everything is ready."""
+
+    def __init__(
+        self, settings: Settings, app: str | None, announce: Callable[[str], None], clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._app = app
+        self._announce = announce
+        clock = clock or SystemClock()
+        self._server = Seat("server", "server", self._start_message, clock)
+        workers = settings.workers if app is not None else 0
+        self._workers = [
+            Seat("worker", "worker" if workers == 1 else f"worker {number + 1}", self._start_message, clock)
+            for number in range(workers)
+        ]
+        # Without workers of ours, somebody still has to load the application and make what it declares.
+        self._preparer = Seat("prepare", "prepare", self._start_message, clock) if app is not None and not workers else None
+        self._stop = asyncio.Event()
+        self._hard = asyncio.Event()
+
+    def stop(self) -> None:
+        """Drain and end; the second time: end at once."""
+        if self._stop.is_set():
+            self._hard.set()
+        self._stop.set()
+
+    async def run(self) -> bool:
+        """Start everything, keep it running until `stop`, end everything. False if it had to be ended at once.
+
+        Raises what a child could not start with."""
+        with _signals(self.stop):
+            try:
+                if await self._unless(self._stop, self._bring_up()):
+                    await self._unless(self._stop, self._keep())
+                    await self._unless(self._hard, self._drain())
+                return not self._hard.is_set()
+            finally:
+                await asyncio.gather(*(seat.clear() for seat in self._seats))
+
+    @property
+    def _seats(self) -> list[Seat]:
+        return [self._server, *self._app_seats]
+
+    @property
+    def _app_seats(self) -> list[Seat]:
+        return self._workers or ([self._preparer] if self._preparer is not None else [])
+
+    def _start_message(self) -> Start:
+        return Start(self._settings.model_dump_json(), self._app)
+
+    async def _unless(self, stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, but leave it when `stop` is set. Whether it was done."""
+        doing = asyncio.create_task(work)
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                doing.result()
+                return True
+            return False
+        finally:
+            for task in (doing, stopping):
+                task.cancel()
+            await asyncio.gather(doing, stopping, return_exceptions=True)
+
+    async def _bring_up(self) -> None:
+        await _all(seat.spawn() for seat in self._seats)
+        await _all(seat.prepare() for seat in self._app_seats)
+        await self._server.prepare()
+        await _all(seat.go() for seat in self._app_seats)
+        ready = await self._server.go()
+        # A server that is started again must be found where its clients look for it, also when it chose its ports.
+        self._settings = self._settings.model_copy(update={"mqtt": ready.mqtt or "", "http": ready.http or ""})
+        self._announce(self._ready_line(ready))
+
+    def _ready_line(self, ready: Ready) -> str:
+        workers = len(self._workers)
+        return (
+            f"ready: mqtt {ready.mqtt or 'off'}, http {ready.http or 'off'}, data {self._settings.data}, "
+            f"{workers} worker{'' if workers == 1 else 's'}"
+        )
+
+    async def _keep(self) -> None:
+        await _all(seat.keep() for seat in (self._server, *self._workers))
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(max(self._settings.drain_timeout.total_seconds() - _KILL_MARGIN, 0)):
+                await self._drain_server()
+                await asyncio.gather(*(_finish(seat) for seat in self._workers))
+                await _finish(self._server)
+        except TimeoutError:
+            _log.warning(
+                "not everything was finished in drain_timeout (%s s); what was not committed will be done again",
+                self._settings.drain_timeout.total_seconds(),
+            )
+
+    async def _drain_server(self) -> None:
+        if self._server.ready:
+            self._server.child.say(Drain())
+            with contextlib.suppress(MillstreamError):  # it died meanwhile: what it had answered is on disk
+                await self._server.child.reach(Drained)
+
+
+async def _finish(seat: Seat) -> None:
+    if seat.ready:  # one that is not has begun nothing
+        seat.child.say(Stop())
+        await seat.child.ended()
+
+
+async def _all(works: Any) -> None:
+    """Do all at a time; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Any:
+    loop = asyncio.get_running_loop()
+    wanted = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # started with nohup
+        wanted.append(signal.SIGHUP)
+    for number in wanted:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
