@@ -82,7 +82,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 Message = Start | Prepared | Go | Ready | Drain | Drained | Stop | Failed
 M = TypeVar("M", bound=msgspec.Struct)
 
-_decode = msgspec.json.Decoder(Message).decode
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def encode_line(message: Message) -> bytes:
@@ -92,7 +92,7 @@ def encode_line(message: Message) -> bytes:
 
 def decode_line(line: bytes) -> Message:
     """A line as a message."""
-    return _decode(line)
+    return _decoder.decode(line)
 
 
 class OrphanedError(MillstreamError):

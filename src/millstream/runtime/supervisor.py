@@ -43,7 +43,9 @@ class Supervisor:
             for number in range(workers)
         ]
         # Without workers of ours, somebody still has to load the application and make what it declares.
-        self._preparer = Seat("prepare", "prepare", self._start_message, clock) if app is not None and not workers else None
+        self._preparer = (
+            Seat("prepare", "prepare", self._start_message, clock) if app is not None and not workers else None
+        )
         self._stop = asyncio.Event()
         self._hard = asyncio.Event()
 

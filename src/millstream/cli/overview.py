@@ -1,0 +1,152 @@
+"""`millstream streams`, `groups` and `status`: what there is, as tables or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from millstream.cli import output
+from millstream.cli.place import load_settings, open_log, server_status
+from millstream.clock import to_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from millstream.log import GroupStatus, Log, StreamSpec
+
+Row = dict[str, Any]
+
+
+def streams(json: bool, data: Path | None, config: Path | None) -> None:
+    """Print the streams of a data folder."""
+    rows = asyncio.run(_with_log(load_settings(config, data=data).data, _streams))
+    output.write_json(rows) if json else output.show_tables(_streams_table(rows))
+
+
+def groups(json: bool, data: Path | None, config: Path | None) -> None:
+    """Print the consumer groups of a data folder."""
+    rows = asyncio.run(_with_log(load_settings(config, data=data).data, _groups))
+    output.write_json(rows) if json else output.show_tables(_groups_table(rows))
+
+
+def status(json: bool, data: Path | None, config: Path | None) -> None:
+    """Print the server of a data folder, if one runs, its streams and groups."""
+    folder = load_settings(config, data=data).data
+    report = asyncio.run(_status(folder))
+    if json:
+        output.write_json(report)
+        return
+    output.show_tables(
+        _server_table(folder, report["server"]), _streams_table(report["streams"]), _groups_table(report["groups"])
+    )
+
+
+async def _with_log(folder: Path, ask: Callable[[Log], Awaitable[list[Row]]]) -> list[Row]:
+    async with open_log(folder) as log:
+        return await ask(log)
+
+
+async def _status(folder: Path) -> Row:
+    server = await server_status(folder)
+    async with open_log(folder) as log:
+        return {
+            "data": str(folder),
+            "server": {"running": server is not None, **(server or {})},
+            "streams": await _streams(log),
+            "groups": await _groups(log),
+        }
+
+
+async def _streams(log: Log) -> list[Row]:
+    return [await _stream(log, spec) for _, spec in sorted((await log.streams()).items())]
+
+
+async def _stream(log: Log, spec: StreamSpec) -> Row:
+    bounds = [await log.bounds(spec.name, partition) for partition in range(spec.partitions)]
+    firsts = [bound.first_time for bound in bounds if bound.first_time is not None]
+    lasts = [bound.last_time for bound in bounds if bound.last_time is not None]
+    return {
+        "stream": spec.name,
+        "topics": list(spec.topics),
+        "key": spec.key,
+        "partitions": spec.partitions,
+        "records": sum(bound.next - bound.first for bound in bounds),
+        "first_time": to_text(min(firsts)) if firsts else None,
+        "last_time": to_text(max(lasts)) if lasts else None,
+    }
+
+
+async def _groups(log: Log) -> list[Row]:
+    return [_group(status) for status in sorted(await log.groups(), key=lambda status: status.name)]
+
+
+def _group(status: GroupStatus) -> Row:
+    return {
+        "group": status.name,
+        "members": status.members,
+        "lag": sum(status.lag.values()),
+        "counts": dict(status.counts),
+        "partitions": [
+            {
+                "stream": stream,
+                "partition": partition,
+                "position": position.low,
+                "lag": status.lag.get((stream, partition), 0),
+            }
+            for (stream, partition), position in sorted(status.positions.items())
+        ],
+    }
+
+
+def _streams_table(rows: list[Row]) -> Table:
+    return output.make_table(
+        "Streams",
+        ("stream", "topics", "key", "partitions", "records", "first", "last"),
+        [
+            (
+                row["stream"],
+                ", ".join(row["topics"]) or None,
+                row["key"] or "topic",
+                row["partitions"],
+                row["records"],
+                row["first_time"],
+                row["last_time"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _groups_table(rows: list[Row]) -> Table:
+    return output.make_table(
+        "Groups",
+        ("group", "reads", "members", "lag", "counts"),
+        [
+            (
+                row["group"],
+                ", ".join(dict.fromkeys(part["stream"] for part in row["partitions"])) or None,
+                row["members"],
+                row["lag"],
+                ", ".join(f"{name} {count}" for name, count in sorted(row["counts"].items())) or None,
+            )
+            for row in rows
+        ],
+    )
+
+
+def _server_table(folder: Path, server: Row) -> Table:
+    if not server["running"]:
+        return output.make_facts({"server": f"none runs on {folder} (millstream run --data {folder})"})
+    return output.make_facts({name: value for name, value in _flat(server) if name != "running"})
+
+
+def _flat(row: Row, prefix: str = "") -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
+    for name, value in row.items():
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((prefix + name, value))
+    return pairs

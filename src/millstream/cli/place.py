@@ -1,0 +1,68 @@
+"""Where a command finds what it works on: the settings, the log, the running server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from millstream.errors import LogUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from millstream.log import Log
+    from millstream.settings import Settings
+
+
+def load_settings(config: Path | None, **given: Any) -> Settings:
+    """The settings of a file, the environment and options."""
+    from millstream.settings import Settings
+
+    if config is not None:
+        if not config.is_file():
+            raise SettingsError(f"--config {config}: there is no such file")
+        os.environ["MILLSTREAM_CONFIG"] = str(config)
+    return Settings.load(**given)
+
+
+@contextlib.asynccontextmanager
+async def open_log(folder: Path) -> AsyncIterator[Log]:
+    """The log of a data folder: through its server, which wakes whoever waits, or from the file if none runs."""
+    from millstream.log.sqlite import ReadOnlyLog, RemoteLog
+    from millstream.runtime.bus import connect
+    from millstream.runtime.endpoint import socket_path
+
+    try:
+        peer = await connect(socket_path(folder))
+    except LogUnavailableError:
+        log: Log = await ReadOnlyLog.open(folder)
+        try:
+            yield log
+        finally:
+            await log.close()
+        return
+    log = RemoteLog(peer, folder)
+    try:
+        yield log
+    finally:
+        await log.close()
+        await peer.close()
+
+
+async def server_status(folder: Path) -> dict[str, Any] | None:
+    """What the running server of a data folder tells of itself; None if none runs."""
+    import msgspec
+
+    from millstream.runtime.bus import connect
+    from millstream.runtime.endpoint import socket_path
+    from millstream.runtime.server import STATUS
+
+    try:
+        peer = await connect(socket_path(folder))
+    except LogUnavailableError:
+        return None
+    try:
+        return msgspec.json.decode(await peer.request(STATUS, b""), type=dict[str, Any])
+    finally:
+        await peer.close()
