@@ -1,1 +1,40 @@
+"""MQTT 3.1.1 and 5 without I/O: packets, their bytes, the fast scan, and the session of one connection.
 
+Numbers in comments are sections of the MQTT 5.0 specification (OASIS, 7 March 2019)."""
+
+from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.decode import decode
+from millstream.mqtt.encode import encode, publish_head
+from millstream.mqtt.handshake import SessionLimits
+from millstream.mqtt.outgoing import Message, Outcome, Outgoing
+from millstream.mqtt.packet import Packet, Version, Will
+from millstream.mqtt.properties import NOTHING, Properties
+from millstream.mqtt.reason import ProtocolError, Reason
+from millstream.mqtt.scan import Arrivals
+from millstream.mqtt.session import Session, State
+
+__all__ = [
+    "NOTHING",
+    "Action",
+    "Arrivals",
+    "Connecting",
+    "Ended",
+    "Granted",
+    "Message",
+    "Outcome",
+    "Outgoing",
+    "Packet",
+    "Properties",
+    "ProtocolError",
+    "Reason",
+    "Session",
+    "SessionLimits",
+    "State",
+    "Subscribed",
+    "Unsubscribed",
+    "Version",
+    "Will",
+    "decode",
+    "encode",
+    "publish_head",
+]

@@ -1,0 +1,59 @@
+"""What a session wants of its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from millstream.mqtt.packet import Connect, Subscription, Will
+from millstream.mqtt.reason import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """A client wants in: `accept` or `end` the session, then `receive(b"", …)` for what came behind its CONNECT."""
+
+    connect: Connect
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A subscription is granted, in the place of `replaced`, one of the same filter, if there was one."""
+
+    subscription: Granted
+    replaced: Granted | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """A subscription has ended."""
+
+    subscription: Granted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Granted:
+    """A subscription as the server keeps it. Compared by identity: it stands for its session."""
+
+    filter: str
+    qos: int
+    no_local: bool
+    identifiers: tuple[int, ...]
+
+    @staticmethod
+    def of(asked: Subscription, identifiers: tuple[int, ...]) -> Granted:
+        return Granted(asked.filter, min(asked.qos, 1), asked.no_local, identifiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The connection is over: write what there is, close, and publish the will if there is one.
+
+    `rejected` when a published message ended it."""
+
+    reason: Reason
+    text: str
+    will: Will | None = None
+    rejected: bool = False
+
+
+Action = Connecting | Subscribed | Unsubscribed | Ended

@@ -1,0 +1,89 @@
+"""CONNECT and its answer: what a client may ask for, and what it is told it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from millstream.errors import TopicError
+from millstream.mqtt.packet import Connack, Connect, Version
+from millstream.mqtt.properties import NOTHING, Properties
+from millstream.mqtt.reason import ProtocolError, Reason
+from millstream.topic import check_topic
+
+MAX_CLIENT_ID = 1_024  # characters; AWS IoT Core has 128. It is kept for as long as the connection lives
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What a session may cost. Bytes and seconds."""
+
+    packet_bytes: int = 1 << 20
+    session_bytes: int = 8 << 20
+    receive_maximum: int = 1_000
+    subscriptions: int = 100
+    connect_timeout: float = 10.0
+    max_keep_alive: int = 3_600
+
+
+def check_connect(connect: Connect) -> None:
+    """Raise `ProtocolError` for what is asked for and cannot be given."""
+    if len(connect.client_id) > MAX_CLIENT_ID:
+        raise ProtocolError(
+            Reason.CLIENT_IDENTIFIER_NOT_VALID, f"a client identifier of more than {MAX_CLIENT_ID} characters"
+        )
+    if connect.version is Version.V5:
+        _check_connect_5(connect)
+    elif not connect.client_id and not connect.clean_start:  # 3.1.3.1
+        raise ProtocolError(
+            Reason.CLIENT_IDENTIFIER_NOT_VALID, "an empty client identifier needs a clean session (CleanSession 1)"
+        )
+    if connect.will is not None:
+        try:
+            check_topic(connect.will.topic)
+        except TopicError as error:
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"will: {error}") from None
+
+
+def _check_connect_5(connect: Connect) -> None:
+    if connect.properties.authentication_method is not None:
+        raise ProtocolError(
+            Reason.BAD_AUTHENTICATION_METHOD,
+            f"authentication method {connect.properties.authentication_method!r}; use user name and password",
+        )
+    if connect.will is not None and connect.will.retain:
+        raise ProtocolError(Reason.RETAIN_NOT_SUPPORTED, "a retained will; retained messages are not supported")
+    if connect.will is not None and connect.will.qos == 2:
+        raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a will of QoS 2; up to 1 is supported")
+
+
+def keep_alive(connect: Connect, limits: SessionLimits) -> int:
+    """The keep-alive that holds, in seconds (0: none). Only an MQTT 5 client can be told another than its own."""
+    asked = connect.keep_alive
+    if connect.version is Version.V5 and not 0 < asked <= limits.max_keep_alive:
+        return limits.max_keep_alive
+    return asked
+
+
+def accepted(connect: Connect, limits: SessionLimits, client_id: str) -> Connack:
+    """The answer to a client that may come in under `client_id`. What is left out has the meaning "yes" or "without
+    a limit" (3.2.2.3): wildcards, subscription identifiers, a receive maximum of 65,535, no topic aliases."""
+    if connect.version is not Version.V5:
+        return Connack()
+    expiry = connect.properties.session_expiry_interval
+    alive = keep_alive(connect, limits)
+    return Connack(
+        properties=Properties(
+            session_expiry_interval=0 if expiry else None,
+            assigned_client_identifier=client_id if client_id != connect.client_id else None,
+            server_keep_alive=alive if alive != connect.keep_alive else None,
+            maximum_qos=1,
+            retain_available=0,
+            shared_subscription_available=0,
+            maximum_packet_size=limits.packet_bytes,
+        )
+    )
+
+
+def because(text: str) -> Properties:
+    """A reason string. It is for people (3.1.2.11.7), so its length is bounded like a log line's."""
+    return Properties(reason_string=text[:200]) if text else NOTHING

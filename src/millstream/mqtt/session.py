@@ -1,0 +1,322 @@
+"""One MQTT connection as the server sees it: a state machine without I/O and without a clock.
+
+Bytes go in (`receive`), with the columns that published messages go to; what the owner has to do comes out as
+actions, and what it has to write gathers in `outgoing`. Published messages are not acknowledged by the session: their
+PUBACKs are gathered in `acknowledgements`, in order (4.6), and the owner writes them once the messages are committed.
+
+A session ends with its connection: a 3.1.1 client that asks for more (CleanSession 0) is told that no session is
+present, an MQTT 5 client that its session expires at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from millstream.errors import TopicError
+from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.decode import decode
+from millstream.mqtt.encode import encode
+from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive
+from millstream.mqtt.outgoing import Outgoing
+from millstream.mqtt.packet import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Subscription,
+    Unsuback,
+    Unsubscribe,
+    Version,
+    Will,
+)
+from millstream.mqtt.properties import NOTHING
+from millstream.mqtt.reason import ProtocolError, Reason, violation
+from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements, topic_key
+from millstream.mqtt.wire import frame
+from millstream.topic import check_filter, check_topic
+
+T = TypeVar("T")
+
+_KNOWN_TOPICS = 64  # that a connection remembers; a device has one or a few
+_LONG_TOPIC = 256  # bytes; longer ones are not remembered
+_ACK = b"\x40\x02"
+_PUBLISH, _PUBACK = 3, 4
+_GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
+
+
+class State(enum.Enum):
+    """How far a connection is: each goes to the next, and from everywhere to ENDED."""
+
+    CONNECTING = "connecting"  # nothing but a CONNECT may come
+    AUTHENTICATING = "authenticating"  # it came; what follows waits for `accept`
+    CONNECTED = "connected"
+    ENDED = "ended"
+
+
+class Session(Generic[T]):
+    """The state of one connection. `resolve` turns a valid topic name into what `Arrivals` shall hold for it."""
+
+    __slots__ = (
+        "_asked",
+        "_heard",
+        "_keep_alive",
+        "_limits",
+        "_need",
+        "_resolve",
+        "_rest",
+        "_subscriptions",
+        "_topics",
+        "_will",
+        "acknowledgements",
+        "active",
+        "client_id",
+        "outgoing",
+        "state",
+        "version",
+    )
+
+    def __init__(self, limits: SessionLimits, resolve: Callable[[str], T], now: float) -> None:
+        self._limits = limits
+        self._resolve = resolve
+        self._heard = now  # when the connection was last known to be alive
+        self._keep_alive = 0
+        self._rest = bytearray()  # the beginning of a packet
+        self._need = 0  # the bytes it must have before another look is worth while
+        self._topics: dict[bytes, T] = {}
+        self._subscriptions: dict[str, Granted] = {}
+        self._asked: Connect | None = None
+        self._will: Will | None = None
+        self.state = State.CONNECTING
+        self.version = Version.V3_1_1
+        self.client_id = ""
+        self.active = False  # something has come since the last look at the clock
+        self.acknowledgements: list[bytes] = []
+        self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept until the rest of their packet comes."""
+        return len(self._rest)
+
+    @property
+    def subscriptions(self) -> list[Granted]:
+        """What the client is subscribed to."""
+        return list(self._subscriptions.values())
+
+    def accept(self, client_id: str) -> None:
+        """Let the client in, under its own identifier or (if it gave none) another."""
+        asked, self._asked = self._asked, None
+        assert asked is not None and self.state is State.AUTHENTICATING, self.state
+        self.state = State.CONNECTED
+        self.client_id = client_id
+        self._will = asked.will
+        self._keep_alive = keep_alive(asked, self._limits)
+        self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size)
+        self.outgoing.send(encode(accepted(asked, self._limits, client_id), self.version))
+
+    def end(self, reason: Reason, text: str = "", *, rejected: bool = False) -> Ended:
+        """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent."""
+        if self.state is State.AUTHENTICATING:
+            self._send_last(Connack(reason=reason, properties=because(text)))
+        elif self.state is State.CONNECTED and self.version is Version.V5:
+            self._send_last(Disconnect(reason=reason, properties=because(text)))
+        return self._ended(reason, text, rejected)
+
+    def lost(self) -> Ended:
+        """The connection is gone."""
+        return self._ended(Reason.UNSPECIFIED_ERROR, "the connection was lost")
+
+    def overdue(self, now: float) -> Ended | None:
+        """Look at the clock (seconds): the end of a connection that was silent for too long."""
+        if self.state is State.CONNECTED:
+            if self.active:
+                self.active = False
+                self._heard = now
+            elif self._keep_alive and now - self._heard > self._keep_alive * _GRACE:
+                return self.end(Reason.KEEP_ALIVE_TIMEOUT, f"nothing came for {_GRACE} × {self._keep_alive} s")
+        elif self.state is State.CONNECTING and now - self._heard > self._limits.connect_timeout:
+            return self.end(Reason.UNSPECIFIED_ERROR, "no CONNECT came in time")
+        return None
+
+    def receive(self, data: bytes, arrivals: Arrivals[T]) -> list[Action]:
+        """Take bytes from the client. An error of the protocol is not raised but an `Ended`, always the last action."""
+        self.active = True
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
+        actions: list[Action] = []
+        position = 0
+        try:
+            while position < len(data):
+                if self.state is State.CONNECTED:
+                    position = self._scan(data, position, arrivals)
+                elif self.state is not State.CONNECTING:
+                    break
+                found = decode(data, position, version=self.version, limit=self._limits.packet_bytes)
+                if found is None:
+                    break
+                self._handle(found[0], arrivals, actions)
+                position = found[1]
+        except ProtocolError as error:
+            actions.append(self._refuse(error, data, position))
+        if position < len(data) and self.state is not State.ENDED:
+            self._keep(data, position)
+        return actions
+
+    def _scan(self, data: bytes, position: int, arrivals: Arrivals[T]) -> int:
+        """The quick way for what comes most: PUBLISH, and PUBACK from a subscriber."""
+        kind = data[position] >> 4
+        if kind == _PUBLISH:
+            ids: list[bytes] = []
+            with_properties = self.version is Version.V5
+            position = scan(data, position, with_properties, self._limits.packet_bytes, self._topics, arrivals, ids)
+            if ids:
+                self.acknowledgements.append(_ACK + _ACK.join(ids))
+        elif kind == _PUBACK:
+            acknowledged: list[int] = []
+            position = scan_acknowledgements(data, position, acknowledged)
+            for packet_id in acknowledged:
+                self.outgoing.acknowledge(packet_id)
+        return position
+
+    def _keep(self, data: bytes, position: int) -> None:
+        """Keep the beginning of a packet, without another look until all of it is there: bytes that trickle in one by
+        one cost no more than those that come at once."""
+        self._rest += data[position:]
+        body = frame(data, position, self._limits.packet_bytes) if self.state is not State.AUTHENTICATING else None
+        self._need = body[1] - position if body else 0
+
+    def _refuse(self, error: ProtocolError, data: bytes, position: int) -> Ended:
+        if self.state is State.CONNECTING:
+            # A CONNECT that does not decode is answered in the version that it claims; 3.1.1 has an answer only for a
+            # wrong version (3.1.4), and other bytes get none.
+            if data[position] == 0x10 and b"\0\4MQTT\5" in data[position : position + 12]:
+                self.version = Version.V5
+            if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
+                self._send_last(Connack(reason=error.reason, properties=because(str(error))))
+        rejected = self.state is State.CONNECTED and data[position] >> 4 == _PUBLISH
+        return self.end(error.reason, str(error), rejected=rejected)
+
+    def _send_last(self, packet: Connack | Disconnect) -> None:
+        data = encode(packet, self.version)
+        if len(data) > self.outgoing.largest:  # the client takes no packet of this size (3.1.2.11.4): no explanation
+            data = encode(type(packet)(reason=packet.reason), self.version)
+        self.outgoing.send(data)
+
+    def _ended(self, reason: Reason, text: str, rejected: bool = False) -> Ended:
+        will, self._will = self._will, None
+        self.state = State.ENDED
+        return Ended(reason, text, will, rejected)
+
+    def _handle(self, packet: Packet, arrivals: Arrivals[T], actions: list[Action]) -> None:
+        if self.state is State.CONNECTING:
+            actions.append(self._connect(packet))
+        elif isinstance(packet, Publish):
+            self._publish(packet, arrivals)
+        elif isinstance(packet, Puback):
+            self.outgoing.acknowledge(packet.packet_id)
+        elif isinstance(packet, Pingreq):
+            self.outgoing.send(encode(Pingresp()))
+        elif isinstance(packet, Subscribe):
+            self._subscribe(packet, actions)
+        elif isinstance(packet, Unsubscribe):
+            self._unsubscribe(packet, actions)
+        elif isinstance(packet, Disconnect):
+            actions.append(self._disconnect(packet))
+        else:  # a second CONNECT, steps of QoS 2 or of an authentication that never began, what only servers send
+            raise violation(f"{type(packet).__name__.upper()} is not expected here")
+
+    def _connect(self, packet: Packet) -> Action:
+        if not isinstance(packet, Connect):
+            raise violation(f"{type(packet).__name__.upper()} before CONNECT")
+        self.version = packet.version
+        self.state = State.AUTHENTICATING
+        self._asked = packet
+        try:
+            check_connect(packet)
+        except ProtocolError as error:
+            return self.end(error.reason, str(error))
+        return Connecting(packet)
+
+    def _publish(self, packet: Publish, arrivals: Arrivals[T]) -> None:
+        its = packet.properties
+        if packet.qos == 2:
+            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a PUBLISH of QoS 2; up to 1 is supported")
+        if packet.retain and self.version is Version.V5:  # 3.1.1 cannot be told: its flag has no effect
+            raise ProtocolError(Reason.RETAIN_NOT_SUPPORTED, "a retained PUBLISH; retained messages are not supported")
+        if its.topic_alias is not None:
+            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias; CONNACK allowed none")
+        if its.subscription_identifiers:
+            raise violation("a subscription identifier in a PUBLISH of a client")  # 3.3.4
+        if its.response_topic is not None:
+            _check_topic(its.response_topic)
+        arrivals.add(self._topic(packet.topic), packet.qos, packet.payload, its if its is not NOTHING else None)
+        if packet.qos:
+            self.acknowledgements.append(_ACK + packet.packet_id.to_bytes(2, "big"))
+
+    def _topic(self, topic: str) -> T:
+        key = topic_key(topic)
+        known = self._topics.get(key)
+        if known is None:
+            _check_topic(topic)
+            known = self._resolve(topic)
+            if len(key) <= _LONG_TOPIC:
+                if len(self._topics) >= _KNOWN_TOPICS:
+                    self._topics.clear()
+                self._topics[key] = known
+        return known
+
+    def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
+        reasons: list[Reason] = []
+        for asked in packet.subscriptions:
+            reasons.append(reason := self._judge(asked))
+            if reason < Reason.UNSPECIFIED_ERROR:
+                granted = Granted.of(asked, packet.properties.subscription_identifiers)
+                actions.append(Subscribed(granted, self._subscriptions.get(asked.filter)))
+                self._subscriptions[asked.filter] = granted
+        self.outgoing.send(encode(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
+
+    def _judge(self, asked: Subscription) -> Reason:
+        if asked.filter.startswith("$share/"):
+            if asked.no_local:
+                raise violation("a shared subscription with No Local")  # 3.8.3.1
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        try:
+            check_filter(asked.filter)
+        except TopicError:
+            return Reason.TOPIC_FILTER_INVALID
+        if asked.filter not in self._subscriptions and len(self._subscriptions) >= self._limits.subscriptions:
+            return Reason.QUOTA_EXCEEDED
+        return Reason.GRANTED_QOS_1 if asked.qos else Reason.SUCCESS
+
+    def _unsubscribe(self, packet: Unsubscribe, actions: list[Action]) -> None:
+        reasons: list[Reason] = []
+        for each in packet.filters:
+            granted = self._subscriptions.pop(each, None)
+            reasons.append(Reason.NO_SUBSCRIPTION_EXISTED if granted is None else Reason.SUCCESS)
+            if granted is not None:
+                actions.append(Unsubscribed(granted))
+        self.outgoing.send(encode(Unsuback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
+
+    def _disconnect(self, packet: Disconnect) -> Ended:
+        if packet.reason is Reason.SUCCESS:
+            self._will = None  # 3.14.4
+        return self._ended(packet.reason, "the client disconnected")
+
+
+def _check_topic(topic: str) -> None:
+    try:
+        check_topic(topic)
+    except TopicError as error:
+        raise ProtocolError(Reason.TOPIC_NAME_INVALID, str(error)) from None

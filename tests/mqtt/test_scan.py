@@ -1,0 +1,182 @@
+"""The fast scan may be quicker than the plain codec, and never of another opinion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.packets import packets, publishes
+
+from millstream.mqtt import packet as p
+from millstream.mqtt.decode import decode
+from millstream.mqtt.encode import encode
+from millstream.mqtt.packet import Version
+from millstream.mqtt.properties import NOTHING
+from millstream.mqtt.reason import ProtocolError, Reason
+from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements, topic_key
+
+KNOWN = {topic_key(name): name for name in ("", "a", "site/a/press-1/telemetry", "b" * 200)}
+
+versions = st.sampled_from(Version)
+Found = tuple[list[p.Packet], int, Reason | None]
+
+
+def plain_publishes(version: Version) -> st.SearchStrategy[p.Packet]:
+    return st.builds(
+        lambda topic, payload, qos, packet_id, duplicate: p.Publish(
+            topic=topic, payload=payload, qos=qos, packet_id=packet_id * qos, duplicate=bool(qos and duplicate)
+        ),
+        st.sampled_from(list(KNOWN.values())),
+        st.binary(max_size=200),
+        st.integers(0, 1),
+        st.integers(1, 0xFFFF),
+        st.booleans(),
+    )
+
+
+@st.composite
+def streams(draw: Any) -> tuple[Version, bytes]:
+    """Packets of a version one after another, mostly plain ones, perhaps with a wrong byte, perhaps cut off."""
+    version = draw(versions)
+    some = st.one_of(plain_publishes(version), plain_publishes(version), publishes(version), packets(version))
+    data = bytearray(b"".join(encode(each, version) for each in draw(st.lists(some, max_size=8))))
+    if data and draw(st.booleans()):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    if draw(st.booleans()):
+        del data[draw(st.integers(0, len(data))) :]
+    return version, bytes(data)
+
+
+def with_codec(version: Version, data: bytes, position: int = 0) -> Found:
+    """The packets up to the first incomplete or wrong one, where that begins, and what is wrong with it."""
+    found: list[p.Packet] = []
+    try:
+        while (one := decode(data, position, version=version)) is not None:
+            packet, position = one
+            found.append(unmarked(packet))
+    except ProtocolError as error:
+        return found, position, error.reason
+    return found, position, None
+
+
+def rows(arrivals: Arrivals[str], packet_ids: list[bytes]) -> list[p.Packet]:
+    """What the scan found, as packets (it does not tell which were marked as sent again)."""
+    found: list[p.Packet] = []
+    ids = iter(packet_ids)
+    ends = [*arrivals.starts, len(arrivals)][1:]
+    for topic, qos, start, end in zip(arrivals.topics, arrivals.qualities, arrivals.starts, ends, strict=True):
+        assert start < end
+        for payload in arrivals.payloads[start:end]:
+            packet_id = int.from_bytes(next(ids), "big") if qos else 0
+            found.append(p.Publish(topic=topic, payload=payload, qos=qos, packet_id=packet_id))
+    assert next(ids, None) is None
+    return found
+
+
+def unmarked(packet: p.Packet) -> p.Packet:
+    if not isinstance(packet, p.Publish):
+        return packet
+    return p.Publish(
+        topic=packet.topic,
+        payload=packet.payload,
+        qos=packet.qos,
+        packet_id=packet.packet_id,
+        retain=packet.retain,
+        properties=packet.properties,
+    )
+
+
+def with_scan(version: Version, data: bytes) -> Found:
+    found: list[p.Packet] = []
+    position = 0
+    while True:
+        arrivals: Arrivals[str] = Arrivals()
+        ids: list[bytes] = []
+        position = scan(data, position, version is Version.V5, 1 << 20, KNOWN, arrivals, ids)
+        found += rows(arrivals, ids)
+        try:
+            one = decode(data, position, version=version)
+        except ProtocolError as error:
+            return found, position, error.reason
+        if one is None:
+            return found, position, None
+        found.append(unmarked(one[0]))
+        position = one[1]
+
+
+@given(streams())
+def test_scan_and_codec_find_the_same(stream: tuple[Version, bytes]) -> None:
+    version, data = stream
+    assert with_scan(version, data) == with_codec(version, data)
+
+
+@given(versions.flatmap(lambda version: st.tuples(st.just(version), st.lists(plain_publishes(version), max_size=20))))
+def test_plain_packets_never_need_the_codec(stream: tuple[Version, list[p.Packet]]) -> None:
+    version, sent = stream
+    data = b"".join(encode(each, version) for each in sent)
+    arrivals: Arrivals[str] = Arrivals()
+    ids: list[bytes] = []
+    assert scan(data, 0, version is Version.V5, 1 << 20, KNOWN, arrivals, ids) == len(data)
+    assert rows(arrivals, ids) == [unmarked(each) for each in sent]
+
+
+def scanned(data: bytes, *, limit: int = 1 << 20, version: Version = Version.V3_1_1) -> tuple[int, Arrivals[str]]:
+    arrivals: Arrivals[str] = Arrivals()
+    return scan(data, 0, version is Version.V5, limit, KNOWN, arrivals, []), arrivals
+
+
+def test_messages_of_one_topic_and_quality_are_one_run() -> None:
+    data = b"".join(encode(p.Publish(topic="a", payload=b"x", qos=1, packet_id=n)) for n in (1, 2, 3))
+    data += encode(p.Publish(topic="a", payload=b"y"))
+    _, arrivals = scanned(data)
+    assert (arrivals.topics, arrivals.qualities, arrivals.starts) == (["a", "a"], [1, 0], [0, 3])
+
+
+ODD = {
+    "unknown topic": encode(p.Publish(topic="c")),
+    "retained": encode(p.Publish(topic="a", retain=True)),
+    "QoS 2": encode(p.Publish(topic="a", qos=2, packet_id=1)),
+    "longer than the limit": encode(p.Publish(topic="a", payload=bytes(400))),
+    "three bytes of length": encode(p.Publish(topic="a", payload=bytes(16_384))),
+    "PINGREQ": encode(p.Pingreq()),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_what_is_not_plain_is_left_to_the_codec(odd: bytes) -> None:
+    plain = encode(p.Publish(topic="a", payload=b"1"))
+    position, arrivals = scanned(plain + odd, limit=400)
+    assert position == len(plain)
+    assert arrivals.payloads == [b"1"]
+    assert arrivals.starts == [0]
+
+
+def test_packet_identifier_zero_undoes_the_scan_so_that_the_codec_finds_it() -> None:
+    good = encode(p.Publish(topic="a", qos=1, packet_id=1))
+    position, arrivals = scanned(good + good[:-2] + b"\0\0")
+    assert (position, len(arrivals), arrivals.starts) == (0, 0, [])
+
+
+def test_a_packet_that_is_larger_than_a_small_limit_is_left_to_the_codec() -> None:
+    assert scanned(encode(p.Publish(topic="a", payload=bytes(50))), limit=40)[0] == 0
+
+
+def test_later_scans_add_to_the_same_columns() -> None:
+    arrivals: Arrivals[str] = Arrivals()
+    one = encode(p.Publish(topic="a", payload=b"1"))
+    for _ in range(2):
+        scan(one, 0, False, 1 << 20, KNOWN, arrivals, [])
+    arrivals.add("b", 1, b"2", NOTHING)
+    assert (arrivals.topics, arrivals.starts, arrivals.payloads) == (["a", "a", "b"], [0, 1, 2], [b"1", b"1", b"2"])
+
+
+@given(st.lists(st.integers(1, 0xFFFF), max_size=5), st.binary(max_size=6))
+def test_acknowledgements_are_scanned_up_to_the_first_other_thing(ids: list[int], rest: bytes) -> None:
+    data = b"".join(encode(p.Puback(packet_id=each)) for each in ids)
+    found: list[int] = []
+    position = scan_acknowledgements(data + rest, 0, found)
+    acks, _, _ = with_codec(Version.V3_1_1, (data + rest)[:position])
+    assert found[: len(ids)] == ids
+    assert acks == [p.Puback(packet_id=each) for each in found]

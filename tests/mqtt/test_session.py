@@ -1,0 +1,460 @@
+"""A connection's life as the server sees it, without a socket and without a clock."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millstream.mqtt import packet as p
+from millstream.mqtt.action import Action, Connecting, Ended, Subscribed, Unsubscribed
+from millstream.mqtt.decode import decode
+from millstream.mqtt.encode import encode
+from millstream.mqtt.handshake import SessionLimits
+from millstream.mqtt.outgoing import Message, Outcome
+from millstream.mqtt.packet import Version
+from millstream.mqtt.properties import Properties
+from millstream.mqtt.reason import Reason
+from millstream.mqtt.scan import Arrivals
+from millstream.mqtt.session import Session, State
+
+both_versions = pytest.mark.parametrize("version", list(Version))
+
+
+class Client:
+    """The client's end: writes packets to a session, and reads what the session wrote."""
+
+    def __init__(self, version: Version = Version.V5, limits: SessionLimits | None = None) -> None:
+        self.version = version
+        self.session: Session[str] = Session(limits or SessionLimits(), str.upper, now=0.0)
+        self.arrivals: Arrivals[str] = Arrivals()
+
+    def connect(self, client_id: str = "press-1", **asked: object) -> p.Packet:
+        """Connect, and give the answer."""
+        packet = p.Connect(version=self.version, client_id=client_id, **asked)  # type: ignore[arg-type]
+        (action,) = self.send(packet)
+        if isinstance(action, Connecting):
+            self.session.accept(client_id or "assigned")
+        (answer,) = self.read()
+        return answer
+
+    def send(self, *packets: p.Packet) -> list[Action]:
+        return self.write(b"".join(encode(each, self.version) for each in packets))
+
+    def write(self, data: bytes) -> list[Action]:
+        return self.session.receive(data, self.arrivals)
+
+    def read(self) -> list[p.Packet]:
+        data = self.session.outgoing.take()
+        found = []
+        position = 0
+        while (one := decode(data, position, version=self.version)) is not None:
+            packet, position = one
+            found.append(packet)
+        assert position == len(data)
+        return found
+
+
+@pytest.fixture
+def client() -> Client:
+    """Connected, MQTT 5."""
+    connected = Client()
+    connected.connect()
+    return connected
+
+
+@both_versions
+def test_connect_is_answered(version: Version) -> None:
+    client = Client(version)
+    answer = client.connect()
+    assert isinstance(answer, p.Connack)
+    assert (answer.reason, answer.session_present) == (Reason.SUCCESS, False)
+    assert client.session.state is State.CONNECTED
+
+
+def test_an_mqtt_5_client_is_told_what_it_gets() -> None:
+    answer = Client(limits=SessionLimits(packet_bytes=5_000, max_keep_alive=60)).connect(
+        "", keep_alive=600, properties=Properties(session_expiry_interval=9)
+    )
+    assert isinstance(answer, p.Connack)
+    assert answer.properties == Properties(
+        maximum_qos=1,
+        retain_available=0,
+        shared_subscription_available=0,
+        maximum_packet_size=5_000,
+        server_keep_alive=60,
+        assigned_client_identifier="assigned",
+        session_expiry_interval=0,
+    )
+
+
+def test_what_comes_behind_connect_waits_for_the_answer() -> None:
+    client = Client()
+    publish = p.Publish(topic="a", payload=b"1", qos=1, packet_id=1)
+    actions = client.send(p.Connect(version=Version.V5, client_id="x"), publish)
+    assert [type(each) for each in actions] == [Connecting]
+    assert client.send(publish) == []
+    assert len(client.arrivals) == 0
+    client.session.accept("x")
+    assert client.write(b"") == []
+    assert client.arrivals.payloads == [b"1", b"1"]
+
+
+@both_versions
+def test_a_refused_client_is_told_why(version: Version) -> None:
+    client = Client(version)
+    client.send(p.Connect(version=version, client_id="x", user_name="ann"))
+    ended = client.session.end(Reason.BAD_USER_NAME_OR_PASSWORD, "user name or password is wrong")
+    assert ended.reason is Reason.BAD_USER_NAME_OR_PASSWORD
+    (answer,) = client.read()
+    assert isinstance(answer, p.Connack)
+    assert answer.reason is Reason.BAD_USER_NAME_OR_PASSWORD
+    assert (answer.properties.reason_string is not None) is (version is Version.V5)
+
+
+WILL = p.Will(topic="gone")
+REFUSED_CONNECTS = {
+    "authentication method": ({"properties": Properties(authentication_method="m")}, Reason.BAD_AUTHENTICATION_METHOD),
+    "retained will": ({"will": p.Will(topic="gone", retain=True)}, Reason.RETAIN_NOT_SUPPORTED),
+    "will of QoS 2": ({"will": p.Will(topic="gone", qos=2)}, Reason.QOS_NOT_SUPPORTED),
+    "will with a wildcard": ({"will": p.Will(topic="a/#")}, Reason.TOPIC_NAME_INVALID),
+    "long identifier": ({"client_id": "x" * 1025}, Reason.CLIENT_IDENTIFIER_NOT_VALID),
+}
+
+
+@pytest.mark.parametrize(("asked", "reason"), REFUSED_CONNECTS.values(), ids=REFUSED_CONNECTS)
+def test_what_cannot_be_given_is_refused(asked: dict[str, object], reason: Reason) -> None:
+    client = Client()
+    answer = client.connect(**asked)  # type: ignore[arg-type]
+    assert isinstance(answer, p.Connack)
+    assert answer.reason is reason
+    assert client.session.state is State.ENDED
+
+
+def test_an_old_client_without_identifier_must_ask_for_a_clean_session() -> None:
+    answer = Client(Version.V3_1_1).connect("", clean_start=False)
+    assert answer == p.Connack(reason=Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    assert Client(Version.V3_1_1).connect("", clean_start=True) == p.Connack()
+
+
+def test_an_old_client_may_ask_for_a_session_that_is_kept_and_is_told_there_is_none() -> None:
+    assert Client(Version.V3_1_1).connect(clean_start=False) == p.Connack(session_present=False)
+
+
+@pytest.mark.parametrize("first", [p.Pingreq(), p.Publish(topic="a"), p.Disconnect()])
+def test_anything_before_connect_ends_the_connection_without_an_answer(first: p.Packet) -> None:
+    client = Client(Version.V3_1_1)
+    (ended,) = client.send(first)
+    assert isinstance(ended, Ended)
+    assert ended.reason is Reason.PROTOCOL_ERROR
+    assert not ended.rejected
+    assert client.read() == []
+
+
+def test_an_unknown_version_is_answered_in_the_oldest_one() -> None:
+    client = Client(Version.V3_1_1)
+    (ended,) = client.write(b"\x10\x0c\x00\x04MQTT\x09\x02\x00\x00\x00\x00")
+    assert isinstance(ended, Ended)
+    assert ended.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION
+    assert client.session.outgoing.take() == b"\x20\x02\x00\x01"
+
+
+def test_a_malformed_connect_of_mqtt_5_is_answered() -> None:
+    client = Client()
+    client.write(b"\x10\x0d\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x00")
+    (answer,) = client.read()
+    assert isinstance(answer, p.Connack)
+    assert answer.reason is Reason.MALFORMED_PACKET
+
+
+def test_garbage_gets_no_answer() -> None:
+    client = Client(Version.V3_1_1)
+    (ended,) = client.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert isinstance(ended, Ended)
+    assert client.session.outgoing.take() == b""
+
+
+def test_messages_become_columns_and_their_acknowledgements_wait_in_order(client: Client) -> None:
+    client.send(
+        p.Publish(topic="a", payload=b"1", qos=1, packet_id=7),
+        p.Publish(topic="a", payload=b"2", qos=1, packet_id=3),
+        p.Publish(topic="b", payload=b"3", qos=0),
+        p.Publish(topic="a", payload=b"4", qos=1, packet_id=4, properties=Properties(user_properties=(("id", "x"),))),
+    )
+    assert client.arrivals.payloads == [b"1", b"2", b"3", b"4"]
+    assert client.arrivals.topics == ["A", "A", "B", "A"]
+    assert client.arrivals.starts == [0, 1, 2, 3]
+    assert client.arrivals.properties == {3: Properties(user_properties=(("id", "x"),))}
+    assert b"".join(client.session.acknowledgements) == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
+    assert client.read() == []
+
+
+@both_versions
+@given(st.data())
+def test_where_the_stream_is_cut_makes_no_difference(version: Version, data: st.DataObject) -> None:
+    source = random.Random(data.draw(st.integers(0, 1 << 16)))
+    sent = [p.Publish(topic=source.choice("abc"), payload=source.randbytes(source.randrange(300))) for _ in range(9)]
+    stream = encode(p.Connect(version=version, client_id="x")) + b"".join(encode(each, version) for each in sent)
+    client = Client(version)
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        for action in client.write(stream[:cut]):
+            assert isinstance(action, Connecting)
+            client.session.accept("x")
+            assert client.write(b"") == []
+        stream = stream[cut:]
+    assert client.arrivals.payloads == [each.payload for each in sent]
+    assert client.session.buffered == 0
+
+
+def test_a_large_packet_that_trickles_in_costs_no_look_at_each_byte(client: Client) -> None:
+    packet = encode(p.Publish(topic="a", payload=bytes(200_000)), Version.V5)
+    for byte in packet:
+        client.write(bytes((byte,)))
+    assert len(client.arrivals) == 1
+
+
+REFUSED = {
+    "QoS 2": (p.Publish(topic="a", qos=2, packet_id=1), Reason.QOS_NOT_SUPPORTED, True),
+    "retained": (p.Publish(topic="a", retain=True), Reason.RETAIN_NOT_SUPPORTED, True),
+    "wildcard": (p.Publish(topic="a/+"), Reason.TOPIC_NAME_INVALID, True),
+    "empty topic": (p.Publish(topic=""), Reason.TOPIC_NAME_INVALID, True),
+    "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=1)), Reason.TOPIC_ALIAS_INVALID, True),
+    "subscription identifier": (
+        p.Publish(topic="a", properties=Properties(subscription_identifiers=(1,))),
+        Reason.PROTOCOL_ERROR,
+        True,
+    ),
+    "response topic with a wildcard": (
+        p.Publish(topic="a", properties=Properties(response_topic="#")),
+        Reason.TOPIC_NAME_INVALID,
+        True,
+    ),
+    "second CONNECT": (p.Connect(version=Version.V5, client_id="x"), Reason.PROTOCOL_ERROR, False),
+    "a server's packet": (p.Connack(), Reason.PROTOCOL_ERROR, False),
+    "step of QoS 2": (p.Pubrel(packet_id=1), Reason.PROTOCOL_ERROR, False),
+    "AUTH": (p.Auth(), Reason.PROTOCOL_ERROR, False),
+    "shared subscription with No Local": (
+        p.Subscribe(packet_id=1, subscriptions=(p.Subscription("$share/g/a", 0, True),)),
+        Reason.PROTOCOL_ERROR,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("packet", "reason", "rejected"), REFUSED.values(), ids=REFUSED)
+def test_what_is_forbidden_ends_the_connection_with_its_reason(
+    client: Client, packet: p.Packet, reason: Reason, rejected: bool
+) -> None:
+    good = p.Publish(topic="a", payload=b"1", qos=1, packet_id=1)
+    actions = client.send(good, packet, good)
+    assert isinstance(actions[-1], Ended)
+    assert (actions[-1].reason, actions[-1].rejected) == (reason, rejected)
+    assert client.arrivals.payloads == [b"1"], "what came before counts, what came behind does not"
+    (told,) = client.read()
+    assert isinstance(told, p.Disconnect)
+    assert told.reason is reason
+    assert told.properties.reason_string == actions[-1].text
+
+
+def test_an_old_client_is_not_told() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect()
+    (ended,) = client.send(p.Publish(topic="a", qos=2, packet_id=1))
+    assert isinstance(ended, Ended)
+    assert client.read() == []
+
+
+def test_the_retain_flag_of_an_old_client_has_no_effect() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect()
+    assert client.send(p.Publish(topic="a", payload=b"1", retain=True)) == []
+    assert client.arrivals.payloads == [b"1"]
+
+
+def test_too_large_a_packet_ends_the_connection() -> None:
+    client = Client(limits=SessionLimits(packet_bytes=100))
+    client.connect()
+    (ended,) = client.send(p.Publish(topic="a", payload=bytes(101)))
+    assert isinstance(ended, Ended)
+    assert ended.reason is Reason.PACKET_TOO_LARGE
+
+
+def test_ping_is_answered(client: Client) -> None:
+    client.send(p.Pingreq())
+    assert client.read() == [p.Pingresp()]
+
+
+def test_subscriptions_are_granted_one_by_one() -> None:
+    client = Client(limits=SessionLimits(subscriptions=2))
+    client.connect()
+    asked = ("a/#", "a/#/b", "$share/g/a", "b", "c", "a/#")
+    actions = client.send(
+        p.Subscribe(
+            packet_id=5,
+            subscriptions=tuple(p.Subscription(each, 2) for each in asked),
+            properties=Properties(subscription_identifiers=(9,)),
+        )
+    )
+    assert client.read() == [
+        p.Suback(
+            packet_id=5,
+            reasons=(
+                Reason.GRANTED_QOS_1,
+                Reason.TOPIC_FILTER_INVALID,
+                Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+                Reason.GRANTED_QOS_1,
+                Reason.QUOTA_EXCEEDED,
+                Reason.GRANTED_QOS_1,
+            ),
+        )
+    ]
+    granted = [each for each in actions if isinstance(each, Subscribed)]
+    assert [(each.subscription.filter, each.subscription.qos) for each in granted] == [("a/#", 1), ("b", 1), ("a/#", 1)]
+    assert granted[0].subscription.identifiers == (9,)
+    assert [each.replaced for each in granted] == [None, None, granted[0].subscription]
+    assert client.session.subscriptions == [granted[2].subscription, granted[1].subscription]
+
+
+def test_unsubscribing_tells_which_there_were(client: Client) -> None:
+    client.send(p.Subscribe(packet_id=1, subscriptions=(p.Subscription("a"),)))
+    client.read()
+    (action,) = client.send(p.Unsubscribe(packet_id=2, filters=("a", "b")))
+    assert isinstance(action, Unsubscribed)
+    assert action.subscription.filter == "a"
+    assert client.read() == [p.Unsuback(packet_id=2, reasons=(Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED))]
+
+
+@pytest.mark.parametrize(
+    ("packet", "will"),
+    [
+        (p.Disconnect(), None),
+        (p.Disconnect(reason=Reason.DISCONNECT_WITH_WILL), WILL),
+        (p.Disconnect(reason=Reason.UNSPECIFIED_ERROR), WILL),
+    ],
+)
+def test_the_will_is_for_ends_that_are_not_normal(packet: p.Disconnect, will: p.Will | None) -> None:
+    client = Client()
+    client.connect(will=WILL)
+    (ended,) = client.send(packet)
+    assert isinstance(ended, Ended)
+    assert ended.will == will
+    assert client.session.lost().will is None, "once only"
+
+
+def test_the_will_is_published_when_the_connection_is_lost_or_in_error() -> None:
+    lost, wrong = Client(), Client()
+    lost.connect(will=WILL)
+    wrong.connect(will=WILL)
+    assert lost.session.lost().will == WILL
+    (ended,) = wrong.write(b"\0\0")
+    assert isinstance(ended, Ended)
+    assert ended.will == WILL
+
+
+def test_a_client_that_is_not_let_in_has_no_will() -> None:
+    client = Client()
+    client.send(p.Connect(version=Version.V5, client_id="x", will=WILL))
+    assert client.session.end(Reason.NOT_AUTHORIZED).will is None
+
+
+def test_no_connect_in_time() -> None:
+    client = Client(limits=SessionLimits(connect_timeout=10))
+    client.write(b"\x10")
+    assert client.session.overdue(9.9) is None
+    assert client.session.overdue(10.1) is not None
+    assert client.session.state is State.ENDED
+
+
+def test_silence_for_one_and_a_half_keep_alives_ends_the_connection() -> None:
+    client = Client()
+    client.connect(keep_alive=10)
+    assert client.session.overdue(4.0) is None
+    client.send(p.Pingreq())
+    assert client.session.overdue(5.0) is None
+    client.read()
+    assert client.session.overdue(19.9) is None
+    ended = client.session.overdue(20.1)
+    assert ended is not None
+    (told,) = client.read()
+    assert isinstance(told, p.Disconnect)
+    assert told.reason is Reason.KEEP_ALIVE_TIMEOUT
+
+
+def test_an_old_client_without_keep_alive_may_be_silent_for_ever() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect(keep_alive=0)
+    assert client.session.overdue(0.0) is None
+    assert client.session.overdue(1e9) is None
+
+
+def test_a_client_gets_no_explanation_larger_than_it_takes() -> None:
+    client = Client()
+    client.connect(properties=Properties(maximum_packet_size=20))
+    client.session.end(Reason.SERVER_BUSY, "a long text that does not fit at all")
+    assert client.read() == [p.Disconnect(reason=Reason.SERVER_BUSY)]
+
+
+MESSAGE = Message(b"\x32\x06\x00\x01a", b"x\x00"[:1])
+
+
+def test_only_a_window_of_messages_is_unacknowledged_and_the_rest_follows_in_order() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect()
+    client.session.outgoing.accept(2, None)
+    for number in range(5):
+        message = Message(b"\x32\x06\x00\x01a", bytes((number,)))
+        assert client.session.outgoing.deliver(message, 1) is Outcome.SENT
+    got = [each for each in client.read() if isinstance(each, p.Publish)]
+    assert [(each.packet_id, each.payload[0]) for each in got] == [(1, 0), (2, 1)]
+    client.send(p.Puback(packet_id=2), p.Puback(packet_id=9), p.Puback(packet_id=1))
+    got = [each for each in client.read() if isinstance(each, p.Publish)]
+    assert [(each.packet_id, each.payload[0]) for each in got] == [(3, 2), (4, 3)]
+    assert client.session.outgoing.inflight == 2
+
+
+def test_packet_identifiers_go_round_and_skip_those_in_flight() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect()
+    outgoing = client.session.outgoing
+    seen = []
+    for _ in range(65_536):
+        outgoing.unwritten = 0
+        outgoing.deliver(MESSAGE, 1)
+        outgoing.output.clear()
+        packet_id = outgoing._last_id
+        seen.append(packet_id)
+        if packet_id != 5:
+            outgoing.acknowledge(packet_id)
+    assert seen[:65_535] == list(range(1, 65_536))
+    assert seen[65_535] == 1
+    for _ in range(4):
+        outgoing.deliver(MESSAGE, 1)
+    assert outgoing._last_id == 6, "5 is still in flight"
+
+
+def test_beyond_the_bound_quality_0_is_dropped_and_quality_1_ends_the_connection() -> None:
+    client = Client(limits=SessionLimits(session_bytes=50))
+    client.connect()
+    outgoing = client.session.outgoing
+    outgoing.unwritten = 45
+    assert outgoing.deliver(MESSAGE, 0) is Outcome.DROPPED
+    assert outgoing.deliver(MESSAGE, 1) is Outcome.OVERFLOW
+    outgoing.unwritten = 0
+    assert outgoing.deliver(MESSAGE, 0) is Outcome.SENT
+
+
+def test_a_message_larger_than_the_client_takes_is_dropped() -> None:
+    client = Client()
+    client.connect(properties=Properties(maximum_packet_size=20))
+    assert client.session.outgoing.deliver(Message(bytes(10), bytes(9)), 1) is Outcome.DROPPED
+    assert client.session.outgoing.deliver(Message(bytes(9), bytes(9)), 1) is Outcome.SENT
+
+
+def test_a_connection_forgets_topics_when_there_are_many(client: Client) -> None:
+    for number in range(200):
+        client.send(p.Publish(topic=f"t/{number}"))
+    assert client.arrivals.topics == [f"T/{number}" for number in range(200)]
+    assert len(client.session._topics) <= 64
