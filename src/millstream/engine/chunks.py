@@ -1,0 +1,127 @@
+"""A processor's state on disk: for each partition a log of what changed.
+
+Every step that changes a partition's state saves its *delta*: the keys that changed, as they are now, and the panes
+that it brought to windows still open. Restoring applies the deltas in order: of a key the last one counts, panes stand
+beside each other, and those of windows that are closed by then fall away; so nothing needs to say that it is gone.
+When the deltas outgrow the last snapshot (and 64 KB), everything is saved anew as one delta, and the earlier ones are
+dropped. A small step writes little, however large the state is.
+
+A delta has a fingerprint of what its columns mean, and two Arrow record batches without their schema, which the plan
+tells. It is cut into chunks, named by its number and the piece's, as large as the log allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.ipc
+
+from millstream.errors import QueryError
+from millstream.log.contract import MAX_CHUNK_BYTES
+
+KEY_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("high", pa.int64()),
+        pa.field("seen", pa.int64()),
+        pa.field("closed", pa.int64()),
+    ]
+)
+
+_COMPRESS_BYTES = 1024  # below, compressing gains nothing
+_SNAPSHOT_BYTES = 64 * 1024
+
+
+class _Delta(msgspec.Struct, array_like=True):
+    """What a step changed in a partition: `body` holds the record batches of keys and panes, compressed if `size`, its
+    length, is not 0. The panes' `slot` is the row of their key in the keys."""
+
+    fingerprint: bytes
+    size: int
+    body: bytes
+
+
+class ChunkLog:
+    """The numbering of a partition's chunks, and when it is time for a snapshot."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._next = 0
+        self._snapshot_bytes = 0
+        self._delta_bytes = 0
+
+    @staticmethod
+    def of(chunks: Mapping[str, bytes]) -> ChunkLog:
+        """The log of a partition that was restored from these chunks."""
+        log = ChunkLog()
+        log._names = sorted(chunks)
+        log._next = int(log._names[-1].partition("-")[0], 16) + 1 if chunks else 0
+        log._delta_bytes = sum(map(len, chunks.values()))
+        return log
+
+    @property
+    def wants_snapshot(self) -> bool:
+        return self._delta_bytes > max(_SNAPSHOT_BYTES, self._snapshot_bytes)
+
+    def delta(self, blob: bytes) -> dict[str, bytes]:
+        """The chunks of a further delta."""
+        pieces = self._cut(blob)
+        self._names += pieces
+        self._delta_bytes += len(blob)
+        return pieces
+
+    def snapshot(self, blob: bytes) -> tuple[dict[str, bytes], list[str]]:
+        """The chunks of a snapshot, and the names of the earlier ones, which it replaces."""
+        dropped, self._names = self._names, []
+        pieces = self.delta(blob)
+        self._snapshot_bytes, self._delta_bytes = len(blob), 0
+        return pieces, dropped
+
+    def _cut(self, blob: bytes) -> dict[str, bytes]:
+        number, self._next = self._next, self._next + 1
+        return {
+            f"{number:016x}-{piece:04x}": blob[start : start + MAX_CHUNK_BYTES]
+            for piece, start in enumerate(range(0, len(blob), MAX_CHUNK_BYTES))
+        }
+
+
+def encode(fingerprint: bytes, keys: pa.Table, panes: pa.Table) -> bytes:
+    """A delta of keys (`KEY_SCHEMA`) and panes."""
+    body = msgspec.msgpack.encode((_pack(keys), _pack(panes)))
+    size = len(body) if len(body) > _COMPRESS_BYTES else 0
+    if size:
+        body = pa.compress(body, codec="lz4", asbytes=True)
+    return msgspec.msgpack.encode(_Delta(fingerprint, size, body))
+
+
+def decode(
+    chunks: Mapping[str, bytes], fingerprint: bytes, pane_schema: pa.Schema, query: str
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """The deltas in chunks, in order: keys and panes. `QueryError`: they are of another query."""
+    for blob in _join(chunks):
+        delta = msgspec.msgpack.decode(blob, type=_Delta)
+        if delta.fingerprint != fingerprint:
+            raise QueryError(
+                f"the saved state of query {query!r} was made with another window, GROUP BY or set of aggregates; "
+                "give the changed query a new name, and it starts afresh"
+            )
+        body = pa.decompress(delta.body, delta.size, codec="lz4") if delta.size else delta.body
+        keys, panes = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
+        yield (
+            pa.ipc.read_record_batch(pa.py_buffer(keys), KEY_SCHEMA),
+            pa.ipc.read_record_batch(pa.py_buffer(panes), pane_schema),
+        )
+
+
+def _join(chunks: Mapping[str, bytes]) -> Sequence[bytes]:
+    blobs: dict[str, list[bytes]] = {}
+    for name in sorted(chunks):
+        blobs.setdefault(name.partition("-")[0], []).append(chunks[name])
+    return [b"".join(pieces) for pieces in blobs.values()]
+
+
+def _pack(table: pa.Table) -> bytes:
+    batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    return bytes(batches[0].serialize())

@@ -1,0 +1,72 @@
+"""DuckDB in memory as the engine's calculator: locked down, fed with Arrow, answering with Arrow.
+
+Queries come from users, so the connection reaches nothing outside: no files, no network, no extensions to load.
+A statement is bound once. It scans *sources*, whose tables are exchanged between runs: a source hands DuckDB its
+present table through Arrow's C stream interface, without a copy, and the statement stays valid (measured: 1.2 ms a run
+of one row instead of 2.4 ms when a table is registered and the text bound anew each time).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+_MEMORY = "1GB"  # DuckDB's own bound; a step of 256 K events needs some 50 MB
+_SCAN_ROWS = 1 << 15  # DuckDB scans one record batch a thread
+
+
+class Source:
+    """A table that statements scan by name; `table` may be exchanged for another of the same schema."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def put(self, table: pa.Table) -> None:
+        """Exchange the table; large record batches are cut (without a copy) so that every thread gets some."""
+        self.table = pa.Table.from_batches(table.to_batches(max_chunksize=_SCAN_ROWS), table.schema)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+class Statement:
+    """A query over sources."""
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self._relation = relation
+
+    def run(self) -> pa.Table:
+        """The answer over what the sources hold now."""
+        return self._relation.to_arrow_table()
+
+
+class Duck:
+    """One in-memory database, for one thread at a time."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "enable_external_access": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        if threads is not None:
+            config["threads"] = threads
+        self._connection = duckdb.connect(":memory:", config=config)
+        # a timestamp without a zone is UTC, whatever the machine's zone
+        self._connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
+
+    def source(self, name: str, schema: pa.Schema) -> Source:
+        """A new, empty source."""
+        source = Source(schema.empty_table())
+        self._connection.register(name, source)
+        return source
+
+    def statement(self, text: str) -> Statement:
+        """Bind a query; every source that it names must be there."""
+        return Statement(self._connection.sql(text))
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,96 @@
+"""What is known of each stream key: its clock, and which of its windows are closed.
+
+A key of a partition has a *slot*, a small number that stands for it in every array. Arrays over slots are what makes
+a step over a thousand keys as cheap as over one.
+
+Of each key three instants are kept, from which its *horizon* follows: every window that ends at or before it is closed.
+
+* `high`, the watermark: the largest event time seen;
+* `seen`: the arrival of its last event;
+* `closed`: the end of the latest window that a tick closed.
+
+A window that ends at e is closed by event time when `high - grace > e`, so the horizon is the larger of
+`high - grace - 1` and `closed`. A tick at T finds a silent key's clock advanced by the time since its last event, at
+`high + (T - seen)`, and closes the open windows that ended at least `idle` before that (the precedent is Bytewax's
+`EventClock`). It closes no window that is not open: a device that was cut off may still bring its buffered events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from millstream.clock import Micros
+
+Ints = npt.NDArray[np.int64]
+
+NEVER: Micros = -(1 << 62)  # before every instant; far enough from the smallest int64 to subtract from
+FOREVER: Micros = 1 << 62
+
+
+class Keys:
+    """The keys of all partitions that a processor owns. The arrays hold `len(keys)` slots, and room behind them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._index: dict[int, dict[str, int]] = {}
+        self._make_room(1024)
+
+    def _make_room(self, rows: int) -> None:
+        used = len(self.names)
+        room = {name: np.full(rows, NEVER, np.int64) for name in ("partition", "high", "seen", "closed", "open_from")}
+        if used:
+            for name, column in room.items():
+                column[:used] = getattr(self, name)[:used]
+        self.partition = room["partition"]
+        self.high = room["high"]
+        self.seen = room["seen"]
+        self.closed = room["closed"]
+        self.open_from = room["open_from"]  # the end of the earliest open window; FOREVER: none is open
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def slots(self, partition: int, names: Iterable[str]) -> Ints:
+        """The slots of keys of a partition; a key that is new gets one."""
+        index = self._index.setdefault(partition, {})
+        found = []
+        for name in names:
+            slot = index.get(name)
+            if slot is None:
+                slot = index[name] = self._add(partition, name)
+            found.append(slot)
+        return np.array(found, np.int64)
+
+    def _add(self, partition: int, name: str) -> int:
+        slot = len(self.names)
+        if slot == len(self.partition):
+            self._make_room(2 * slot)
+        self.names.append(name)
+        self.partition[slot] = partition
+        self.open_from[slot] = FOREVER
+        return slot
+
+    def of(self, partition: int) -> Ints:
+        """The slots of a partition."""
+        return np.flatnonzero(self.partition[: len(self)] == partition)
+
+    def horizon(self, grace: Micros, slots: Ints | slice = slice(None)) -> Ints:
+        """The instants up to which windows are closed, for each of `slots`."""
+        return np.maximum(self.high[slots] - grace - 1, self.closed[slots])
+
+    def forget(self, partition: int) -> Ints:
+        """Drop the keys of a partition. The others move together: gives the new slot of each old one, -1 for none."""
+        stays = np.flatnonzero(self.partition[: len(self)] != partition)
+        moved = np.full(len(self), -1, np.int64)
+        moved[stays] = np.arange(len(stays))
+        for column in (self.partition, self.high, self.seen, self.closed, self.open_from):
+            column[: len(stays)] = column[stays]
+            column[len(stays) : len(self)] = NEVER
+        self.names = [self.names[slot] for slot in stays.tolist()]
+        self._index = {}
+        for slot, (owner, name) in enumerate(zip(self.partition.tolist(), self.names, strict=False)):
+            self._index.setdefault(owner, {})[name] = slot
+        return moved

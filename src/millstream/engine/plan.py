@@ -1,0 +1,126 @@
+"""What a query is once it is understood: the parts of a plan, each SQL fragment in DuckDB's own language.
+
+A plan is made by `millstream.sql` and executed here. Its fragments stand on three levels and name only the columns
+of their own level:
+
+* *event* level (`time`, `where`, `groups`, the aggregates' `arguments`): the payload's `fields`, the topic's
+  `parameters` and the event's own attributes (`ATTRIBUTES`), by the names that the plan gives them;
+* *window* level (`columns`, `having`): `key` (the stream's key), `window_end`, the further groups `g0`, `g1`, … and
+  the aggregates `a0`, `a1`, ….
+
+Fragments are scalar and deterministic: the planner has bound each of them, with these types, before it makes a plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from millstream.clock import SECOND, Micros
+
+ATTRIBUTES = {
+    "_topic": "VARCHAR",
+    "_key": "VARCHAR",
+    "_id": "VARCHAR",
+    "_type": "VARCHAR",
+    "_time": "TIMESTAMP",
+}
+"""The event's own attributes as columns, and their types. `_time` is the arrival: the commit time at the gateway."""
+
+IDLE: Micros = 10 * SECOND  # how long after a window's end its results wait for a device that has fallen silent
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the JSON payload: the column's name, the path of names that leads to it, and its DuckDB type."""
+
+    name: str
+    path: tuple[str, ...]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group column beside the stream's key: an event-level fragment and its type."""
+
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregate over a window: a function of `SPLITTABLE`, event-level arguments (none: `count(*)`), their types,
+    and the type of the result."""
+
+    function: str
+    arguments: tuple[str, ...]
+    argument_types: tuple[str, ...]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the result: its name, a window-level fragment, and its type."""
+
+    name: str
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TumblingPlan:
+    """A query over tumbling windows of one stream.
+
+    `text` is the query as written. `key` is the parameter that is the stream's key, None where the key is the topic.
+    `parameters` are the names of the stream's `filters` that the query uses. `time` is a fragment of type `TIMESTAMP`
+    (UTC), None for the arrival time. `size`, `grace` and `idle` are in microseconds.
+    """
+
+    name: str
+    text: str
+    stream: str
+    into: str
+    filters: tuple[str, ...]
+    key: str | None
+    size: Micros
+    columns: tuple[Column, ...]
+    aggregates: tuple[Aggregate, ...] = ()
+    fields: tuple[Field, ...] = ()
+    parameters: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    time: str | None = None
+    where: str | None = None
+    having: str | None = None
+    grace: Micros = 0
+    idle: Micros = IDLE
+
+    @property
+    def late(self) -> str:
+        """The topic of events that come after their window was closed."""
+        return f"{self.name}.late"
+
+    def explain(self) -> str:
+        """The plan in words, for a person."""
+        return "\n".join(f"{title:<12}{text}" for title, text in self._explained() if text)
+
+    def _explained(self) -> list[tuple[str, str]]:
+        key = f"{{{self.key}}}" if self.key else "the topic"
+        groups = "".join(f", {group.sql} ({group.type})" for group in self.groups)
+        return [
+            ("query", self.name),
+            ("reads", f"stream {self.stream}, key: {key}"),
+            ("decodes", ", ".join(f"{field.name} {field.type}" for field in self.fields) or "nothing of the payload"),
+            ("event time", self.time or "the arrival at the gateway"),
+            ("keeps", self.where or ""),
+            ("per", f"key{groups}, and window of {_duration(self.size)}"),
+            ("computes", ", ".join(f"{a.function}({', '.join(a.arguments) or '*'}) {a.type}" for a in self.aggregates)),
+            ("closes", f"{_duration(self.grace)} of event time after its end, or {_duration(self.idle)} of silence"),
+            ("only if", self.having or ""),
+            ("gives", ", ".join(f"{column.name} {column.type}" for column in self.columns)),
+            ("into", f"{self.into}; late events into {self.late}"),
+        ]
+
+
+def _duration(micros: Micros) -> str:
+    seconds, rest = divmod(micros, SECOND)
+    return f"{micros // 1000} ms" if rest else f"{seconds} s"

@@ -1,0 +1,145 @@
+"""The state of a windowed query, by partition: keys, open panes, and how they are saved and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from millstream.clock import SECOND, Micros
+from millstream.engine import chunks
+from millstream.engine.chunks import KEY_SCHEMA, ChunkLog
+from millstream.engine.keys import FOREVER, NEVER, Ints, Keys
+from millstream.engine.lateness import Ticks
+from millstream.engine.panes import Panes
+from millstream.engine.plan import TumblingPlan
+
+
+@dataclass(slots=True)
+class Saved:
+    """Chunks to save and to drop, by partition."""
+
+    save: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    drop: dict[int, list[str]] = field(default_factory=dict)
+
+
+class WindowState:
+    """Keys and open windows of the partitions that a processor owns.
+
+    `merge` gives panes of the same window as one; `fingerprint` tells states apart that do not fit each other.
+    """
+
+    def __init__(
+        self, plan: TumblingPlan, pane_schema: pa.Schema, merge: Callable[[pa.Table], pa.Table], fingerprint: bytes
+    ) -> None:
+        self.keys = Keys()
+        self.panes = Panes(pane_schema, merge)
+        self._plan = plan
+        self._schema = pane_schema
+        self._merge = merge
+        self._fingerprint = fingerprint
+        self._chunks: dict[int, ChunkLog] = {}
+
+    def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
+        """Take a partition on with the chunks that were saved for it. `QueryError`: they are of another query."""
+        self.forget(partition)
+        tables = [self._schema.empty_table()]
+        for keys, panes in chunks.decode(saved, self._fingerprint, self._schema, self._plan.name):
+            slots = self.keys.slots(partition, keys.column("key").to_pylist())
+            for name in ("high", "seen", "closed"):
+                getattr(self.keys, name)[slots] = keys.column(name).to_numpy()
+            of_pane = slots[panes.column("slot").to_numpy()]
+            tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
+        table = pa.concat_tables(tables)
+        is_open = table.column("end").to_numpy() > self.keys.horizon(self._plan.grace, table.column("slot").to_numpy())
+        self.add(table.filter(pa.array(is_open)))
+        self._chunks[partition] = ChunkLog.of(saved)
+
+    def forget(self, partition: int) -> None:
+        """Drop a partition; one that is not there is fine."""
+        if self._chunks.pop(partition, None) is not None:
+            self.panes.move(self.keys.forget(partition))
+
+    def add(self, panes: pa.Table) -> None:
+        """Keep panes of open windows."""
+        if len(panes):
+            self.panes.append(panes)
+            np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), panes.column("end").to_numpy())
+
+    def tick(self, ticks: Mapping[int, Ticks], last_row: Ints, fresh: pa.Table) -> Ints:
+        """Close the windows, among the open ones and the step's `fresh` panes, that ticks behind their keys' last events
+        find due; `last_row` is the row of each key's last event in the step (-1: none). Gives the keys concerned."""
+        keys = self.keys
+        until = np.full(len(keys), NEVER, np.int64)
+        for partition, its_ticks in ticks.items():
+            slots = keys.of(partition)
+            passed = its_ticks.latest(last_row[slots]) - keys.seen[slots]
+            until[slots] = keys.high[slots] + passed - self._plan.idle
+        slot = np.concatenate([self.panes.slot, fresh.column("slot").to_numpy()])
+        end = np.concatenate([self.panes.end, fresh.column("end").to_numpy()])
+        due = end <= until[slot]
+        np.maximum.at(keys.closed, slot[due], end[due])
+        found: Ints = np.unique(slot[due])
+        return found
+
+    def close(self, changed: Ints, fresh: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Take out the panes of windows that are closed now, which only the keys `changed` can have, and keep those of the
+        step's `fresh` panes whose windows are open. Gives both: the closed ones, and the fresh ones that stay."""
+        keys, grace = self.keys, self._plan.grace
+        is_open = fresh.column("end").to_numpy() > keys.horizon(grace, fresh.column("slot").to_numpy())
+        closed, stays = fresh.filter(pa.array(~is_open)), fresh.filter(pa.array(is_open))
+        closing = changed[keys.open_from[changed] <= keys.horizon(grace, changed)]
+        if len(closing):
+            taken = self.panes.take(self.panes.end <= keys.horizon(grace, self.panes.slot))
+            keys.open_from[closing] = FOREVER
+            np.minimum.at(keys.open_from, self.panes.slot, self.panes.end)
+            closed = pa.concat_tables([taken, closed])
+        self.add(stays)
+        return closed, stays
+
+    def open_ends(self, slots: Ints) -> dict[int, set[Micros]]:
+        """The ends of the open windows of some keys."""
+        mine = np.flatnonzero(np.isin(self.panes.slot, slots))
+        ends: dict[int, set[Micros]] = {}
+        for slot, end in zip(self.panes.slot[mine].tolist(), self.panes.end[mine].tolist(), strict=True):
+            ends.setdefault(slot, set()).add(end)
+        return ends
+
+    def due(self, partition: int) -> Micros | None:
+        """The first whole second at which a tick would close a window, if nothing more arrives; None: none is open."""
+        keys = self.keys
+        slots = keys.of(partition)
+        slots = slots[keys.open_from[slots] < FOREVER]
+        if not len(slots):
+            return None
+        first = int((keys.seen[slots] + keys.open_from[slots] + self._plan.idle - keys.high[slots]).min())
+        return -(-first // SECOND) * SECOND
+
+    def save(self, changed: Ints, added: pa.Table) -> Saved:
+        """What to save after a step that changed these keys and added these panes."""
+        saved = Saved()
+        of_pane = self.keys.partition[added.column("slot").to_numpy()]
+        for partition in np.unique(self.keys.partition[changed]).tolist():
+            log = self._chunks.setdefault(partition, ChunkLog())
+            if log.wants_snapshot:
+                saved.save[partition], saved.drop[partition] = log.snapshot(self._snapshot(partition))
+            else:
+                slots = changed[self.keys.partition[changed] == partition]
+                saved.save[partition] = log.delta(self._encode(slots, added.filter(pa.array(of_pane == partition))))
+        return saved
+
+    def _snapshot(self, partition: int) -> bytes:
+        slots = self.keys.of(partition)
+        mine = self.keys.partition[self.panes.slot] == partition
+        panes = self._merge(self.panes.table.filter(pa.array(mine)))
+        return self._encode(slots[self.keys.high[slots] > NEVER], panes)
+
+    def _encode(self, slots: Ints, panes: pa.Table) -> bytes:
+        """A delta of these keys (ascending) and panes of theirs; a pane's `slot` becomes the row of its key."""
+        keys = self.keys
+        names = pa.array([keys.names[slot] for slot in slots.tolist()], pa.string())
+        table = pa.table([names, keys.high[slots], keys.seen[slots], keys.closed[slots]], schema=KEY_SCHEMA)
+        rows = np.searchsorted(slots, panes.column("slot").to_numpy())
+        return chunks.encode(self._fingerprint, table, panes.set_column(0, self._schema.field(0), pa.array(rows)))
