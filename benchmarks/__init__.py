@@ -1,0 +1,1 @@
+"""Millstream and its peers on the same machine, with the same load, in one run: `python -m benchmarks`."""

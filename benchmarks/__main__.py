@@ -1,0 +1,60 @@
+"""`python -m benchmarks`: Millstream and its peers on this machine, in one run, as ratios."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from benchmarks import idle, ingest, machine, windows
+from benchmarks.peers import CACHE
+from benchmarks.process import RunError
+from benchmarks.report import Section, write
+
+_BENCHMARKS: dict[str, Callable[[bool], Section]] = {"ingest": ingest.run, "windows": windows.run, "idle": idle.run}
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, _interrupt)  # so that SIGTERM ends what runs, as Ctrl-C does
+    CACHE.mkdir(exist_ok=True)
+    facts = "\n".join(f"- {fact}" for fact in machine.describe(CACHE))
+    print(facts)
+    for name in options.only or _BENCHMARKS:
+        try:
+            section = _BENCHMARKS[name](options.quick)
+        except RunError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        text = section.markdown()
+        print(f"\n## {name}\n\n{text}")
+        if options.write:
+            write(options.write, name, f"{_when(options.quick)}\n\n{facts}\n\n{text}")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(_BENCHMARKS), help="one of them (may be repeated)")
+    parser.add_argument("--quick", action="store_true", help="minutes instead of half an hour, and noisy figures")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the markers of this page")
+    return parser.parse_args()
+
+
+def _when(quick: bool) -> str:
+    return f"Measured on {time.strftime('%Y-%m-%d')}{', in a hurry (`--quick`)' if quick else ''}, on:"
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

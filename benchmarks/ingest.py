@@ -1,0 +1,152 @@
+"""Publishes a second at QoS 1: one server on one core, the generator of `load` on the other.
+
+A round starts every server afresh for every number of connections, one after the other, so that noise of the machine
+falls on all of them; the figures are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.attempt import Attempts
+from benchmarks.load import Result
+from benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned
+from benchmarks.peers import CACHE
+from benchmarks.process import RunError
+from benchmarks.report import Aim, Section, rate_cell, ratio, ratio_cell, skipped
+from benchmarks.servers import Server
+
+Shape = tuple[int, int]
+"""Connections, and publishes in flight on each."""
+
+SHAPES: Sequence[Shape] = ((10, 100), (100, 20), (1_000, 1))
+SERVERS = (
+    servers.MILLSTREAM,
+    servers.MOSQUITTO,
+    servers.NATS,
+    servers.NATS_ALWAYS,
+    servers.AMQTT,
+    servers.MILLSTREAM_WORKER,
+)
+
+Rates = Mapping[tuple[str, Shape], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: seconds of warm-up, seconds measured, and rounds."""
+
+    warm_up: float
+    seconds: float
+    rounds: int
+
+
+THOROUGH = Effort(warm_up=2, seconds=5, rounds=5)
+QUICK = Effort(warm_up=0.5, seconds=2, rounds=1)
+
+
+def run(quick: bool) -> Section:
+    """Measure every server that can be had."""
+    effort = QUICK if quick else THOROUGH
+    attempts = Attempts()
+    rates: dict[tuple[str, Shape], list[float]] = {(server.name, shape): [] for server in SERVERS for shape in SHAPES}
+    for number in range(effort.rounds):
+        for shape in SHAPES:
+            print(f"ingest {number + 1}/{effort.rounds}: {_title(shape)}", file=sys.stderr)
+            for server in SERVERS:
+                if result := attempts.measure(server.name, partial(measure, server, shape, effort)):
+                    rates[server.name, shape].append(result.rate)
+    return _section(rates, attempts.skipped, effort)
+
+
+def measure(server: Server, shape: Shape, effort: Effort) -> Result:
+    """One run of the generator against a fresh server. Raises `MissingError`; `RunError` if the server or the generator
+    failed, or the server stored less than it acknowledged."""
+    with (
+        tempfile.TemporaryDirectory(dir=CACHE, prefix="data-") as folder,
+        pinned(SERVER_CORE),
+        server.start(Path(folder).absolute()) as running,
+    ):
+        with pinned(LOAD_CORE):
+            result = _generate(running.port, running.pid, shape, effort)
+        stored = running.stored()
+        if stored is not None and stored < result.acknowledged:
+            raise RunError(f"{server.name} acknowledged {result.acknowledged} and stored {stored}")
+        return result
+
+
+def _generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
+    """Run the generator in a process of its own."""
+    options = {
+        "port": port,
+        "connections": shape[0],
+        "in-flight": shape[1],
+        "warm-up": effort.warm_up,
+        "seconds": effort.seconds,
+        "watch": watch,
+    }
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.load", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120 + effort.warm_up + effort.seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"the generator does not come to an end with {_title(shape)}") from error
+    if done.returncode:
+        raise RunError(f"the generator failed with {_title(shape)}: {done.stderr[-1000:]}")
+    return Result(**json.loads(done.stdout))
+
+
+def _title(shape: Shape) -> str:
+    return f"{shape[0]:,} × {shape[1]}"
+
+
+def _section(rates: Rates, missing: Mapping[str, str], effort: Effort) -> Section:
+    rows = []
+    for server in SERVERS:
+        if server.name in missing:
+            rows.append([server.name, skipped(missing[server.name]), *["–"] * len(SHAPES)])
+        else:
+            rows.append([server.name, server.promise, *(_cell(rates, server, shape) for shape in SHAPES)])
+    note = (
+        f"Publishes acknowledged a second: medians (and ranges) of {effort.rounds} round(s) of {effort.seconds:g} s "
+        f"after {effort.warm_up:g} s of warm-up; behind the dot, how many times as fast Millstream is."
+    )
+    header = ("server", "acknowledged means", *(_title(shape) for shape in SHAPES))
+    return Section("ingest", header, rows, _aims(rates), [note])
+
+
+def _cell(rates: Rates, server: Server, shape: Shape) -> str:
+    cell = rate_cell(rates[server.name, shape])
+    return cell if server is servers.MILLSTREAM else f"{cell} · {ratio_cell(_times(rates, server, shape))}"
+
+
+def _times(rates: Rates, peer: Server, shape: Shape) -> float | None:
+    return ratio(rates[servers.MILLSTREAM.name, shape], rates[peer.name, shape])
+
+
+def _aims(rates: Rates) -> list[Aim]:
+    wanted = ((servers.MOSQUITTO, 3), (servers.NATS, 2), (servers.NATS_ALWAYS, 50), (servers.AMQTT, 20))
+    aims = [
+        Aim(f"{_title(shape)} against {peer.name}", _times(rates, peer, shape), at_least=times)
+        for shape in SHAPES[:2]
+        for peer, times in wanted
+    ]
+    last = SHAPES[2]
+    return [
+        *aims,
+        Aim(f"{_title(last)} against Mosquitto", _times(rates, servers.MOSQUITTO, last), at_least=0.8),
+        Aim(f"{_title(last)} against amqtt", _times(rates, servers.AMQTT, last), at_least=20),
+    ]

@@ -1,0 +1,112 @@
+"""Processes that a benchmark starts: always ended, with whatever they started, and watched through /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class RunError(Exception):
+    """A process did not do what it was started for. The text has the end of what it printed."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: Sequence[object],
+    *,
+    output: Path,
+    ready: Callable[[], bool],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """Start `command`, wait until `ready`, give its process id; on the way out end it and its descendants.
+
+    It inherits this process's cores. What it prints goes to the file `output`. Raises `RunError`.
+    """
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,  # Ctrl-C reaches only us, who end it
+        )
+    try:
+        _wait(process, ready, output)
+        yield process.pid
+    finally:
+        end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], output: Path) -> None:
+    deadline = time.perf_counter() + _START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.perf_counter() > deadline:
+            how = "is not ready in time" if process.returncode is None else f"ended with {process.returncode}"
+            raise RunError(f"{process.args!r} {how}: {output.read_text(errors='replace')[-1000:]}")
+        time.sleep(0.02)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a process that leads a session, and whatever of its session outlives it. One that has ended is fine."""
+    session = [pid for pid in family(process.pid) if pid != process.pid]
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in session:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == process.pid:  # not a stranger who got the number since
+                os.kill(pid, signal.SIGKILL)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+    found = [pid]
+    for member in found:
+        found.extend(children.get(member, ()))
+    return found
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor time that these processes have used, user and system."""
+    return sum(int(stat[11]) + int(stat[12]) for pid in pids if (stat := _stat(pid))) / _TICKS
+
+
+def resident_bytes(pids: Sequence[int]) -> int:
+    """Resident memory of these processes together."""
+    return sum(int(stat[21]) for pid in pids if (stat := _stat(pid))) * _PAGE
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name (proc(5) numbers them from 3); empty if the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
