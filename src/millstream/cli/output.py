@@ -5,17 +5,13 @@ Colours only where a terminal shows them (and `NO_COLOR` is not set).
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    import asyncio
-
     from rich.table import Table
 
 PIPE_WIDTH = 500  # a table in a pipe is for grep and awk: no line of it should break
@@ -84,13 +80,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def when_reader_leaves(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Call back when whoever reads our output through a pipe (`| head`) is gone, also while there is nothing to
-    write. The writing end of a pipe never becomes readable, except for that error."""
-    if stat.S_ISFIFO(os.fstat(1).st_mode):
-        loop.add_reader(1, callback)
 
 
 def _cell(value: object) -> str:

@@ -66,3 +66,15 @@ async def server_status(folder: Path) -> dict[str, Any] | None:
         return msgspec.json.decode(await peer.request(STATUS, b""), type=dict[str, Any])
     finally:
         await peer.close()
+
+
+def server_address(settings: Settings, listener: str, given: str | None) -> tuple[str, int]:
+    """Where a server listens (`mqtt` or `http`): as given, else as the server on the data folder says, else as set."""
+    from millstream.runtime.endpoint import read_server_info
+    from millstream.settings import host_and_port
+
+    info = read_server_info(settings.data)
+    address = given or (getattr(info, listener) if info is not None else getattr(settings, listener))
+    if not address:
+        raise SettingsError(f"the server on {str(settings.data)!r} does not listen for {listener.upper()}")
+    return host_and_port(address, listener)

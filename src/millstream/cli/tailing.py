@@ -8,7 +8,6 @@ later. What is newer belongs to the next round.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from millstream.cli import output
 from millstream.cli.lines import json_line, text_line
+from millstream.cli.pipe import until_reader_leaves
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import Micros, to_micros
 from millstream.errors import LogUnavailableError, SettingsError, UnknownStreamError
@@ -34,8 +34,8 @@ def tail(
     """Print the events of a stream, at most `limit`; with `follow`, for ever."""
     settings = load_settings(config, data=data)
     from_ = parse_start(start)
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(_tail(Printer(json_line if json else text_line, limit), settings.data, stream, from_, follow))
+    printing = _print(Printer(json_line if json else text_line, limit), settings.data, stream, from_, follow)
+    asyncio.run(until_reader_leaves(printing))
 
 
 def parse_start(text: str) -> Start:
@@ -73,21 +73,6 @@ class Printer:
 
     def flush(self) -> None:
         sys.stdout.buffer.flush()
-
-
-async def _tail(printer: Printer, folder: Path, stream: str, start: Start, follow: bool) -> None:
-    left = asyncio.Event()
-    output.when_reader_leaves(asyncio.get_running_loop(), left.set)
-    printing = asyncio.create_task(_print(printer, folder, stream, start, follow))
-    leaving = asyncio.create_task(left.wait())
-    try:
-        await asyncio.wait((printing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if printing.done():
-            printing.result()
-    finally:
-        for task in (printing, leaving):
-            task.cancel()
-        await asyncio.gather(printing, leaving, return_exceptions=True)
 
 
 async def _print(printer: Printer, folder: Path, stream: str, start: Start, follow: bool) -> None:

@@ -1,0 +1,43 @@
+"""`millstream run`, `work` and `demo`: the commands that stay until they are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from millstream.cli import output
+from millstream.cli.place import load_settings
+
+INTERRUPTED = 130
+
+
+def run(app: str | None, config: Path | None, **given: Any) -> int:
+    """Run a server and workers until SIGTERM or Ctrl-C. 0 when everything was ended in order."""
+    from millstream.runtime.logs import set_up_logs
+    from millstream.runtime.supervisor import Supervisor
+
+    settings = load_settings(config, **given)
+    set_up_logs("supervisor")
+    supervisor = Supervisor(settings, app, output.write_line)
+    return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
+
+
+def work(app: str, config: Path | None, **given: Any) -> int:
+    """Run one worker until SIGTERM or Ctrl-C."""
+    from millstream.runtime.logs import set_up_logs
+    from millstream.runtime.loop import run_in_loop
+    from millstream.runtime.worker import work_alone
+
+    settings = load_settings(config, **given)
+    set_up_logs("worker")
+    run_in_loop(work_alone(settings, app, lambda: output.tell(f"working on {settings.data}")))
+    return 0
+
+
+def demo(for_seconds: float | None, speed: float | None) -> int:
+    """Run the demonstration, for a time or until Ctrl-C."""
+    from millstream.demo import run as run_demo
+
+    options = {} if speed is None else {"speed": speed}
+    return run_demo(for_seconds, **options) or 0
