@@ -1,0 +1,220 @@
+"""The log inside the server's process: what `SqliteLog` offers there, and `serve_log` to other processes.
+
+It brings together the writer's thread, the reads, the coordinator of the groups, those who wait, and the timers: one
+for the ticks that are due, one for the partitions that are being handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from millstream.clock import SECOND, Clock, Micros
+from millstream.errors import DiskFaultError, DiskFullError, LogClosedError, LogError
+from millstream.log.contract import Committed, GroupStatus, Start, StreamSpec
+from millstream.log.sqlite.catalog import Catalog
+from millstream.log.sqlite.changes import Changes
+from millstream.log.sqlite.coordinator import Coordinator, Ownership
+from millstream.log.sqlite.member import Resumes
+from millstream.log.sqlite.place import Cursor, Place
+from millstream.log.sqlite.reads import Reads, WriterReads
+from millstream.log.sqlite.scan import Piece
+from millstream.log.sqlite.stage import Stage
+from millstream.log.sqlite.store import Store
+from millstream.log.sqlite.transaction import Draft
+from millstream.log.sqlite.waiting import Timer, Waiters
+from millstream.log.sqlite.writer import Writer
+
+_STREAMS = "streams"  # the key of those who wait for a change of the streams
+_RETRY_SECONDS = 1.0  # for a tick that found the disk full
+_LONGEST_SLEEP = 60.0  # towards a due time: the wall clock may be set forward meanwhile
+
+
+class Core:
+    """A `millstream.log.sqlite.member.Link` by direct calls, and the rest of the log."""
+
+    def __init__(
+        self, store: Store, clock: Clock, reads: Reads | None = None, full: Callable[[], None] = lambda: None
+    ) -> None:
+        self.clock = clock
+        self.writer = Writer(store, self._committed, full, self._faulted)
+        self.reads: Reads = reads or WriterReads(self.writer)
+        self.on_fault: list[Callable[[DiskFaultError], None]] = []
+        self._store = store
+        self._waiters = Waiters(clock)
+        self._coordinator = Coordinator(lambda member: self._waiters.wake([member]))
+        self._ends: dict[Place, int] = {}
+        self._watchers: list[Callable[[Mapping[str, StreamSpec]], None]] = []
+        self._ticking: asyncio.Task[None] | None = None
+        self._tick_timer = Timer(clock, self._tick_soon)
+        self._handover_timer = Timer(clock, self._end_handovers)
+        self._next_due: Micros | None = None
+        self._catalog_changed()
+        for partition, mark in store.index.ends.items():
+            self._ends[self.catalog.places[partition]] = mark.offset
+        self._plan_tick(store.index.next_due)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The streams there are."""
+        return self._store.index.catalog
+
+    async def close(self) -> None:
+        """Finish what is being committed. Everybody who waits gets `LogClosedError`."""
+        self._waiters.fail(LogClosedError("the log was closed"))
+        await self._tick_timer.close()
+        await self._handover_timer.close()
+        if self._ticking is not None:
+            await asyncio.wait([self._ticking])
+        await self.writer.close()
+        await self.reads.close()
+
+    # --- streams
+
+    async def create(self, spec: StreamSpec) -> None:
+        if await self.writer.call(lambda store: store.create(spec)):
+            self._catalog_changed()
+
+    async def drop(self, name: str) -> None:
+        stream = self.catalog.stream(name)
+        await self.writer.call(lambda store: store.drop(name))
+        places = [(name, number) for number in range(len(stream.partitions))]
+        for place in places:
+            self._ends.pop(place, None)
+        self._waiters.wake(places)
+        self._catalog_changed()
+
+    def watch_streams(self, changed: Callable[[Mapping[str, StreamSpec]], None]) -> None:
+        self._watchers.append(changed)
+        asyncio.get_running_loop().call_soon(changed, self.catalog.specs)
+
+    async def streams_after(self, version: int) -> Catalog:
+        """The catalog, once it is another one than that of `version`."""
+        while self.catalog.version == version:
+            await self._waiters.wait([_STREAMS], None)
+        return self.catalog
+
+    def _catalog_changed(self) -> None:
+        for place in self.catalog.places.values():
+            self._ends.setdefault(place, 0)
+        for changed in self._watchers:
+            asyncio.get_running_loop().call_soon(changed, self.catalog.specs)
+        self._waiters.wake([_STREAMS])
+
+    # --- committing
+
+    async def commit(self, draft: Draft) -> Committed:
+        if draft.group:
+            self._coordinator.check(draft.group, draft.member, draft.epochs, draft.owned)
+        return await self.writer.commit(draft.changes)
+
+    async def commit_changes(self, changes: Changes) -> Committed:
+        """Commit what another process has packed."""
+        if changes.group:
+            self._coordinator.check(changes.group, changes.member, changes.epochs, changes.owned)
+        return await self.writer.commit(lambda: changes)
+
+    def _committed(self, stage: Stage) -> None:
+        places = self.catalog.places
+        moved = {places[partition]: mark.offset for partition, mark in stage.ends.items() if partition in places}
+        self._ends.update(moved)
+        self._waiters.wake(moved)
+        if stage.dues:
+            self._plan_tick(stage.next_due)
+
+    def _faulted(self, error: DiskFaultError) -> None:
+        self._waiters.fail(error)
+        for callback in self.on_fault:
+            callback(error)
+
+    # --- ticks
+
+    def _plan_tick(self, at: Micros | None) -> None:
+        self._next_due = at
+        if at is None:
+            self._tick_timer.set(None)
+        else:
+            seconds = max(0.0, (at - self.clock.now()) / SECOND)
+            self._tick_timer.set(self.clock.monotonic() + min(seconds, _LONGEST_SLEEP))
+
+    def _tick_soon(self) -> None:
+        if self._next_due is not None and self._next_due > self.clock.now():
+            self._plan_tick(self._next_due)
+        elif self._ticking is None or self._ticking.done():
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _tick(self) -> None:
+        try:
+            self._committed(await self.writer.call(Store.tick))
+        except DiskFullError:
+            self._tick_timer.set(self.clock.monotonic() + _RETRY_SECONDS)
+        except (DiskFaultError, LogClosedError):
+            return  # who waits is told, and the process ends
+
+    # --- waiting
+
+    async def beyond(self, offsets: Mapping[Place, int], timeout: float | None) -> None:
+        """Wait until there is a record at or after one of the offsets, at most `timeout` seconds."""
+        if not self._is_beyond(offsets):
+            await self._waiters.wait(offsets, timeout)
+
+    def _is_beyond(self, offsets: Mapping[Place, int]) -> bool:
+        return any(self._ends.get(place, offset + 1) > offset for place, offset in offsets.items())
+
+    # --- groups
+
+    async def join(self, group: str, streams: Sequence[str], start: Start) -> tuple[int, dict[str, int]]:
+        """A new member's id, and the numbers of partitions of its streams."""
+        if not group:
+            raise LogError("a group needs a name")
+        await self.writer.call(lambda store: store.join(group, streams, start))
+        counts = {name: len(self.catalog.stream(name).partitions) for name in streams}
+        member = self._coordinator.join(group, counts, self.clock.monotonic())
+        self._plan_handovers()
+        return member, counts
+
+    async def ownership(self, member: int, known: Ownership) -> Ownership:
+        return known if known.version == self._coordinator.version(member) else self._coordinator.ownership(member)
+
+    async def watch(
+        self, member: int, known: Ownership, offsets: Mapping[Place, int], timeout: float | None
+    ) -> Ownership:
+        if self._coordinator.version(member) == known.version and not self._is_beyond(offsets):
+            await self._waiters.wait([member, *offsets], timeout)
+        return await self.ownership(member, known)
+
+    async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
+        return await self.writer.call(lambda store: store.resume(group, streams, numbers))
+
+    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]:
+        return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes))
+
+    async def state(self, group: str, number: int) -> dict[str, bytes]:
+        return await self.reads.run(lambda reader: reader.state(group, number))
+
+    async def release(self, member: int, epochs: Mapping[int, int]) -> None:
+        self._coordinator.release(member, epochs, self.clock.monotonic())
+        self._plan_handovers()
+
+    async def leave(self, member: int) -> None:
+        self.expel([member])
+
+    def expel(self, members: Iterable[int]) -> None:
+        """End memberships; their partitions go to the others at once."""
+        for member in members:
+            self._coordinator.leave(member, self.clock.monotonic())
+        self._plan_handovers()
+
+    async def groups(self) -> list[GroupStatus]:
+        found = {status.name: status for status in await self.reads.run(lambda reader: reader.groups())}
+        for name in self._coordinator.groups:
+            found.setdefault(name, GroupStatus(name, 0, {}, {}, {}))
+        return [replace(status, members=self._coordinator.count(name)) for name, status in sorted(found.items())]
+
+    def _end_handovers(self) -> None:
+        self._coordinator.expire(self.clock.monotonic())
+        self._plan_handovers()
+
+    def _plan_handovers(self) -> None:
+        self._handover_timer.set(self._coordinator.next_deadline)

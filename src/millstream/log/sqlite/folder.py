@@ -1,0 +1,82 @@
+"""The data folder: one server at a time, and a file that is given up when the disk is full."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from millstream.errors import DataFolderError
+
+_LOCK = "log.lock"
+_BALLAST = "ballast"
+_MARGIN = 2  # times its size must be free before the ballast is taken again: it must not fill the disk itself
+
+
+class FolderLock:
+    """Held while the folder is ours. The kernel releases it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder if there is none, and take it. `DataFolderError`."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DataFolderError(
+                f"the data folder {str(folder)!r} cannot be used: {error.strerror}; "
+                "name a folder that this user may write to"
+            ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._file)
+            raise DataFolderError(
+                f"the data folder {str(folder)!r} is in use by another server, process {owner}; "
+                "stop that one first, or give this one a folder of its own"
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        os.close(self._file)
+
+
+class Ballast:
+    """A file of `size` bytes beside the log. When the disk is full, freeing it makes the room that dropping expired
+    events needs, and that the operator needs to look around."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._path = folder / _BALLAST
+        self._size = size
+        if not self.held:
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def held(self) -> bool:
+        """Whether the file is there, in full."""
+        return not self._size or (self._path.exists() and self._path.stat().st_size == self._size)
+
+    def free(self) -> None:
+        """Give the room up."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def take(self) -> None:
+        """Have the file again, if there is room enough."""
+        if self.held:
+            return
+        try:
+            if shutil.disk_usage(self._path.parent).free < self._size * (1 + _MARGIN):
+                return
+            with self._path.open("wb") as file:
+                for _ in range(self._size >> 20):
+                    file.write(bytes(1 << 20))
+                file.write(bytes(self._size & ((1 << 20) - 1)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self.free()

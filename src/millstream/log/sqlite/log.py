@@ -1,0 +1,114 @@
+"""The embedded log, in the process that owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from millstream.clock import Clock, Micros
+from millstream.errors import DiskFaultError
+from millstream.event import Batch
+from millstream.log.contract import LATEST, Bounds, Commits, GroupStatus, Start, StreamSpec
+from millstream.log.sqlite.core import Core
+from millstream.log.sqlite.folder import Ballast, FolderLock
+from millstream.log.sqlite.member import Member
+from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.reads import FileReads, read_batch
+from millstream.log.sqlite.schema import FILE_NAME, open_memory, open_writer
+from millstream.log.sqlite.store import Store
+from millstream.log.sqlite.transaction import Draft
+from millstream.settings import LogSettings
+
+
+class SqliteLog:
+    """See `millstream.log.contract.Log`. Made by `open` or `memory`."""
+
+    commits = Commits.DISK
+
+    def __init__(self, core: Core, store: Store, lock: FolderLock | None) -> None:
+        self.core = core
+        self._store = store
+        self._lock = lock
+        self._closed = False
+
+    @classmethod
+    async def open(cls, folder: Path, settings: LogSettings, clock: Clock, *, vfs: str | None = None) -> SqliteLog:
+        """Open the log in a data folder, which is made if there is none.
+
+        `DataFolderError`: another server uses it, it is of another format version, or it cannot be used. `vfs` names a
+        VFS of apsw that reads and writes instead of the system's, for tests of faults; other processes cannot read
+        such a log."""
+        lock = FolderLock(folder)
+        try:
+            store = await asyncio.to_thread(_open, folder, clock, vfs)
+        except BaseException:
+            lock.release()
+            raise
+        ballast = Ballast(folder, settings.ballast_bytes)
+        reads = FileReads(folder / FILE_NAME) if vfs is None else None
+        return cls(Core(store, clock, reads, ballast.free), store, lock)
+
+    @classmethod
+    async def memory(cls, clock: Clock) -> SqliteLog:
+        """A new log in memory, for tests: the same engine, which keeps nothing."""
+        store = Store(open_memory(), clock)
+        return cls(Core(store, clock), store, None)
+
+    async def close(self) -> None:
+        """Finish what is being committed and close. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await self.core.close()
+        await asyncio.to_thread(self._store.close)
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_fault(self, callback: Callable[[DiskFaultError], None]) -> None:
+        """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
+        self.core.on_fault.append(callback)
+
+    # --- streams
+
+    async def create(self, spec: StreamSpec) -> None:
+        await self.core.create(spec)
+
+    async def drop(self, name: str) -> None:
+        await self.core.drop(name)
+
+    async def streams(self) -> Mapping[str, StreamSpec]:
+        return self.core.catalog.specs
+
+    def watch_streams(self, changed: Callable[[Mapping[str, StreamSpec]], None]) -> None:
+        self.core.watch_streams(changed)
+
+    # --- records
+
+    async def read(
+        self, stream: str, partition: int, offset: int, *, limit_bytes: int = 1 << 20, wait: float | None = 0.0
+    ) -> Batch:
+        cursor = Cursor(stream, partition, offset)
+        return await read_batch(self.core.reads, self.core.beyond, self.core.clock, cursor, limit_bytes, wait)
+
+    async def bounds(self, stream: str, partition: int) -> Bounds:
+        return await self.core.reads.run(lambda reader: reader.bounds(stream, partition))
+
+    async def offset_at(self, stream: str, partition: int, time: Micros) -> int:
+        return await self.core.reads.run(lambda reader: reader.offset_at(stream, partition, time))
+
+    def transaction(self) -> Draft:
+        return Draft(self.core.commit)
+
+    # --- groups
+
+    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Member:
+        member, counts = await self.core.join(group, streams, start)
+        return Member(group, member, counts, self.core)
+
+    async def groups(self) -> Sequence[GroupStatus]:
+        return await self.core.groups()
+
+
+def _open(folder: Path, clock: Clock, vfs: str | None) -> Store:
+    return Store(open_writer(folder / FILE_NAME, vfs), clock)

@@ -1,0 +1,123 @@
+"""Reading the file: one bounded read transaction at a time.
+
+A read transaction keeps the WAL from being reused, so it only fetches rows; they are unpacked after it has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import apsw
+
+from millstream.clock import Micros
+from millstream.log.contract import Bounds, GroupStatus
+from millstream.log.sqlite.catalog import Catalog, catalog_version, load_catalog
+from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.records import numbers
+from millstream.log.sqlite.scan import (
+    Piece,
+    Scan,
+    first_mark,
+    header_at,
+    last_header,
+    row_at,
+    take_turns,
+    unpack_row,
+)
+from millstream.log.sqlite.states import read_states
+from millstream.log.sqlite.status import read_groups
+
+
+class Reader:
+    """Reads over one connection. Used from one thread."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._catalog = Catalog(0, {})
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Catalog]:
+        """A read transaction, with the catalog as it is in it."""
+        self._db.execute("BEGIN")
+        try:
+            if catalog_version(self._db) != self._catalog.version:
+                self._catalog = load_catalog(self._db)
+            yield self._catalog
+        finally:
+            self._db.execute("COMMIT")
+
+    def catalog(self) -> Catalog:
+        """The streams there are."""
+        with self._transaction() as catalog:
+            return catalog
+
+    def read(self, cursor: Cursor, limit_bytes: int) -> Piece:
+        """What stands at a cursor, about `limit_bytes` of it. `UnknownStreamError`, `CorruptChunkError`."""
+        with self._transaction() as catalog:
+            scan = Scan(self._db, catalog.partition(cursor.stream, cursor.partition), cursor)
+            take_turns([scan], limit_bytes)
+        return scan.piece()
+
+    def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]:
+        """What stands at the cursors, about `limit_bytes` in all, taken in turns from each of them; nothing from those
+        where there is nothing, or no stream any more. `CorruptChunkError`."""
+        with self._transaction() as catalog:
+            scans = [
+                Scan(self._db, catalog.partition(cursor.stream, cursor.partition), cursor)
+                for cursor in cursors
+                if cursor.stream in catalog.streams
+            ]
+            take_turns(scans, limit_bytes)
+        return [piece for piece in (scan.piece() for scan in scans) if piece.moved]
+
+    def bounds(self, stream: str, partition: int) -> Bounds:
+        """Where a partition begins and ends."""
+        with self._transaction() as catalog:
+            where = catalog.partition(stream, partition)
+            mark = first_mark(self._db, where)
+            last = last_header(self._db, where)
+            first = header_at(self._db, where, mark.offset)
+        if first is None or last is None:
+            return Bounds(mark.offset, mark.offset)
+        return Bounds(mark.offset, last.next_offset, first.first_time, last.last_time)
+
+    def offset_at(self, stream: str, partition: int, time: Micros) -> int:
+        """The offset of the first record at or after `time`, by bisection: times do not decrease with the offsets."""
+        with self._transaction() as catalog:
+            where = catalog.partition(stream, partition)
+            low = first_mark(self._db, where).offset
+            last = last_header(self._db, where)
+            high = low if last is None else last.next_offset
+            while low < high:
+                header = header_at(self._db, where, (low + high) // 2)
+                assert header is not None  # offsets are dense from the first to the last
+                if header.last_time < time:
+                    low = header.next_offset
+                elif header.first_time < time:
+                    break
+                else:
+                    high = header.offset
+            else:
+                return low
+            row = row_at(self._db, where, header.offset)
+        assert row is not None
+        records = unpack_row(row, stream, partition)
+        at = numbers(records.events.column(1)) >= time
+        later = [*records.offsets[at].tolist(), *records.tick_offsets[records.tick_times >= time].tolist()]
+        return int(min(later))
+
+    # --- groups
+
+    def state(self, group: str, number: int) -> dict[str, bytes]:
+        """The state chunks of a group's partition number, ordered by name. `CorruptChunkError`."""
+        with self._transaction():
+            return read_states(self._db, group, number)
+
+    def groups(self) -> list[GroupStatus]:
+        """Every group, as if none had members: only the coordinator knows them."""
+        with self._transaction() as catalog:
+            return read_groups(self._db, catalog)

@@ -1,0 +1,155 @@
+"""Walking along the chunks of partitions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from millstream.errors import CorruptChunkError
+from millstream.event import Batch
+from millstream.log.sqlite.format import CorruptError, Row, row_id, unpack
+from millstream.log.sqlite.place import Cursor, Mark
+from millstream.log.sqlite.records import TICK_BYTES, Records, concatenate
+
+_COLUMNS = ", ".join(Row._fields)
+_HEADER = ", ".join([*Row._fields[:-1], "NULL"])  # without the events: they may be a megabyte
+_FROM = f"SELECT {_COLUMNS} FROM chunks WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
+_LAST = "SELECT {columns} FROM chunks WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1"
+_LAST_HEADER = _LAST.format(columns=_HEADER)
+_LAST_ROW = _LAST.format(columns=_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was read at a cursor: the records but those in its `done`, the cursor behind them, and how many events
+    retention had dropped before them."""
+
+    records: Records | None
+    cursor: Cursor
+    expired: int = 0
+
+    @property
+    def moved(self) -> bool:
+        return self.records is not None or self.expired > 0
+
+    def batch(self) -> Batch | None:
+        """The records as a batch, or None if nothing is left of them."""
+        if self.records is None or self.records.empty:
+            return None
+        records, cursor = self.records, self.cursor
+        return Batch(cursor.stream, cursor.partition, records.events, records.next_offset, records.ticks)
+
+
+class Scan:
+    """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them."""
+
+    def __init__(self, db: apsw.Connection, partition: int, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._first = first_mark(db, partition)
+        self._start = max(cursor.offset, self._first.offset)
+        self._rows: list[Row] = []
+        self._last_limit = 0
+        begin, end = row_id(partition, self._start), row_id(partition + 1, 0)
+        header = header_at(db, partition, self._start)
+        if header is not None and header.next_offset > self._start:
+            begin = header.id
+        self._fetch = db.execute(_FROM, (begin, end))
+
+    def take(self, limit_bytes: int) -> int | None:
+        """Fetch one more row, of which at most about `limit_bytes` will be used; how many that is, None at the end."""
+        row = self._fetch.fetchone()
+        if row is None:
+            return None
+        taken = Row(*row)
+        self._rows.append(taken)
+        self._last_limit = limit_bytes
+        return min(limit_bytes, taken.size + TICK_BYTES * (taken.records - taken.events))
+
+    def end(self) -> None:
+        """Fetch no more: an unfinished statement would keep the read transaction open."""
+        self._fetch.close()
+
+    def piece(self) -> Piece:
+        """What the fetched rows hold."""
+        expired = self._expired()
+        if not self._rows:
+            return Piece(None, self._behind(self._start, None), expired)
+        pieces = [unpack_row(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
+        pieces[0] = pieces[0].since(self._start)
+        pieces[-1] = pieces[-1].within(self._last_limit)
+        records = concatenate(pieces)
+        cursor = self._behind(records.next_offset, records.events_before + records.events.num_rows)
+        return Piece(records.without(self._cursor.done) if self._cursor.done else records, cursor, expired)
+
+    def _behind(self, offset: int, events_before: int | None) -> Cursor:
+        cursor = self._cursor
+        done = tuple(one for one in cursor.done if one >= offset)
+        if events_before is None:
+            events_before = self._first.events if offset == self._first.offset else cursor.events_before
+        return Cursor(cursor.stream, cursor.partition, offset, done, events_before)
+
+    def _expired(self) -> int:
+        first, cursor = self._first, self._cursor
+        if cursor.offset >= first.offset:
+            return 0
+        passed = sum(1 for one in cursor.done if one < first.offset)
+        before = cursor.events_before
+        return (first.offset - cursor.offset if before is None else first.events - before) - passed
+
+
+def take_turns(scans: Sequence[Scan], limit_bytes: int) -> None:
+    """Let each scan fetch a row after the other until `limit_bytes` are used up, or none has any more."""
+    active = deque(scans)
+    left = limit_bytes
+    while active and left > 0:
+        scan = active.popleft()
+        if (taken := scan.take(left)) is not None:
+            left -= taken
+            active.append(scan)
+    for scan in scans:
+        scan.end()
+
+
+def unpack_row(row: Row, stream: str, partition: int) -> Records:
+    """A row's records. `CorruptChunkError`, for a person, if they are damaged."""
+    try:
+        return unpack(row)
+    except CorruptError as error:
+        raise CorruptChunkError(
+            f"the chunk at offset {row.offset} of partition {partition} of stream {stream!r} is damaged: {error}; "
+            f"read on from offset {row.next_offset}, check the disk, and restore the data folder from a backup"
+        ) from error
+
+
+def first_mark(db: apsw.Connection, partition: int) -> Mark:
+    """Where a partition begins."""
+    return Mark(*_one(db, "SELECT first, events, size, time FROM partitions WHERE id = ?", (partition,)))
+
+
+def header_at(db: apsw.Connection, partition: int, offset: int) -> Row | None:
+    """The row that holds an offset (or, beyond the end, the last one), without its events; None before the first."""
+    return _row(db, _LAST_HEADER, (row_id(partition, 0), row_id(partition, offset) + 1))
+
+
+def row_at(db: apsw.Connection, partition: int, offset: int) -> Row | None:
+    """The row that `header_at` finds, with its events."""
+    return _row(db, _LAST_ROW, (row_id(partition, 0), row_id(partition, offset) + 1))
+
+
+def last_header(db: apsw.Connection, partition: int) -> Row | None:
+    """A partition's last row, without its events."""
+    return _row(db, _LAST_HEADER, (row_id(partition, 0), row_id(partition + 1, 0)))
+
+
+def _row(db: apsw.Connection, statement: str, bounds: tuple[int, int]) -> Row | None:
+    found = _one(db, statement, bounds)
+    return None if found is None else Row(*found)
+
+
+def _one(db: apsw.Connection, statement: str, values: tuple[int, ...]) -> Any:
+    """The only row of an answer, or None."""
+    return db.execute(statement, values).fetchone()
