@@ -41,7 +41,7 @@ from millstream.log.contract import Start
 from millstream.topic import Filter
 
 if TYPE_CHECKING:
-    from millstream.sql import Plan
+    from millstream.engine import TumblingPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -231,12 +231,19 @@ class App:
             )
         )
 
-    def plan(self) -> dict[str, Plan]:
+    def plan(self) -> dict[str, TumblingPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
         beginning with the user's own file and line."""
+        problems = self._result_problems()
+        plans = self._plan(problems) if self.queries else {}
+        if problems:
+            raise AppError("\n".join(problems))
+        return plans
+
+    def _plan(self, problems: list[str]) -> dict[str, TumblingPlan]:
         from millstream.sql import plan_query  # its parser takes long to import, and many apps have no query
 
-        streams, problems, plans = self.streams, self._result_problems(), {}
+        streams, plans = self.streams, {}
         types = {name: stream.payload for name, stream in self._streams.items() if stream.payload is not None}
         for query in self.queries:
             wanted = types if query.payload is None else dict.fromkeys(streams, query.payload)
@@ -244,8 +251,6 @@ class App:
                 plans[query.name] = plan_query(query.name, query.sql, streams, into=query.into, types=wanted)
             except QueryError as error:
                 problems.append(f"{query.place}: query {query.name!r}{text_place(error)}: {error}")
-        if problems:
-            raise AppError("\n".join(problems))
         return plans
 
     def check(self) -> None:

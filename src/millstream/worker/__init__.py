@@ -1,5 +1,11 @@
-"""Runs an app's processors: reads, steps, commits; handlers, retries, dead letters."""
+"""Runs an app's processors: reads, steps, commits; handlers, retries, dead letters.
+
+`worker` is one instance of an app. `handler` runs a handler with `calls` (what is called now), `lanes` (order per key),
+`committer` and `progress` (what is completed); `call` is how a function is called, `bisect` what is done about a batch
+that fails. `query` runs the engine, `subscriber` plain pub/sub; `topics` is what a worker asks of it.
+"""
 
 from millstream.worker.topics import Topics, TopicSubscription
+from millstream.worker.worker import Worker
 
-__all__ = ["TopicSubscription", "Topics"]
+__all__ = ["TopicSubscription", "Topics", "Worker"]

@@ -1,0 +1,236 @@
+"""Calls a handler with events it has taken, and says what became of each.
+
+One way for each kind of handler: `async` ones run in the event loop, others in a thread. In a thread many events are
+called in one go, because the way there and back costs more than most handlers do; after a time limit the rest
+is handed back, so that what is done can be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from millstream.app.outbox import Outbox, current
+from millstream.app.signature import Signature
+from millstream.errors import PayloadError
+from millstream.event import Event
+from millstream.worker.arguments import BatchArguments, EventArguments
+from millstream.worker.bisect import Failure, bisect
+from millstream.worker.results import Results
+from millstream.worker.segment import Item, key_of
+from millstream.worker.threads import Threads
+
+_MOST_IN_A_GO = 1024  # the way to a thread and back is then less than a tenth of a microsecond an event
+_GO_SECONDS = 0.010  # of many handlers' calls in a thread, until those that are done are reported
+_MOST_IN_A_BATCH = 10_000  # events a call of a batch handler that does not say
+
+
+@dataclass(slots=True)
+class Ran:
+    """What became of events that were taken: those that were handled, what they publish (by one of their events), those
+    that failed, and those that were not begun or have to wait for one of their key that failed."""
+
+    done: list[Item] = field(default_factory=list)
+    outputs: list[tuple[Item, list[Event]]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    left: list[Item] = field(default_factory=list)
+
+
+class Caller(Protocol):
+    """One way to call a handler."""
+
+    limit: int
+    """How many events to take for the next `run`."""
+
+    async def run(self, items: list[Item], *, last_try: bool) -> Ran:
+        """Call the handler with events, in order. `last_try`: some of them are not tried again if they fail."""
+        ...
+
+
+class ThreadedEvents:
+    """A function that is called for each event, in a thread. `alone`: one call a time is all there is, so a thread
+    may take many events; otherwise each goes its own way, and none waits for another's slow call."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        arguments: EventArguments,
+        results: Results,
+        threads: Threads,
+        monotonic: Callable[[], float],
+        *,
+        alone: bool,
+    ) -> None:
+        self._function = signature.function
+        self._arguments = arguments
+        self._results = results
+        self._threads = threads
+        self._monotonic = monotonic
+        self._most = _MOST_IN_A_GO if alone else 1
+        self.limit = self._most
+
+    async def run(self, items: list[Item], *, last_try: bool) -> Ran:
+        ran = await self._threads.run(self._run, items)
+        begun = len(items) - len(ran.left)
+        self.limit = min(self._most, 2 * max(1, begun))
+        return ran
+
+    def _run(self, items: list[Item]) -> Ran:
+        ran, outbox, blocked = Ran(), Outbox(), set[str]()
+        current.set(outbox)
+        function, arguments_of, done = self._function, self._arguments.of, ran.done.append
+        until = self._monotonic() + _GO_SECONDS
+        for number, item in enumerate(items):
+            if blocked and key_of(item) in blocked:
+                ran.left.append(item)
+                continue
+            try:
+                arguments, named = arguments_of(item)
+                returned = function(*arguments, **named)
+                if returned is not None or outbox.events:
+                    ran.outputs.append((item, self._outputs(returned, outbox, item)))
+            except PayloadError as error:
+                outbox.events = []
+                ran.failures.append(_failure([item], error))
+            except Exception as error:
+                outbox.events = []
+                ran.failures.append(_failure([item], error))
+                blocked.add(key_of(item))
+            else:
+                done(item)
+            if self._monotonic() >= until:
+                ran.left += items[number + 1 :]
+                break
+        outbox.closed = True
+        return ran
+
+    def _outputs(self, returned: Any, outbox: Outbox, item: Item) -> list[Event]:
+        segment, index = item
+        returned_events = self._results.events(returned, segment.topics[index])  # may run a generator that publishes
+        events, outbox.events = [*outbox.events, *returned_events], []
+        return events
+
+
+class AsyncEvents:
+    """A coroutine function, or an asynchronous generator, that is called for each event."""
+
+    limit = 1
+
+    def __init__(self, signature: Signature, arguments: EventArguments, results: Results) -> None:
+        self._signature = signature
+        self._arguments = arguments
+        self._results = results
+
+    async def run(self, items: list[Item], *, last_try: bool) -> Ran:
+        ran, (item,) = Ran(), items
+        outbox = Outbox()
+        current.set(outbox)
+        try:
+            arguments, named = self._arguments.of(item)
+            returned = await _awaited(self._signature, arguments, named)
+            if returned is not None or outbox.events:
+                events = self._results.events(returned, item[0].topics[item[1]])
+                ran.outputs.append((item, [*outbox.events, *events]))
+        except (Exception, asyncio.CancelledError) as error:
+            ran.failures.append(_failure(items, _not_our_cancellation(error)))
+        else:
+            ran.done.append(item)
+        finally:
+            outbox.closed = True
+        return ran
+
+
+class Batches:
+    """A function that is called for many events at once, in a thread unless it is a coroutine function."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        arguments: BatchArguments,
+        results: Results,
+        threads: Threads,
+        most: int | None,
+    ) -> None:
+        self._signature = signature
+        self._arguments = arguments
+        self._results = results
+        self._threads = threads
+        self.limit = most or _MOST_IN_A_BATCH
+
+    async def run(self, items: list[Item], *, last_try: bool) -> Ran:
+        ran = Ran()
+        for partition in sorted({segment.partition for segment, _ in items}):
+            await self._run_partition([item for item in items if item[0].partition == partition], last_try, ran)
+        if ran.failures:
+            handled = {item for failure in ran.failures for item in failure.items}.union(ran.done)
+            ran.left = [item for item in items if item not in handled]
+        return ran
+
+    async def _run_partition(self, items: list[Item], last_try: bool, ran: Ran) -> None:
+        # As they stand in the partition; events of a key that waited come before others that were read earlier.
+        items.sort(key=lambda item: item[0].offsets[item[1]])
+        fit = self._fitting(items, ran)
+        if not fit:
+            return
+        search = bisect(fit, thorough=last_try)
+        piece = next(search)
+        while True:
+            error = await self._call(piece, ran)
+            try:
+                piece = search.send(error)
+            except StopIteration as stop:
+                ran.done += stop.value.done
+                ran.failures += stop.value.failures
+                return
+
+    def _fitting(self, items: list[Item], ran: Ran) -> list[Item]:
+        fit = []
+        for item in items:
+            try:
+                self._arguments.check(item)
+                fit.append(item)
+            except PayloadError as error:
+                ran.failures.append(_failure([item], error))
+        return fit
+
+    async def _call(self, items: list[Item], ran: Ran) -> BaseException | None:
+        outbox = Outbox()
+        try:
+            if self._signature.is_async:
+                current.set(outbox)
+                arguments, named = self._arguments.of(items)
+                returned = await _awaited(self._signature, arguments, named)
+                events = self._results.events(returned, "")
+            else:
+                events = await self._threads.run(self._call_in_thread, items, outbox)
+        except (Exception, asyncio.CancelledError) as error:
+            return _not_our_cancellation(error)
+        finally:
+            outbox.closed = True
+        if outbox.events or events:
+            ran.outputs.append((items[0], [*outbox.events, *events]))
+        return None
+
+    def _call_in_thread(self, items: list[Item], outbox: Outbox) -> list[Event]:
+        current.set(outbox)
+        arguments, named = self._arguments.of(items)
+        return self._results.events(self._signature.function(*arguments, **named), "")
+
+
+async def _awaited(signature: Signature, arguments: list[Any], named: dict[str, Any]) -> Any:
+    result = signature.function(*arguments, **named)
+    return [one async for one in result] if signature.is_generator else await result
+
+
+def _failure(items: list[Item], error: BaseException) -> Failure:
+    return Failure(items, error, final=isinstance(error, PayloadError))
+
+
+def _not_our_cancellation(error: BaseException) -> BaseException:
+    """A handler may fail because something that it awaited was cancelled. Our own cancellation goes on."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    return error

@@ -1,0 +1,181 @@
+"""The calls of a handler that are under way: takes events from the lanes, and settles what became of each.
+
+An event that was handled is completed. One that failed is tried again when its delay is over, and its key waits
+with it; after the last try it is completed as a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from millstream.app import Handler
+from millstream.clock import Clock
+from millstream.errors import PayloadError
+from millstream.worker.alarms import Alarms
+from millstream.worker.arguments import event_of
+from millstream.worker.bisect import Failure
+from millstream.worker.call import Caller, Ran
+from millstream.worker.committer import Committer
+from millstream.worker.complaints import Complaints
+from millstream.worker.deadletter import dead_letter
+from millstream.worker.lanes import Lanes, Take
+from millstream.worker.segment import Item, Segment
+from millstream.worker.tasks import cancel, first_of
+
+_YIELD_EVERY = 16  # calls in the event loop, until others have their turn
+
+
+class Calls:
+    """At most `handler.concurrency` calls at a time. `failed` is told of an error that is not the handler's."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        caller: Caller,
+        committer: Committer,
+        alarms: Alarms,
+        complaints: Complaints,
+        clock: Clock,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._handler = handler
+        self._caller = caller
+        self._committer = committer
+        self._alarms = alarms
+        self._complaints = complaints
+        self._clock = clock
+        self._failed = failed
+        self._lanes = Lanes()
+        self._attempts: dict[Item, int] = {}  # of events that have failed
+        self._running: dict[asyncio.Task[None], Take | None] = {}
+        self._closed = False
+
+    def add(self, segment: Segment) -> None:
+        """Events that were read."""
+        self._lanes.add(segment)
+
+    def start(self) -> None:
+        """Call the handler with what waits, as far as it may run now."""
+        while len(self._running) < self._handler.concurrency:
+            take = self._take()
+            if take is None:
+                return
+            task = asyncio.create_task(self._work(take))
+            self._running[task] = take
+            task.add_done_callback(self._ended)
+
+    def drop(self) -> None:
+        """Forget the events of closed segments, except those that are called with now."""
+        self._lanes.drop()
+        self._attempts = {item: tries for item, tries in self._attempts.items() if not item[0].closed}
+
+    async def finish(self, partitions: frozenset[int], seconds: float) -> None:
+        """Wait for the calls with events of these partitions; after a time, cancel them."""
+        await self._end([task for task, take in self._running.items() if take and take.concerns(partitions)], seconds)
+
+    async def close(self, seconds: float) -> None:
+        """Begin no more calls, and wait for those under way; after a time, cancel them."""
+        self._closed = True
+        await self._end(list(self._running), seconds)
+
+    async def abandon(self) -> None:
+        """Cancel all calls. Their events were dropped before."""
+        await cancel(self._running)
+        self.drop()
+
+    def _take(self) -> Take | None:
+        if self._closed or not self._committer.has_room_for_outputs:
+            return None
+        return self._lanes.take(self._caller.limit)
+
+    async def _work(self, first: Take) -> None:
+        take: Take | None = first
+        task = asyncio.current_task()
+        assert task is not None
+        turns = 0
+        while take is not None:
+            self._running[task] = take
+            ran = await self._caller.run(take.items, last_try=self._is_last_try(take))
+            self._settle(take, ran)
+            self._running[task] = None
+            turns += 1
+            if turns % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            take = self._take()
+        del self._running[task]  # at once: whoever brings more events starts another task
+
+    def _is_last_try(self, take: Take) -> bool:
+        attempts = self._handler.retry.attempts
+        if not self._attempts:
+            return attempts == 1
+        return any(self._attempts.get(item, 0) + 1 >= attempts for item in take.items)
+
+    def _settle(self, take: Take, ran: Ran) -> None:
+        self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
+        for item, events in ran.outputs:
+            if not item[0].dropped:
+                self._committer.publish(events)
+        if self._attempts:
+            for item in ran.done:
+                self._attempts.pop(item, None)
+        again: list[Item] = []
+        for failure in ran.failures:
+            again += self._settle_failure(failure)
+        self._lanes.finish(take, again=again, left=ran.left)
+
+    def _settle_failure(self, failure: Failure) -> list[Item]:
+        """The events that are to be tried again."""
+        by_attempt: dict[int, list[Item]] = {}
+        for item in failure.items:
+            if not item[0].dropped:
+                by_attempt.setdefault(self._attempts.pop(item, 0) + 1, []).append(item)
+        again = []
+        for attempt, items in by_attempt.items():
+            if failure.final or attempt >= self._handler.retry.attempts:
+                self._give_up(items, failure.error, attempt)
+            else:
+                self._try_later(items, failure.error, attempt)
+                again += items
+        return again
+
+    def _give_up(self, items: list[Item], error: BaseException, attempt: int) -> None:
+        what = "kept in the dead letters" + (f" after {attempt} tries" if attempt > 1 else "")
+        self._complaints.failed(_where(items), error, what)
+        reason = str(error) if isinstance(error, PayloadError) else f"the handler failed {attempt} times"
+        for item in items:
+            self._committer.bury(
+                dead_letter(event_of(item), group=self._handler.group, reason=reason, error=error, attempts=attempt)
+            )
+        self._committer.complete(items, "dead-lettered")
+
+    def _try_later(self, items: list[Item], error: BaseException, attempt: int) -> None:
+        retry = self._handler.retry
+        seconds = retry.seconds_after(attempt)
+        what = f"tried again in {seconds:g} s (try {attempt} of {retry.attempts})"
+        self._complaints.failed(_where(items), error, what)
+        self._attempts.update(dict.fromkeys(items, attempt))
+        self._alarms.after(seconds, partial(self._again, items))
+
+    def _again(self, items: list[Item]) -> None:
+        for item in items:
+            self._lanes.retry(item)
+        self.start()
+
+    async def _end(self, tasks: list[asyncio.Task[None]], seconds: float) -> None:
+        if tasks:
+            await first_of(asyncio.wait(tasks), self._clock.sleep(seconds))
+            await cancel(tasks)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        take = self._running.pop(task, None)
+        if take is not None:  # it was cancelled
+            self._lanes.finish(take)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+
+def _where(items: list[Item]) -> str:
+    first = event_of(items[0]).position
+    return first if len(items) == 1 else f"{first} and {len(items) - 1} more events"

@@ -1,0 +1,49 @@
+"""What an operator reads about a handler's failures: each kind once with its traceback, then a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from millstream.clock import Clock
+
+logger = logging.getLogger("millstream.worker")
+
+_SECONDS = 10.0  # between two lines about the same kind of failure
+_KINDS = 100  # kinds that are remembered; a handler that finds more ways to fail begins anew
+
+
+class Complaints:
+    """The failures of one processor. A kind is an exception's type and the line that raised it."""
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self._clock = clock
+        self._name = name
+        self._kinds: dict[object, tuple[float, int]] = {}  # when a line was last written, and failures since
+
+    def failed(self, where: str, error: BaseException, what_now: str) -> None:
+        """`where` says with which events, `what_now` what happens to them."""
+        kind, now = _kind(error), self._clock.monotonic()
+        last, since = self._kinds.get(kind, (None, 0))
+        if last is not None and now - last < _SECONDS:
+            self._kinds[kind] = last, since + 1
+            return
+        if len(self._kinds) >= _KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = now, 0
+        more = f" (and {since} times more since the last line about it)" if since else ""
+        logger.warning(
+            "%s failed at %s, %s: %s: %s%s",
+            self._name,
+            where,
+            what_now,
+            type(error).__name__,
+            error,
+            more,
+            exc_info=error if last is None else None,
+        )
+
+
+def _kind(error: BaseException) -> object:
+    frames = traceback.extract_tb(error.__traceback__)
+    return (type(error), frames[-1].filename, frames[-1].lineno) if frames else type(error)

@@ -1,0 +1,73 @@
+"""What the processors of a worker share: the log, pub/sub, the clock, and where outputs go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from millstream.clock import Clock
+from millstream.errors import DiskFullError, FencedError, LogUnavailableError, UnknownStreamError
+from millstream.event import Event
+from millstream.log import Committed, Log, Router, StreamSpec, Transaction
+from millstream.worker.deadletter import append_dead_letters
+from millstream.worker.topics import Topics
+
+logger = logging.getLogger("millstream.worker")
+
+RECOVERABLE = (FencedError, LogUnavailableError, UnknownStreamError)
+"""What a processor goes on after: it forgets what is under way, joins again, and begins where the log says it was."""
+
+_DISK_FULL_SECONDS = 1.0  # between two tries of the same commit
+
+
+class Outputs(NamedTuple):
+    """What a transaction publishes (columns of `EVENT_SCHEMA`, one batch after the other), and its dead letters."""
+
+    events: list[pa.RecordBatch]
+    dead_letters: list[Event]
+
+
+class Context:
+    """One a worker."""
+
+    def __init__(self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec]) -> None:
+        self.log = log
+        self.topics = topics
+        self.clock = clock
+        self._wanted = streams
+        self._router = Router(streams.values())
+        log.watch_streams(self._streams_changed)
+
+    async def prepare(self) -> None:
+        """Make the streams that the app declares, and learn which others there are."""
+        for spec in self._wanted.values():
+            await self.log.create(spec)
+        self._streams_changed(await self.log.streams())
+
+    def append(self, transaction: Transaction, outputs: Outputs) -> None:
+        """Append what is published to whatever streams capture it, and the dead letters to theirs."""
+        for events in outputs.events:
+            for stream, partition, rows in self._router.split(events):
+                transaction.append(stream, partition, rows)
+        append_dead_letters(transaction, self._router, outputs.dead_letters)
+
+    async def commit(self, transaction: Transaction, name: str) -> Committed:
+        """Commit; while the disk is full, again and again."""
+        while True:
+            try:
+                return await transaction.commit()
+            except DiskFullError as error:
+                logger.error("%s waits for room on the disk: %s", name, error)
+                await self.clock.sleep(_DISK_FULL_SECONDS)
+
+    def publish(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Show committed events to the subscribers of the moment."""
+        for events in batches:
+            if events.num_rows:
+                self.topics.publish(events)
+
+    def _streams_changed(self, streams: Mapping[str, StreamSpec]) -> None:
+        self._router = Router({**self._wanted, **streams}.values())

@@ -1,0 +1,154 @@
+"""What a handler has to do of one batch: the events that it selects, and which of them are completed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from millstream.clock import to_datetime
+from millstream.event import Batch, Event
+from millstream.topic import Filter, filter_matches
+
+_NO_HEADERS: dict[str, str] = {}
+_EVENT_BYTES = 200  # the objects of Python's around one event's columns
+
+
+class Segment:
+    """The selected events of a batch as columns, turned into lists of Python's only where somebody asks.
+
+    `done` has a byte for each event: 1 when it is completed. `closed` says that no more of them are begun, because
+    another member waits for the partition; `dropped` that it has it, and what comes of these events is thrown away.
+    `size` is what the segment costs in memory, in bytes.
+    """
+
+    def __init__(self, batch: Batch, topics: Filter | None = None) -> None:
+        rows = None if topics is None else _matching(batch.events.column("topic"), topics)
+        self.stream = batch.stream
+        self.partition = batch.partition
+        self.next_offset = batch.next_offset
+        self.events: pa.RecordBatch = batch.events if rows is None else batch.events.take(pa.array(rows))
+        self.closed = False
+        self.dropped = False
+        self.done = bytearray(self.events.num_rows)
+        # The columns, and about the same again as Python's objects.
+        self.size = 2 * int(self.events.nbytes) + _EVENT_BYTES * len(self)
+        self._rows = rows
+        self._skipped = len(batch) - len(self)
+        self._pending = 0  # every event before this one is completed
+
+    def __len__(self) -> int:
+        return len(self.done)
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        return self._list("offset")
+
+    @cached_property
+    def topics(self) -> list[str]:
+        return self._list("topic")
+
+    @cached_property
+    def payloads(self) -> list[bytes]:
+        return self._list("data")
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Every event has a key: the log fills it in."""
+        return self._list("key")
+
+    @cached_property
+    def _times(self) -> list[int]:
+        return list(self.events.column("time").cast(pa.int64()).to_pylist())
+
+    @cached_property
+    def _others(self) -> list[tuple[str | None, str | None, str | None, list[tuple[str, str]] | None]]:
+        return list(zip(*(self._list(name) for name in ("id", "type", "content_type", "headers")), strict=True))
+
+    def event(self, index: int) -> Event:
+        """An event as the user sees it."""
+        id_, type_, content_type, headers = self._others[index]
+        return Event(
+            topic=self.topics[index],
+            payload=self.payloads[index],
+            key=self.keys[index],
+            id=id_,
+            type=type_,
+            content_type=content_type,
+            headers=dict(headers) if headers else _NO_HEADERS,
+            time=to_datetime(self._times[index]),
+            stream=self.stream or None,
+            partition=self.partition,
+            offset=self.offsets[index],
+        )
+
+    def columns(self, indices: list[int]) -> pa.RecordBatch:
+        """Some of the events, in order, as columns of `BATCH_SCHEMA`."""
+        if len(indices) == len(self):
+            return self.events
+        first, last = indices[0], indices[-1]
+        if last - first + 1 == len(indices):
+            return self.events.slice(first, len(indices))
+        return self.events.take(pa.array(indices, pa.int64()))
+
+    def complete(self, index: int) -> None:
+        self.done[index] = 1
+
+    @property
+    def pending(self) -> int:
+        """The first event that is not completed; the number of events if there is none."""
+        found = self.done.find(0, self._pending)
+        self._pending = len(self) if found < 0 else found
+        return self._pending
+
+    @property
+    def is_complete(self) -> bool:
+        return self.pending == len(self)
+
+    def skipped_before(self, index: int) -> int:
+        """How many events that were not selected stand before an event (before the end, for the segment's length)."""
+        if index == len(self):
+            return self._skipped
+        return 0 if self._rows is None else int(self._rows[index]) - index
+
+    def absorb(self, following: Segment) -> None:
+        """Take on the next batch of the partition, from which nothing was selected."""
+        self.next_offset = following.next_offset
+        self._skipped += following._skipped
+
+    def let_go(self) -> None:
+        """Free the columns once every event is completed; the offsets stay for the position."""
+        self.offsets  # noqa: B018 (made from the columns)
+        self.events = self.events.slice(0, 0)
+        self.size = 8 * len(self)
+        for name in ("topics", "payloads", "keys", "_times", "_others"):
+            self.__dict__.pop(name, None)
+
+    def _list(self, column: str) -> list[Any]:
+        return list(self.events.column(column).to_pylist())
+
+
+def _matching(topics: pa.Array, wanted: Filter) -> npt.NDArray[np.int64] | None:
+    """The rows whose topic matches (None: all of them). Each topic is matched once, however often it comes."""
+    encoded = topics.dictionary_encode()
+    matches = np.fromiter(
+        (filter_matches(wanted.mqtt, topic) for topic in encoded.dictionary.to_pylist()),
+        np.bool_,
+        len(encoded.dictionary),
+    )
+    if matches.all():
+        return None
+    return np.flatnonzero(matches[encoded.indices.to_numpy()])
+
+
+Item = tuple[Segment, int]
+"""One event of a segment, by its place in it."""
+
+
+def key_of(item: Item) -> str:
+    """Events of one key are handled in order, one at a time."""
+    segment, index = item
+    return segment.keys[index]
