@@ -7,7 +7,7 @@ for the ticks that are due, one for the partitions that are being handed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from millstream.clock import SECOND, Clock, Micros
@@ -50,6 +50,7 @@ class Core:
         self._tick_timer = Timer(clock, self._tick_soon)
         self._handover_timer = Timer(clock, self._end_handovers)
         self._next_due: Micros | None = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         self._catalog_changed()
         for partition, mark in store.index.ends.items():
             self._ends[self.catalog.places[partition]] = mark.offset
@@ -60,8 +61,14 @@ class Core:
         """The streams there are."""
         return self._store.index.catalog
 
+    def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call and await `callback` when the log is closed."""
+        self._closing.append(callback)
+
     async def close(self) -> None:
         """Finish what is being committed. Everybody who waits gets `LogClosedError`."""
+        for callback in self._closing:
+            await callback()
         self._waiters.fail(LogClosedError("the log was closed"))
         await self._tick_timer.close()
         await self._handover_timer.close()
@@ -173,6 +180,10 @@ class Core:
         member = self._coordinator.join(group, counts, self.clock.monotonic())
         self._plan_handovers()
         return member, counts
+
+    def version(self, member: int) -> int:
+        """The version of a member's ownership; 0 when the membership is over, or for no member."""
+        return self._coordinator.version(member)
 
     async def ownership(self, member: int, known: Ownership) -> Ownership:
         return known if known.version == self._coordinator.version(member) else self._coordinator.ownership(member)

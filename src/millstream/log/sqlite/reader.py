@@ -50,6 +50,10 @@ class Reader:
         finally:
             self._db.execute("COMMIT")
 
+    def data_version(self) -> int:
+        """Changes whenever another connection has committed something."""
+        return int(self._db.pragma("data_version"))
+
     def catalog(self) -> Catalog:
         """The streams there are."""
         with self._transaction() as catalog:
