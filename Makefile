@@ -1,0 +1,48 @@
+# Two commands are all one needs: `make demo` and `make test`. Both make their own virtual environment.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+FOR ?=
+
+.PHONY: demo test check format bench crash clean
+
+demo: $(VENV)/.installed
+	$(BIN)/millstream demo $(if $(FOR),--for $(FOR))
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|windows|idle, QUICK=1 for a short one.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+# Kills server and workers under load, ROUNDS times.
+ROUNDS ?= 50
+crash: $(VENV)/.installed-dev
+	MILLSTREAM_CRASH_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s tests/crash
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+$(VENV)/bin/python:
+	$(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.installed
