@@ -19,12 +19,13 @@ import socket
 import sys
 import threading
 import time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from millstream.errors import MillstreamError
 from millstream.runtime.remote import class_name, revive
+from millstream.settings import Settings
 
 ORPHAN_SECONDS = 5.0  # for a child whose supervisor died to end by itself; then it is ended
 ORPHAN_EXIT = 3
@@ -35,6 +36,13 @@ class Start(msgspec.Struct, tag=True, frozen=True):
 
     settings: str
     app: str | None
+
+    @staticmethod
+    def of(settings: Settings, app: str | None) -> Start:
+        return Start(settings.model_dump_json(), app)
+
+    def read_settings(self) -> Settings:
+        return Settings.load(**msgspec.json.decode(self.settings, type=dict[str, Any]))
 
 
 class Prepared(msgspec.Struct, tag=True, frozen=True):

@@ -77,7 +77,7 @@ class Supervisor:
         return self._workers or ([self._preparer] if self._preparer is not None else [])
 
     def _start_message(self) -> Start:
-        return Start(self._settings.model_dump_json(), self._app)
+        return Start.of(self._settings, self._app)
 
     async def _unless(self, stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, but leave it when `stop` is set. Whether it was done."""

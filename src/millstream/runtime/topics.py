@@ -1,15 +1,14 @@
 """Pub/sub for workers: `Topics` over the bus, and the server's end that links it with the gateway's topics.
 
-Of the workers that subscribe under one name, each event goes to one, in turn; one whose buffer is full is passed over.
+What a worker that is too slow for its events cannot take is dropped and counted; the bus bounds what waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
@@ -24,8 +23,6 @@ SUBSCRIBE = "topics.subscribe"
 UNSUBSCRIBE = "topics.unsubscribe"
 PUBLISH = "topics.publish"
 EVENTS = "topics.events"
-
-_log = logging.getLogger(__name__)
 
 
 class _Subscribe(msgspec.Struct, array_like=True, frozen=True):
@@ -105,88 +102,49 @@ class _Subscription:
         await self.topics.end(self.wish)
 
 
-@dataclass(slots=True)
-class _Share:
-    """The workers that share the events of a filter under one name."""
-
-    members: list[tuple[Peer, int]] = field(default_factory=list)
-    subscription: TopicSubscription | None = None
-    turn: int = 0
-    dropped: int = 0
-
-    def give(self, events: Sequence[Event]) -> None:
-        """Spread events over the members, in turn; those of one call go out in one message a member."""
-        hands: list[list[Event]] = [[] for _ in self.members]
-        for event in events:
-            if hands:
-                hands[self.turn % len(hands)].append(event)
-                self.turn += 1
-        for number, hand in enumerate(hands):
-            if hand and not self._hand_over(number, hand):
-                self.dropped += len(hand)
-
-    def _hand_over(self, first: int, events: list[Event]) -> bool:
-        count = len(self.members)
-        ring = (self.members[(first + step) % count] for step in range(count))
-        return any(peer.notify(EVENTS, _encode(_Events(number, events))) for peer, number in ring)
-
-
 class TopicsService:
     """The server's end: serves workers the gateway's topics."""
 
     def __init__(self, topics: Topics, bus: Bus) -> None:
         self._topics = topics
-        self._shares: dict[tuple[str, str], _Share] = {}
-        self._changing = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._seen: set[Peer] = set()
+        self._subscriptions: dict[Peer, dict[int, TopicSubscription]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.dropped = 0
         bus.serve(SUBSCRIBE, self._subscribe)
         bus.serve(UNSUBSCRIBE, self._unsubscribe)
         bus.serve(PUBLISH, self._publish)
 
-    @property
-    def dropped(self) -> int:
-        """Events that no worker of their subscription could take."""
-        return sum(share.dropped for share in self._shares.values())
-
     async def close(self) -> None:
         """Finish what the end of connections has begun."""
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._closing)
 
     async def _subscribe(self, peer: Peer, body: bytes) -> bytes:
         wish = _decode_subscribe.decode(body)
-        if peer not in self._seen:
-            self._seen.add(peer)
+        subscription = await self._topics.subscribe(
+            wish.topics, wish.name, lambda events: self._give(peer, wish.id, events)
+        )
+        if peer not in self._subscriptions:
+            self._subscriptions[peer] = {}
             peer.on_close(lambda: self._peer_left(peer))
-        async with self._changing:
-            share = self._shares.get((wish.topics, wish.name))
-            if share is None:
-                share = _Share()
-                share.subscription = await self._topics.subscribe(wish.topics, wish.name, share.give)
-                self._shares[wish.topics, wish.name] = share
-            share.members.append((peer, wish.id))
+        self._subscriptions[peer][wish.id] = subscription
         return b""
 
     async def _unsubscribe(self, peer: Peer, body: bytes) -> bytes:
-        wish = _decode_subscribe.decode(body)
-        await self._remove(lambda member: member == (peer, wish.id))
+        subscription = self._subscriptions.get(peer, {}).pop(_decode_subscribe.decode(body).id, None)
+        if subscription is not None:
+            await subscription.close()
         return b""
 
     async def _publish(self, peer: Peer, body: bytes) -> bytes:
         self._topics.publish(pa.ipc.read_record_batch(pa.py_buffer(body), EVENT_SCHEMA))
         return b""
 
-    def _peer_left(self, peer: Peer) -> None:
-        self._seen.discard(peer)
-        task = asyncio.get_running_loop().create_task(self._remove(lambda member: member[0] is peer))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+    def _give(self, peer: Peer, number: int, events: Sequence[Event]) -> None:
+        if not peer.notify(EVENTS, _encode(_Events(number, list(events)))):
+            self.dropped += len(events)
 
-    async def _remove(self, unwanted: Callable[[tuple[Peer, int]], bool]) -> None:
-        async with self._changing:
-            for key, share in list(self._shares.items()):
-                share.members = [member for member in share.members if not unwanted(member)]
-                if not share.members:
-                    del self._shares[key]
-                    if share.subscription is not None:
-                        await share.subscription.close()
+    def _peer_left(self, peer: Peer) -> None:
+        for subscription in self._subscriptions.pop(peer).values():
+            task = asyncio.get_running_loop().create_task(subscription.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -1,0 +1,133 @@
+"""The server role: the log, the gateway and the bus of a data folder, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import msgspec
+
+from millstream.app import CATCH_ALL
+from millstream.bus import Peer
+from millstream.clock import Clock, SystemClock
+from millstream.errors import DiskFaultError
+from millstream.gateway import Gateway
+from millstream.log import StreamSpec
+from millstream.log.sqlite import SqliteLog, serve_log
+from millstream.runtime.bus import SocketBus
+from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
+from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
+from millstream.runtime.topics import TopicsService
+from millstream.settings import Settings
+
+STATUS = "server.status"
+"""The subject that tells about the server, as JSON."""
+
+LOG_FAULT_EXIT = 74  # EX_IOERR of sysexits.h: the disk failed, and what was being committed is unknown
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """What serves a data folder. Made by `opened`; the gateway listens from `listen` until `drain`."""
+
+    def __init__(self, log: SqliteLog, gateway: Gateway, bus: SocketBus, settings: Settings, clock: Clock) -> None:
+        self.fault: asyncio.Future[DiskFaultError] = asyncio.get_running_loop().create_future()
+        self._log = log
+        self._gateway = gateway
+        self._bus = bus
+        self._folder = settings.data
+        self._clock = clock
+        self._info: ServerInfo | None = None
+        log.on_fault(self._failed)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, settings: Settings, clock: Clock) -> AsyncIterator[Server]:
+        """Open the log and serve it on the bus; everything is closed at the end."""
+        log = await SqliteLog.open(settings.data, settings.log, clock)
+        async with contextlib.AsyncExitStack() as closing:
+            closing.push_async_callback(log.close)
+            gateway = Gateway(log, settings, clock)
+            bus = SocketBus()
+            server = cls(log, gateway, bus, settings, clock)
+            serve_log(log, bus)
+            topics = TopicsService(gateway.topics, bus)
+            bus.serve(STATUS, server.status)
+            remove_server_info(settings.data)  # a dead server's
+            await bus.listen(socket_path(settings.data))
+            closing.push_async_callback(topics.close)
+            closing.push_async_callback(bus.close)
+            closing.push_async_callback(server.drain)
+            yield server
+
+    async def make_catch_all(self) -> None:
+        """Make the stream that captures everything, for a server without an application."""
+        await self._log.create(StreamSpec(CATCH_ALL, ("#",)))
+
+    async def listen(self) -> Ready:
+        """Let clients in, and say in the folder where."""
+        await self._gateway.start()
+        mqtt, http = self._gateway.mqtt_address, self._gateway.http_address
+        self._info = ServerInfo(
+            pid=os.getpid(), version=version("millstream"), started=self._clock.now(), mqtt=mqtt, http=http
+        )
+        write_server_info(self._folder, self._info)
+        return Ready(mqtt, http)
+
+    async def drain(self) -> None:
+        """Let nobody in any more, and answer what has come. Idempotent."""
+        if self._info is not None:
+            self._info = None
+            remove_server_info(self._folder)
+            await self._gateway.stop()
+
+    async def status(self, peer: Peer, body: bytes) -> bytes:
+        """What an operator wants to know."""
+        info = msgspec.to_builtins(self._info) if self._info is not None else {}
+        return msgspec.json.encode({**info, "statistics": self._gateway.statistics()})
+
+    def _failed(self, error: DiskFaultError) -> None:
+        if not self.fault.done():
+            self.fault.set_result(error)
+
+
+async def serve(control: Control) -> int:
+    """Play the role for a supervisor."""
+    start = await control.expect(Start)
+    settings = start.read_settings()
+    async with Server.opened(settings, SystemClock()) as server:
+        following = asyncio.create_task(_follow(control, server, alone=start.app is None))
+        try:
+            await asyncio.wait((following, server.fault), return_when=asyncio.FIRST_COMPLETED)
+            if server.fault.done():
+                _end_after_fault(server.fault.result())
+            following.result()
+            return 0
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+async def _follow(control: Control, server: Server, *, alone: bool) -> None:
+    """Do what the supervisor says."""
+    if alone:
+        await server.make_catch_all()
+    control.say(Prepared())
+    await control.expect(Go)
+    control.say(await server.listen())
+    await control.expect(Drain)
+    await server.drain()
+    control.say(Drained())
+    await control.expect(Stop)
+
+
+def _end_after_fault(error: DiskFaultError) -> None:
+    """End without another word to anybody: closing connections in order could pass for an answer, and closing the log
+    would write again to a disk that has just failed."""
+    _log.critical("the disk failed, so this process ends and recovers at its next start: %s", error)
+    os._exit(LOG_FAULT_EXIT)

@@ -1,0 +1,170 @@
+"""The worker role: runs an application's processors beside a server, and joins again when the server comes back.
+
+Every connection to a server is a session with a worker of its own: what was under way when a connection ended is
+forgotten and done again from the last commit, as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+from millstream.app import App, load_app
+from millstream.clock import Clock, SystemClock
+from millstream.errors import DiskFaultError, LogUnavailableError
+from millstream.log import Log
+from millstream.log.sqlite import RemoteLog
+from millstream.runtime.bus import connect
+from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
+from millstream.runtime.endpoint import socket_path
+from millstream.runtime.peer import SocketPeer
+from millstream.runtime.topics import BusTopics
+from millstream.settings import Settings
+from millstream.worker import Worker
+
+FIRST_RETRY, LONGEST_RETRY = 0.05, 1.0  # seconds between tries to reach a server that is being started again
+DRAIN_SHARE = 0.8  # of the drain's time; the rest is the gateway's, the last commit's and the log's
+
+_log = logging.getLogger(__name__)
+
+
+async def work(control: Control) -> int:
+    """Play the role for a supervisor."""
+    settings, app = await _prepared(control)
+    clock = SystemClock()
+    stopping = asyncio.Event()
+    await control.expect(Go)
+    told = asyncio.create_task(_set_when_told(control, stopping))
+    try:
+        await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping)
+        return 0
+    finally:
+        told.cancel()
+        await asyncio.gather(told, return_exceptions=True)
+
+
+async def prepare(control: Control) -> int:
+    """Play the role of the one that makes what the application declares, where no worker of the supervisor does."""
+    settings, app = await _prepared(control)
+    await control.expect(Go)
+    async with _connected(settings) as (_, log):
+        await make_declared(app, log)
+    control.say(Ready())
+    return 0
+
+
+async def make_declared(app: App, log: Log) -> None:
+    """Make the streams that an application declares and the positions of its groups, so that nothing that is published
+    from now on is missed by workers that come later."""
+    for spec in app.streams.values():
+        await log.create(spec)
+    plans = app.plan()
+    groups = [(handler.group, handler.stream, handler.start) for handler in app.handlers]
+    groups += [(query.name, plans[query.name].stream, query.start) for query in app.queries]
+    for group, stream, start in groups:
+        await (await log.join(group, [stream], start=start)).leave()
+
+
+async def work_alone(settings: Settings, reference: str, joined: Callable[[], None]) -> None:
+    """Play the role without a supervisor, until SIGTERM or Ctrl-C; a second signal ends it at once."""
+    app = load_app(reference)
+    app.check()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_die, stopping, number)
+    await keep_working(app, settings, SystemClock(), joined, stopping)
+
+
+async def keep_working(
+    app: App, settings: Settings, clock: Clock, joined: Callable[[], None], stopping: asyncio.Event
+) -> None:
+    """Work, with one server after another, until `stopping`; `joined` is called when the first session stands.
+
+    Raises what the first session cannot begin with, and what a processor cannot go on after."""
+    sessions, retry = 0, FIRST_RETRY
+    while not stopping.is_set():
+        try:
+            async with _session(app, settings, clock, stopping) as ended:
+                sessions, retry = sessions + 1, FIRST_RETRY
+                joined() if sessions == 1 else _log.info("joined again")
+                await ended
+        except (LogUnavailableError, DiskFaultError) as error:
+            if not sessions:
+                raise
+            _log.debug("%s", error)
+        if not stopping.is_set():
+            if retry == FIRST_RETRY:
+                _log.warning("the server has gone; waiting for it to come back")
+            await clock.sleep(retry)
+            retry = min(retry * 2, LONGEST_RETRY)
+
+
+@contextlib.asynccontextmanager
+async def _session(
+    app: App, settings: Settings, clock: Clock, stopping: asyncio.Event
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker that has joined; what it gives ends when the worker or the connection does."""
+    async with _connected(settings) as (peer, log):
+        topics = BusTopics()
+        await topics.attach(peer)
+        worker = Worker(app, log, topics, clock, settings)
+        await worker.start()
+        ended = asyncio.create_task(_run(worker, peer, settings, stopping))
+        try:
+            yield ended
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
+
+
+async def _run(worker: Worker, peer: SocketPeer, settings: Settings, stopping: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(some) for some in (worker.run(), peer.wait_closed(), stopping.wait())]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await worker.stop(settings.drain_timeout * DRAIN_SHARE if stopping.is_set() else timedelta(0))
+        await waiting[0]
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[tuple[SocketPeer, Log]]:
+    peer = await connect(socket_path(settings.data))
+    try:
+        log = RemoteLog(peer, settings.data)
+        try:
+            yield peer, log
+        finally:
+            await log.close()
+    finally:
+        await peer.close()
+
+
+async def _prepared(control: Control) -> tuple[Settings, App]:
+    start = await control.expect(Start)
+    settings = start.read_settings()
+    app = load_app(start.app or "")
+    app.check()
+    control.say(Prepared())
+    return settings, app
+
+
+async def _set_when_told(control: Control, stopping: asyncio.Event) -> None:
+    try:
+        await control.expect(Stop)
+    finally:
+        stopping.set()  # also when the supervisor is gone
+
+
+def _stop_or_die(stopping: asyncio.Event, number: int) -> None:
+    if stopping.is_set():
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    stopping.set()

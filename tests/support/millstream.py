@@ -1,0 +1,168 @@
+"""Millstream as users run it: a real process with a data folder, found by what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+READY_SECONDS = 60.0  # on a machine that is busy with other things
+END_SECONDS = 30.0
+
+_READY = re.compile(r"^ready: mqtt (?P<mqtt>\S+), http (?P<http>\S+), data (?P<data>.+), (?P<workers>\d+) workers?$")
+
+
+def environment() -> dict[str, str]:
+    """Ours, without settings of Millstream."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
+
+
+def millstream(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "millstream", *arguments],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**environment(), **variables},
+        check=False,
+    )
+
+
+def tail(folder: Path, stream: str, *options: str) -> list[dict[str, Any]]:
+    """A stream's events as `millstream tail --json` gives them."""
+    done = millstream("tail", stream, "--json", "--data", str(folder), *options)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class Running:
+    """`millstream run`, ready."""
+
+    def __init__(self, folder: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> None:
+        self.folder = folder
+        self._log = (folder.parent / f"{folder.name}.log").open("a+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "millstream", "run", *arguments, "--data", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=cwd,
+            env={**environment(), **variables},
+        )
+        self.line = self._first_line()
+        match = _READY.match(self.line)
+        assert match is not None, self.line + self.logs()
+        self.mqtt, self.http = match["mqtt"], match["http"]
+        self.workers = int(match["workers"])
+
+    def _first_line(self) -> str:
+        out = self.process.stdout
+        assert out is not None
+        readable, _, _ = select.select([out], [], [], READY_SECONDS)
+        assert readable, f"not ready in {READY_SECONDS} s: {self.logs()}"
+        return out.readline().rstrip("\n")
+
+    @property
+    def mqtt_port(self) -> int:
+        return int(self.mqtt.rpartition(":")[2])
+
+    def logs(self) -> str:
+        """What it wrote on standard error."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def children(self) -> dict[str, int]:
+        """The child processes: name → process id."""
+        return children_of(self.process.pid)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Signal it; its exit code, and what else it wrote on standard output."""
+        self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=END_SECONDS)
+        return self.process.returncode, out
+
+    def close(self) -> None:
+        """End it somehow."""
+        children = self.children().values() if self.process.poll() is None else ()
+        for pid in (self.process.pid, *children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
+        self._log.close()
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[Running]:
+    """Run on free ports, for anybody, until the block ends."""
+    run = Running(
+        folder,
+        *arguments,
+        "--mqtt",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--allow-anonymous",
+        cwd=cwd,
+        **variables,
+    )
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """The live children of a process that are ours: the name that the supervisor gave → process id."""
+    found: dict[str, int] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if entry.name.isdecimal() and _parent(entry) == pid:
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+                found[command[command.index("millstream.runtime") + 2]] = int(entry.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return _stat(Path(f"/proc/{pid}"))[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Any, seconds: float = 30.0, what: str = "the condition") -> Any:
+    """Wait for what no event tells: until `condition()` is true, and give its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come in {seconds} s")
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has used."""
+    fields = _stat(Path(f"/proc/{pid}"))
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _parent(entry: Path) -> int:
+    return int(_stat(entry)[1])
+
+
+def _stat(entry: Path) -> list[str]:
+    """The fields of /proc/PID/stat from the third one (state) on; the second, the name, may hold anything."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()
