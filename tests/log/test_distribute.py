@@ -1,0 +1,51 @@
+"""Spreading a batch over streams and partitions, against the plainest way to do it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millstream.event import EVENT_SCHEMA, Event, to_columns
+from millstream.log import Router, StreamSpec, Target, distribute
+
+STREAMS = (
+    StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device", partitions=3),
+    StreamSpec("everything", ("#",), partitions=8),
+    StreamSpec("single", ("site/#",), partitions=1),
+)
+TOPICS = st.sampled_from(
+    [*(f"site/{site}/d{device}/telemetry" for site in "ab" for device in range(5)), "other", "site/a/state", "$hidden"]
+)
+EVENTS = st.lists(
+    st.builds(
+        Event, topic=TOPICS, payload=st.binary(max_size=20), key=st.none() | st.just("mine"), id=st.none() | st.text()
+    )
+)
+
+
+def plainly(events: list[Event], router: Router) -> dict[tuple[str, int], list[dict[str, object]]]:
+    spread: dict[tuple[str, int], list[dict[str, object]]] = {}
+    rows = to_columns(events).to_pylist()
+    for event, row in zip(events, rows, strict=True):
+        for target in router.route(event.topic, event.key):
+            spread.setdefault((target.stream, target.partition), []).append({**row, "key": target.key})
+    return spread
+
+
+@given(EVENTS)
+def test_every_event_goes_to_all_its_targets_in_order_with_the_key_it_has_there(events: list[Event]) -> None:
+    router = Router(STREAMS)
+    appends = router.split(to_columns(events))
+    assert {(stream, partition): batch.to_pylist() for stream, partition, batch in appends} == plainly(events, router)
+    assert len({append[:2] for append in appends}) == len(appends)
+    assert all(batch.schema.equals(EVENT_SCHEMA) and batch.num_rows for _, _, batch in appends)
+
+
+def test_a_code_without_targets_goes_nowhere() -> None:
+    events = to_columns([Event(topic="t", payload=bytes([row])) for row in range(4)])
+    appends = distribute(events, np.array([1, 0, 1, 0], np.int32), [(Target("s", 0, "k"),), ()])
+    (stream, partition, batch) = appends[0]
+    assert (len(appends), stream, partition) == (1, "s", 0)
+    assert batch.column("data") == pa.array([b"\x01", b"\x03"])
