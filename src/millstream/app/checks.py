@@ -83,7 +83,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def group_name(function: Callable[..., Any], frame: FrameType, where: str) -> str:
-    if not hasattr(function, "__qualname__") or function.__qualname__ == "<lambda>":
+    if getattr(function, "__name__", "<lambda>") == "<lambda>":
         raise AppError(f"{where} has no name of its own; give it one: group='…'")
     module = function.__module__
     if module == "__main__":  # the same app, run as a script or by us, has the same positions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from millstream.app.place import Place
+from millstream.app.place import Place, caller, place_of
 from millstream.app.signature import Signature
 from millstream.errors import AppError
 from millstream.log import StreamSpec
@@ -31,12 +31,13 @@ class Retry:
     maximum: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
+        place = place_of(caller(2))  # of whoever calls the dataclass
         if self.attempts < 1:
-            raise AppError(f"Retry(attempts={self.attempts}): an event is tried at least once")
+            raise AppError(f"{place}: Retry(attempts={self.attempts}): an event is tried at least once")
         if not isinstance(self.delay, timedelta) or not isinstance(self.maximum, timedelta):
-            raise AppError("Retry: delay and maximum are durations, for example timedelta(seconds=1)")
+            raise AppError(f"{place}: Retry: delay and maximum are durations, for example timedelta(seconds=1)")
         if self.delay < timedelta(0) or self.maximum < timedelta(0) or self.factor < 1:
-            raise AppError(f"{self}: a delay cannot be negative, nor a factor below 1")
+            raise AppError(f"{place}: {self}: a delay cannot be negative, nor a factor below 1")
 
     def seconds_after(self, attempt: int) -> float:
         """How long to wait after the failure of `attempt` (from 1)."""

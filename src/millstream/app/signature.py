@@ -1,8 +1,8 @@
 """What a handler's parameters get, found once, when it is declared.
 
-By annotation: `Event`, a payload's type; in a handler of batches `Batch`, `list[Event]`, `pa.RecordBatch`, `pa.Table`
-or a list of payloads. By name: the levels that the topic filter names. A parameter that fits neither keeps its
-default; without one the signature is wrong, and the error says how to mend it.
+By name: the levels that the topic filter names. By annotation: `Event`, a payload's type; in a handler of batches
+`Batch`, `list[Event]`, `pa.RecordBatch`, `pa.Table` or a list of payloads. A parameter that names no level and has a
+default keeps it. One that fits nothing makes the signature wrong, and the error says how to mend it.
 """
 
 from __future__ import annotations
@@ -126,16 +126,14 @@ def _read(
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise AppError(f"{where} takes any number of arguments; name what the handler wants instead")
     name, keyword_only = parameter.name, parameter.kind is parameter.KEYWORD_ONLY
-    gets = _by_type(hint)
-    if gets is not None:
-        return Parameter(name, gets, keyword_only)
     if name in levels and (hint is _EMPTY or is_scalar(hint)):
         convert = None if hint is _EMPTY else level_converter(hint)
         return Parameter(name, Gets.LEVEL, keyword_only, convert=convert, wants=type_name(hint))
-    if hint is _EMPTY and name == "event":
-        return Parameter(name, Gets.EVENT, keyword_only)
     if parameter.default is not _EMPTY:
         return None
+    gets = Gets.EVENT if hint is _EMPTY and name == "event" else _by_type(hint)
+    if gets is not None:
+        return Parameter(name, gets, keyword_only)
     if (hint is _EMPTY or (hint is not bytes and is_scalar(hint))) and name not in _PAYLOAD_NAMES:
         raise AppError(f"{where} {_no_level(name, levels)}")
     return _payload(name, keyword_only, hint, per_batch, where)
