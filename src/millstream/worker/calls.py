@@ -114,9 +114,7 @@ class Calls:
 
     def _settle(self, take: Take, ran: Ran) -> None:
         self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
-        for item, events in ran.outputs:
-            if not item[0].dropped:
-                self._committer.publish(events)
+        self._committer.publish([event for item, events in ran.outputs if not item[0].dropped for event in events])
         if self._attempts:
             for item in ran.done:
                 self._attempts.pop(item, None)

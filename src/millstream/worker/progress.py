@@ -93,5 +93,6 @@ def _completed_above(segment: Segment, low: int) -> list[int]:
     """Offsets of completed events, without those that the low-water offset covers."""
     if segment.is_complete:
         segment.let_go()
+        return segment.offsets  # the first segment is not complete, so these are above
     completed = np.flatnonzero(np.frombuffer(segment.done, np.uint8))
     return [offset for index in completed.tolist() if (offset := segment.offsets[index]) > low]
