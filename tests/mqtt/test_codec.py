@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.packets import SAMPLES, packets
+from tests.support.packets import SAMPLES, packets, properties
 
 from millstream.mqtt import packet as p
 from millstream.mqtt.decode import decode
-from millstream.mqtt.encode import encode, publish_head
+from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.packet import Version
-from millstream.mqtt.properties import Properties
+from millstream.mqtt.properties import Place, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
+from millstream.mqtt.wire import text
 
 IDS = [f"{type(packet).__name__}-{version.name}" for packet, version in SAMPLES]
 every_sample = pytest.mark.parametrize(("packet", "version"), SAMPLES, ids=IDS)
@@ -108,8 +109,8 @@ def test_what_the_specification_forbids_is_refused_with_its_reason(data: bytes, 
     assert decode_or_refuse(data, Version.V3_1_1) is reason
 
 
-def _publish_with(properties: bytes) -> bytes:
-    body = b"\x00\x01a" + bytes((len(properties),)) + properties
+def _publish_with(raw: bytes) -> bytes:
+    body = b"\x00\x01a" + bytes((len(raw),)) + raw
     return b"\x30" + bytes((len(body),)) + body
 
 
@@ -125,9 +126,9 @@ REFUSED_PROPERTIES = {
 }
 
 
-@pytest.mark.parametrize(("properties", "reason"), REFUSED_PROPERTIES.values(), ids=REFUSED_PROPERTIES)
-def test_properties_that_may_not_be_are_refused(properties: bytes, reason: Reason) -> None:
-    assert decode_or_refuse(_publish_with(properties), Version.V5) is reason
+@pytest.mark.parametrize(("raw", "reason"), REFUSED_PROPERTIES.values(), ids=REFUSED_PROPERTIES)
+def test_properties_that_may_not_be_are_refused(raw: bytes, reason: Reason) -> None:
+    assert decode_or_refuse(_publish_with(raw), Version.V5) is reason
 
 
 def test_properties_longer_than_the_packet_are_refused() -> None:
@@ -171,8 +172,9 @@ def test_a_field_too_long_for_mqtt_cannot_be_written() -> None:
         encode(p.Publish(topic="a" * 65_536))
 
 
-@given(st.sampled_from((0, 1)), st.binary(max_size=200))
-def test_the_shared_head_and_the_rest_make_the_packet(qos: int, payload: bytes) -> None:
-    packet = p.Publish(topic="a/b", payload=payload, qos=qos, packet_id=qos and 258)
-    head = publish_head("a/b", qos, len(payload))
-    assert head + (b"\x01\x02" if qos else b"") + payload == encode(packet)
+@given(versions, st.sampled_from((0, 1)), st.binary(max_size=200), st.data())
+def test_a_message_for_many_is_the_same_packet(version: Version, qos: int, payload: bytes, data: st.DataObject) -> None:
+    its = data.draw(properties(Place.PUBLISH, version))
+    packet = p.Publish(topic="a/ü", payload=payload, qos=qos, packet_id=qos and 258, properties=its)
+    head, tail = encode_message(text("a/ü"), qos, payload, version, its)
+    assert head + (b"\x01\x02" if qos else b"") + tail == encode(packet, version)

@@ -187,7 +187,7 @@ def test_messages_become_columns_and_their_acknowledgements_wait_in_order(client
     assert client.arrivals.topics == ["A", "A", "B", "A"]
     assert client.arrivals.starts == [0, 1, 2, 3]
     assert client.arrivals.properties == {3: Properties(user_properties=(("id", "x"),))}
-    assert b"".join(client.session.acknowledgements) == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
+    assert b"".join(client.session.take_acknowledgements()) == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
     assert client.read() == []
 
 

@@ -4,7 +4,7 @@ Numbers in comments are sections of the MQTT 5.0 specification (OASIS, 7 March 2
 
 from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
 from millstream.mqtt.decode import decode
-from millstream.mqtt.encode import encode, publish_head
+from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.handshake import SessionLimits
 from millstream.mqtt.outgoing import Message, Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
@@ -12,6 +12,7 @@ from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.mqtt.scan import Arrivals
 from millstream.mqtt.session import Session, State
+from millstream.mqtt.wire import text
 
 __all__ = [
     "NOTHING",
@@ -36,5 +37,6 @@ __all__ = [
     "Will",
     "decode",
     "encode",
-    "publish_head",
+    "encode_message",
+    "text",
 ]

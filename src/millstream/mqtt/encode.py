@@ -7,6 +7,7 @@ from typing import Any
 
 from millstream.mqtt import properties
 from millstream.mqtt.decode import CONNACK_3_1_1
+from millstream.mqtt.outgoing import Message
 from millstream.mqtt.packet import (
     Auth,
     Connack,
@@ -43,11 +44,10 @@ def encode(packet: Packet, version: Version = Version.V3_1_1) -> bytes:
     return bytes((first,)) + variable(len(body)) + body
 
 
-def publish_head(topic: str, qos: int, size: int) -> bytes:
-    """A PUBLISH up to its topic, for a message that goes to many: behind it come the packet identifier (QoS 1 and 2),
-    and `size` bytes of properties and payload."""
-    name = text(topic)
-    return bytes((0x30 | qos << 1,)) + variable(len(name) + (2 if qos else 0) + size) + name
+def encode_message(topic: bytes, qos: int, payload: bytes, version: Version, its: Properties = NOTHING) -> Message:
+    """A PUBLISH for many subscribers. `topic` is encoded already (`wire.text`)."""
+    tail = properties.write(its) + payload if version is Version.V5 else payload
+    return Message(bytes((0x30 | qos << 1,)) + variable(len(topic) + (2 if qos else 0) + len(tail)) + topic, tail)
 
 
 def _identifier(packet_id: int) -> bytes:

@@ -21,7 +21,7 @@ class Outcome(enum.Enum):
 
 
 class Message(NamedTuple):
-    """An encoded PUBLISH in two pieces; the packet identifier of QoS 1 goes between them. Shared by all subscribers."""
+    """An encoded PUBLISH in two pieces, shared by its subscribers; the packet identifier of QoS 1 goes between them."""
 
     head: bytes
     tail: bytes

@@ -2,7 +2,7 @@
 
 Bytes go in (`receive`), with the columns that published messages go to; what the owner has to do comes out as
 actions, and what it has to write gathers in `outgoing`. Published messages are not acknowledged by the session: their
-PUBACKs are gathered in `acknowledgements`, in order (4.6), and the owner writes them once the messages are committed.
+PUBACKs are gathered, in order (4.6), and the owner takes them and writes them once the messages are committed.
 
 A session ends with its connection: a 3.1.1 client that asks for more (CleanSession 0) is told that no session is
 present, an MQTT 5 client that its session expires at once.
@@ -65,6 +65,7 @@ class Session(Generic[T]):
     """The state of one connection. `resolve` turns a valid topic name into what `Arrivals` shall hold for it."""
 
     __slots__ = (
+        "_acknowledgements",
         "_asked",
         "_heard",
         "_keep_alive",
@@ -75,7 +76,6 @@ class Session(Generic[T]):
         "_subscriptions",
         "_topics",
         "_will",
-        "acknowledgements",
         "active",
         "client_id",
         "outgoing",
@@ -98,7 +98,7 @@ class Session(Generic[T]):
         self.version = Version.V3_1_1
         self.client_id = ""
         self.active = False  # something has come since the last look at the clock
-        self.acknowledgements: list[bytes] = []
+        self._acknowledgements: list[bytes] = []
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
 
     @property
@@ -110,6 +110,11 @@ class Session(Generic[T]):
     def subscriptions(self) -> list[Granted]:
         """What the client is subscribed to."""
         return list(self._subscriptions.values())
+
+    def take_acknowledgements(self) -> list[bytes]:
+        """The PUBACKs of what came since the last call, for when it is committed."""
+        taken, self._acknowledgements = self._acknowledgements, []
+        return taken
 
     def accept(self, client_id: str) -> None:
         """Let the client in, under its own identifier or (if it gave none) another."""
@@ -182,7 +187,7 @@ class Session(Generic[T]):
             with_properties = self.version is Version.V5
             position = scan(data, position, with_properties, self._limits.packet_bytes, self._topics, arrivals, ids)
             if ids:
-                self.acknowledgements.append(_ACK + _ACK.join(ids))
+                self._acknowledgements.append(_ACK + _ACK.join(ids))
         elif kind == _PUBACK:
             acknowledged: list[int] = []
             position = scan_acknowledgements(data, position, acknowledged)
@@ -263,7 +268,7 @@ class Session(Generic[T]):
             _check_topic(its.response_topic)
         arrivals.add(self._topic(packet.topic), packet.qos, packet.payload, its if its is not NOTHING else None)
         if packet.qos:
-            self.acknowledgements.append(_ACK + packet.packet_id.to_bytes(2, "big"))
+            self._acknowledgements.append(_ACK + packet.packet_id.to_bytes(2, "big"))
 
     def _topic(self, topic: str) -> T:
         key = topic_key(topic)

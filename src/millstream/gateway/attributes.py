@@ -1,0 +1,66 @@
+"""The attributes of an event, as MQTT 5 properties and HTTP headers carry them.
+
+CloudEvents' bindings: in MQTT 5 an attribute is a user property of its name, and `datacontenttype` is the Content Type;
+in HTTP it is a header `ce-` and its name, percent-encoded. `specversion` says nothing that an event needs later, and is
+not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+import msgspec
+
+from millstream.mqtt import NOTHING, Properties
+
+
+class Attributes(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event has besides topic and payload; see `Event`."""
+
+    id: str | None = None
+    type: str | None = None
+    key: str | None = None
+    content_type: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+PLAIN = Attributes()
+
+_OWN = {"id": "id", "type": "type", "partitionkey": "key"}
+_FORGOTTEN = "specversion"
+
+
+def from_names(given: Iterable[tuple[str, str]], content_type: str | None) -> Attributes:
+    """Attributes by their CloudEvents names. What has no place of its own becomes a header; of several of one name the
+    last one counts. An empty `id`, `type` or `partitionkey` is none."""
+    own: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    for name, value in given:
+        if name in _OWN:
+            if value:
+                own[_OWN[name]] = value
+        elif name != _FORGOTTEN:
+            headers[name] = value
+    return Attributes(content_type=content_type, headers=headers, **own) if own or headers or content_type else PLAIN
+
+
+def from_properties(properties: Properties) -> Attributes:
+    """The attributes that an MQTT 5 PUBLISH carries."""
+    return from_names(properties.user_properties, properties.content_type)
+
+
+def to_properties(attributes: Attributes) -> Properties:
+    """The same attributes for an MQTT 5 subscriber."""
+    if attributes is PLAIN:
+        return NOTHING
+    own = [(name, getattr(attributes, field)) for name, field in _OWN.items()]
+    return Properties(
+        content_type=attributes.content_type,
+        user_properties=(*((name, value) for name, value in own if value), *attributes.headers.items()),
+    )
+
+
+def from_http_headers(headers: Iterable[tuple[str, str]], content_type: str | None) -> Attributes:
+    """The attributes of an HTTP request in CloudEvents' binary mode; its other headers are not the event's."""
+    return from_names(((name[3:], unquote(value)) for name, value in headers if name.startswith("ce-")), content_type)

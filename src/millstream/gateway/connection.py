@@ -1,0 +1,201 @@
+"""One MQTT connection: a session with its socket.
+
+There is no task and no timer for a connection: what comes is taken in where the event loop delivers it, PUBACKs are
+written by the ingest and messages by the fan-out, and one sweep looks at the clock for all (`mqtt_listener`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from millstream.gateway.topic_table import Topic
+from millstream.mqtt import (
+    Action,
+    Connecting,
+    Ended,
+    Message,
+    Outcome,
+    Reason,
+    Session,
+    State,
+    Subscribed,
+    Unsubscribed,
+    Version,
+    Will,
+)
+
+if TYPE_CHECKING:
+    from millstream.gateway.mqtt_listener import MqttListener
+
+_LINGER = 5.0  # seconds that a peer has to read what it was told before its connection is cut
+
+
+class Pause(enum.IntFlag):
+    """Why nothing is read from a connection."""
+
+    FULL = 1  # too much waits for its commit, over all connections
+    UNREAD = 2  # the peer does not read what we write: it may not ask for more answers
+    AUTHENTICATING = 4  # it shall wait for its CONNACK
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection; `listener` is what all of them share."""
+
+    __slots__ = ("_buffered", "_cut_at", "_listener", "_pauses", "_transport", "session")
+
+    def __init__(self, listener: MqttListener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._pauses = 0
+        self._buffered = 0
+        self._cut_at = 0.0
+        self.session: Session[Topic] = listener.new_session()
+
+    @property
+    def version(self) -> Version:
+        """What the client speaks."""
+        return self.session.version
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an incomplete packet that are accounted for."""
+        return self._buffered
+
+    # --- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._listener.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        session, ingest = self.session, self._listener.ingest
+        arrivals = ingest.gathering.arrivals
+        rows, runs = len(arrivals.payloads), len(arrivals.starts)
+        actions = session.receive(data, arrivals)
+        if len(arrivals.payloads) != rows:
+            ingest.came(self, runs, rows, len(data) + self._buffered, session.take_acknowledgements())
+        if session.buffered != self._buffered:
+            self._account()
+        for action in actions:
+            self._act(action)
+        if session.outgoing.output:
+            self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.session.state is not State.ENDED:
+            self._leave(self.session.lost())
+        self._transport = None
+        self._listener.closed(self)
+
+    def pause_writing(self) -> None:
+        self.pause(Pause.UNREAD)
+
+    def resume_writing(self) -> None:
+        self.resume(Pause.UNREAD)
+
+    # --- what the gateway calls
+
+    def accept(self, client_id: str) -> None:
+        """Let the client in, and take what it sent behind its CONNECT."""
+        self.session.accept(client_id)
+        self.resume(Pause.AUTHENTICATING)
+        self.data_received(b"")
+
+    def acknowledge(self, packets: bytes) -> None:
+        """Write PUBACKs."""
+        if self._transport is not None and self.session.state is State.CONNECTED:
+            self._transport.write(packets)
+
+    def deliver(self, message: Message, qos: int) -> Outcome:
+        """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
+        if self._transport is None or self.session.state is not State.CONNECTED:
+            return Outcome.DROPPED
+        outgoing = self.session.outgoing
+        if not outgoing.output:
+            outgoing.unwritten = self._transport.get_write_buffer_size()
+        outcome = outgoing.deliver(message, qos)
+        if outcome is Outcome.OVERFLOW:
+            self.end(Reason.QUOTA_EXCEEDED, "too slow: more messages wait than setting 'limits.session_bytes' allows")
+        return outcome
+
+    def flush(self) -> None:
+        """Write what the session has to say."""
+        data = self.session.outgoing.take()
+        if self._transport is not None and data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end(self, reason: Reason, text: str) -> None:
+        """End the connection for a reason of the server's."""
+        if self.session.state is not State.ENDED:
+            self._leave(self.session.end(reason, text))
+
+    def abort(self) -> None:
+        """Cut the connection, without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self, why: Pause) -> None:
+        """Read nothing for this reason."""
+        if not self._pauses and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._pauses |= why
+
+    def resume(self, why: Pause) -> None:
+        """This reason has gone."""
+        if self._pauses == why and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._pauses &= ~why
+
+    def look_at_clock(self, now: float) -> None:
+        """End it if it was silent for too long, and cut it if it does not take its end. `now` in seconds."""
+        if self.session.state is State.ENDED:
+            if now >= self._cut_at:
+                self.abort()
+        elif self._pauses & ~Pause.UNREAD:
+            self.session.active = True  # it is we who do not listen
+        elif (ended := self.session.overdue(now)) is not None:
+            self._leave(ended)
+
+    # ---
+
+    def _act(self, action: Action) -> None:
+        fan_out = self._listener.fan_out
+        if isinstance(action, Subscribed):
+            if action.replaced is not None:
+                fan_out.remove(self, action.replaced)
+            fan_out.add(self, action.subscription)
+        elif isinstance(action, Unsubscribed):
+            fan_out.remove(self, action.subscription)
+        elif isinstance(action, Connecting):
+            self._listener.admit(self, action.connect)
+        else:
+            self._leave(action)
+
+    def _leave(self, ended: Ended) -> None:
+        """Say what there is to say, take the session out of everything, and close."""
+        self.flush()
+        for granted in self.session.subscriptions:
+            self._listener.fan_out.remove(self, granted)
+        self._listener.left(self, ended)
+        if ended.will is not None:
+            self._publish_will(ended.will)
+        if self._transport is not None:
+            self._cut_at = self._listener.clock.monotonic() + _LINGER
+            self._transport.close()
+
+    def _publish_will(self, will: Will) -> None:
+        """Sessions end with their connection, so a will is not delayed (3.1.3.2.2)."""
+        properties = msgspec.structs.replace(will.properties, will_delay_interval=None)
+        self._listener.ingest.put(self._listener.topics.resolve(will.topic), will.payload, min(will.qos, 1), properties)
+
+    def _account(self) -> None:
+        """Incomplete packets of all connections together have a bound as well."""
+        buffered = self.session.buffered
+        self._listener.buffered += buffered - self._buffered
+        self._buffered = buffered
+        if self._listener.buffered > self._listener.largest_buffered:
+            self.end(Reason.QUOTA_EXCEEDED, "too many incomplete packets, see setting 'limits.pending_bytes'")

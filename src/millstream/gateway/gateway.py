@@ -1,0 +1,156 @@
+"""The cloud gateway: everything between the sockets and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+from millstream.clock import SECOND, Clock
+from millstream.gateway.auth import Authenticator, UserAuthenticator
+from millstream.gateway.deduplication import Deduplication
+from millstream.gateway.fanout import FanOut
+from millstream.gateway.http import HttpApi
+from millstream.gateway.http_server import HttpServer
+from millstream.gateway.ingest import Ingest
+from millstream.gateway.mqtt_listener import MqttListener
+from millstream.gateway.statistics import Statistics
+from millstream.gateway.topic_table import TopicTable
+from millstream.gateway.topics import Topics
+from millstream.log import Log
+from millstream.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_LINGER = 2.0  # seconds that clients have to take their DISCONNECT when the server stops
+
+
+class Gateway:
+    """Listens for devices, and commits what they publish to the streams that capture it.
+
+    `async with Gateway(log, settings, clock) as gateway:`, or `start` and `stop`. The log stays the caller's. Without
+    an `authenticator`, users and passwords are those of the settings. `topics` is pub/sub for the rest of Millstream.
+
+    `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
+
+    def __init__(self, log: Log, settings: Settings, clock: Clock, authenticator: Authenticator | None = None) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._statistics = Statistics()
+        self._authenticator = authenticator or UserAuthenticator(settings.users, settings.allow_anonymous, clock)
+        table = TopicTable()
+        fan_out = FanOut(self._statistics)
+        seen = Deduplication(
+            round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
+        )
+        self._ingest = Ingest(
+            log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
+        )
+        self._mqtt = MqttListener(
+            settings.limits, self._ingest, fan_out, table, self._authenticator, self._statistics, clock
+        )
+        api = HttpApi(
+            settings.limits,
+            self._ingest,
+            table,
+            self._authenticator,
+            self._statistics,
+            clock,
+            self.statistics,
+            self.unready,
+        )
+        self._http = HttpServer(api.app, settings.drain_timeout.total_seconds())
+        self._committing: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self.topics = Topics(fan_out, table, self._statistics, clock)
+        self.mqtt_address: tuple[str, int] | None = None
+        self.http_address: tuple[str, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Restore what was seen, and listen. `mqtt_address` and `http_address` tell where (None: turned off)."""
+        try:
+            await self._ingest.start()
+            self._committing = asyncio.get_running_loop().create_task(self._ingest.run())
+            self._committing.add_done_callback(self._commits_ended)
+            if self._settings.mqtt:
+                self.mqtt_address = await self._mqtt.start(self._settings.mqtt)
+            if self._settings.http:
+                self.http_address = await self._http.start(self._settings.http)
+        except BaseException:
+            await self.stop()
+            raise
+        if self._settings.allow_anonymous:
+            _log.warning("anybody may connect to %s and %s: 'allow_anonymous' is set", *self._addresses())
+
+    async def wait(self) -> None:
+        """Return when the gateway has stopped. Raises what ended it if that was the log (`DiskFaultError`,
+        `LogUnavailableError`, …): nothing is acknowledged any more, and the process should exit and recover."""
+        await self._ended.wait()
+        if self._committing is not None and self._committing.done() and not self._committing.cancelled():
+            self._committing.result()
+
+    async def stop(self) -> None:
+        """Accept nothing more, commit and acknowledge what is under way, and end all connections. Idempotent."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._mqtt.stop_accepting()
+        self._mqtt.hold(True)
+        await self._http.stop()
+        if self._committing is not None:
+            await self._drain(self._committing)
+        await self._mqtt.close(_LINGER)
+        self._authenticator.close()
+        await self._ingest.close()
+        self._ended.set()
+
+    def statistics(self) -> dict[str, Any]:
+        """What happened since the start; see `Statistics`."""
+        return self._statistics.report(
+            connected=self._mqtt.connected, pending=self._ingest.pending, pending_bytes=self._ingest.pending_bytes
+        )
+
+    def unready(self) -> str | None:
+        """Why no event can be taken at the moment; None if all is well."""
+        if self._stopping or self._committing is None or self._committing.done():
+            return "the gateway is not running"
+        if self._ingest.disk_full:
+            return "the disk is full"
+        return None
+
+    def _hold(self, held: bool) -> None:
+        self._mqtt.hold(held)
+
+    def _addresses(self) -> tuple[str, str]:
+        found = [f"{where[0]}:{where[1]}" if where else "-" for where in (self.mqtt_address, self.http_address)]
+        return found[0], found[1]
+
+    def _commits_ended(self, task: asyncio.Task[None]) -> None:
+        """The log cannot go on: cut everybody off, so that they send again to whoever recovers."""
+        if task.cancelled():
+            return
+        _log.critical("the gateway cannot commit any more: %s", task.exception())
+        self._ingest.abandon()
+        self._mqtt.abort()
+        self._ended.set()
+
+    async def _drain(self, committing: asyncio.Task[None]) -> None:
+        """Wait for the last commits, as long as the settings allow."""
+        drained = asyncio.ensure_future(self._ingest.drain())
+        too_late = asyncio.ensure_future(self._clock.sleep(self._settings.drain_timeout.total_seconds()))
+        await asyncio.wait([drained, too_late, committing], return_when=asyncio.FIRST_COMPLETED)
+        for task in (drained, too_late, committing):
+            task.cancel()
+        await asyncio.gather(drained, too_late, committing, return_exceptions=True)
+        self._ingest.abandon()

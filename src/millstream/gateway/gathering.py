@@ -1,0 +1,86 @@
+"""What has arrived while the last commit was running, in order, and who is owed an answer for it: connections their
+PUBACKs, HTTP requests the number of their duplicates."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Protocol
+
+from millstream.gateway.attributes import PLAIN, Attributes
+from millstream.gateway.topic_table import Topic
+from millstream.mqtt import Arrivals, Properties
+
+ROW_BYTES = 100  # what an event costs besides its payload: the header of a bytes object, references, its PUBACK
+
+
+class Publisher(Protocol):
+    """A connection that events came from."""
+
+    def acknowledge(self, packets: bytes) -> None:
+        """Write PUBACKs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A request that waits for the commit of its events."""
+
+    rows: range
+    duplicates: asyncio.Future[int]
+
+
+class Gathering:
+    """Events that will be committed together. `size` is about what they cost in memory, in bytes."""
+
+    def __init__(self) -> None:
+        self.arrivals: Arrivals[Topic] = Arrivals()
+        self.attributes: dict[int, Attributes] = {}
+        self.size = 0
+        self.acknowledgements: dict[Publisher, list[bytes]] = {}
+        self._publishers: list[Publisher | None] = []
+        self._publishers_from: list[int] = []  # which run on
+        self.waiters: list[Waiter] = []
+
+    def __len__(self) -> int:
+        return len(self.arrivals.payloads)
+
+    def came(self, publisher: Publisher, runs_before: int, rows: int, size: int, acks: list[bytes]) -> None:
+        """A connection has added `rows`, which came in `size` bytes, to `arrivals`, where `runs_before` were before."""
+        self._publishers.append(publisher)
+        self._publishers_from.append(runs_before)
+        self.size += size + ROW_BYTES * rows
+        if acks:
+            owed = self.acknowledgements.get(publisher)
+            if owed is None:
+                self.acknowledgements[publisher] = acks
+            else:
+                owed += acks
+
+    def add(
+        self,
+        topic: Topic,
+        payload: bytes,
+        attributes: Attributes = PLAIN,
+        *,
+        qos: int = 1,
+        properties: Properties | None = None,
+    ) -> None:
+        """Append an event that came otherwise."""
+        self._publishers.append(None)
+        self._publishers_from.append(len(self.arrivals.starts))
+        if attributes is not PLAIN:
+            self.attributes[len(self)] = attributes
+        self.arrivals.add(topic, qos, payload, properties)
+        self.size += len(payload) + ROW_BYTES
+
+    def publisher(self, run: int) -> Publisher | None:
+        """The connection that a run of `arrivals` came from, None for another way."""
+        return self._publishers[bisect_right(self._publishers_from, run) - 1]
+
+    def wait(self, rows: range) -> asyncio.Future[int]:
+        """The number of duplicates among these rows, once they are committed."""
+        waiter = Waiter(rows, asyncio.get_running_loop().create_future())
+        self.waiters.append(waiter)
+        return waiter.duplicates

@@ -1,0 +1,64 @@
+"""uvicorn inside of an event loop that is ours: it neither handles signals nor wakes up ten times a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from socket import socket
+
+import uvicorn
+from starlette.applications import Starlette
+
+from millstream.gateway.listening import bind, where
+
+
+class HttpServer:
+    """Serves an application; `start` and `stop` once each."""
+
+    def __init__(self, app: Starlette, drain_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,  # its clock ticks with the loop that we do not run; the application sets it
+            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, address: str) -> tuple[str, int]:
+        """Listen, and give the address. `SettingsError` if it cannot be."""
+        bound = bind(address, "http")
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[bound]))
+        await self._server.begun.wait()
+        return where(bound)
+
+    async def stop(self) -> None:
+        """Stop accepting, finish the requests under way, and close."""
+        if self._task is not None:
+            self._server.ending.set()
+            await self._task
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+        self.ending = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+    async def main_loop(self) -> None:
+        await self.ending.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield

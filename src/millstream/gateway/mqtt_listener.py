@@ -1,0 +1,202 @@
+"""Where MQTT clients connect: the listening socket, and everything that its connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine
+from typing import Any
+
+from millstream.clock import Clock
+from millstream.gateway.auth import Authenticator, BusyError, Credentials, NotAuthenticatedError
+from millstream.gateway.connection import Connection, Pause
+from millstream.gateway.fanout import FanOut
+from millstream.gateway.ingest import Ingest
+from millstream.gateway.listening import listen
+from millstream.gateway.statistics import Statistics
+from millstream.gateway.topic_table import Topic, TopicTable
+from millstream.mqtt import Ended, Reason, Session, SessionLimits
+from millstream.mqtt.packet import Connect
+from millstream.settings import Limits
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 4_096  # connections that the kernel holds while we are busy: a site comes back at once after an outage
+_SWEEP = 1.0  # seconds between looks at the clock
+_REFUSABLE = 256  # connections beyond the limit that are told so; further ones are cut
+
+
+class MqttListener:
+    """Accepts connections, lets clients in, and knows who is there."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        ingest: Ingest,
+        fan_out: FanOut,
+        topics: TopicTable,
+        authenticator: Authenticator,
+        statistics: Statistics,
+        clock: Clock,
+    ) -> None:
+        self.ingest = ingest
+        self.fan_out = fan_out
+        self.topics = topics
+        self.clock = clock
+        self.buffered = 0
+        self.largest_buffered = limits.pending_bytes
+        self._limits = session_limits(limits)
+        self._most = limits.connections
+        self._authenticator = authenticator
+        self._statistics = statistics
+        self._connections: dict[Connection, None] = {}
+        self._clients: dict[str, Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeping = False
+        self._held = False
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def connected(self) -> int:
+        """Clients that were let in and are there."""
+        return len(self._clients)
+
+    async def start(self, address: str) -> tuple[str, int]:
+        """Listen, and give the address. `SettingsError` if it cannot be."""
+        self._server, where = await listen(lambda: Connection(self), address, "mqtt", _BACKLOG)
+        return where
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket."""
+        if self._server is not None:
+            self._server.close()
+
+    def hold(self, held: bool) -> None:
+        """Stop reading from all connections, or go on."""
+        self._held = held
+        for connection in self._connections:
+            if held:
+                connection.pause(Pause.FULL)
+            else:
+                connection.resume(Pause.FULL)
+
+    async def close(self, linger: float) -> None:
+        """End all connections; those that do not take it within `linger` seconds are cut."""
+        self.stop_accepting()
+        for task in self._tasks:
+            task.cancel()
+        for connection in list(self._connections):
+            connection.end(Reason.SERVER_SHUTTING_DOWN, "the server is shutting down")
+        cut = self._spawn(self._cut(linger))
+        await self._empty.wait()
+        cut.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def abort(self) -> None:
+        """Cut all connections: nothing is acknowledged any more."""
+        self.stop_accepting()
+        for connection in list(self._connections):
+            connection.abort()
+
+    # --- what connections call
+
+    def new_session(self) -> Session[Topic]:
+        """The session of a connection that was just made."""
+        return Session(self._limits, self.topics.resolve, self.clock.monotonic())
+
+    def opened(self, connection: Connection) -> None:
+        """A connection was made."""
+        self._connections[connection] = None
+        self._empty.clear()
+        if len(self._connections) > self._most + _REFUSABLE:
+            connection.abort()
+        elif self._held:
+            connection.pause(Pause.FULL)
+        if not self._sweeping:
+            self._sweeping = True
+            self._spawn(self._sweep())
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is gone."""
+        del self._connections[connection]
+        self.buffered -= connection.buffered
+        if not self._connections:
+            self._empty.set()
+
+    def left(self, connection: Connection, ended: Ended) -> None:
+        """A session has ended."""
+        client_id = connection.session.client_id
+        if self._clients.get(client_id) is connection:
+            del self._clients[client_id]
+        reason = ended.reason.name.lower()
+        self._statistics.connections[reason] += 1
+        if ended.rejected:
+            self._statistics.reject(reason)
+        _log.debug("client %r ended: %s", client_id, ended.text)
+
+    def admit(self, connection: Connection, connect: Connect) -> None:
+        """A client wants in."""
+        if len(self._clients) >= self._most and connect.client_id not in self._clients:
+            connection.end(Reason.SERVER_BUSY, "too many connections, see setting 'limits.connections'")
+            return
+        credentials = Credentials(connect.user_name, connect.password, connect.client_id)
+        if self._authenticator.recall(credentials) is not None:
+            self._accept(connection, connect)
+        else:
+            connection.pause(Pause.AUTHENTICATING)
+            self._spawn(self._authenticate(connection, connect, credentials))
+
+    # ---
+
+    async def _authenticate(self, connection: Connection, connect: Connect, credentials: Credentials) -> None:
+        try:
+            await self._authenticator.authenticate(credentials)
+        except NotAuthenticatedError as error:
+            connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
+        except BusyError as error:
+            connection.end(Reason.SERVER_BUSY, str(error))
+        else:
+            if connection in self._connections:
+                self._accept(connection, connect)
+
+    def _accept(self, connection: Connection, connect: Connect) -> None:
+        client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
+        before = self._clients.get(client_id)
+        if before is not None:
+            before.end(Reason.SESSION_TAKEN_OVER, "the client identifier has connected again")
+        self._clients[client_id] = connection
+        connection.accept(client_id)
+
+    async def _sweep(self) -> None:
+        """One timer for all connections, while there are any."""
+        while self._connections:
+            await self.clock.sleep(_SWEEP)
+            now = self.clock.monotonic()
+            for connection in list(self._connections):
+                connection.look_at_clock(now)
+        self._sweeping = False
+
+    async def _cut(self, linger: float) -> None:
+        await self.clock.sleep(linger)
+        self.abort()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def session_limits(limits: Limits) -> SessionLimits:
+    """The settings that concern one session."""
+    return SessionLimits(
+        packet_bytes=limits.packet_bytes,
+        session_bytes=limits.session_bytes,
+        receive_maximum=limits.receive_maximum,
+        subscriptions=limits.subscriptions,
+        connect_timeout=limits.connect_timeout.total_seconds(),
+        max_keep_alive=min(0xFFFF, round(limits.max_keep_alive.total_seconds())),
+    )

@@ -1,0 +1,53 @@
+"""What the gateway counts. The counts balance: received = committed + duplicates + rejected + transient + pending."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts since the start."""
+
+    received: int = 0
+    """Events that came in, by MQTT or HTTP."""
+    committed: int = 0
+    """Events that at least one stream captured."""
+    duplicates: int = 0
+    """Events with an id that was committed before: acknowledged, and kept once."""
+    transient: int = 0
+    """Events that no stream captured: given to the subscribers of the moment."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Events that were refused, by reason."""
+    delivered: int = 0
+    """Copies handed to subscribers."""
+    dropped: int = 0
+    """Copies that a subscriber was too slow for, or that were larger than it takes."""
+    connections: Counter[str] = field(default_factory=Counter)
+    """MQTT connections that ended, by reason."""
+    commits: int = 0
+    """Transactions."""
+
+    def reject(self, reason: str, events: int = 1) -> None:
+        """Count events as received and refused."""
+        self.received += events
+        self.rejected[reason] += events
+
+    def report(self, *, connected: int, pending: int, pending_bytes: int) -> dict[str, Any]:
+        """All counts by their documented names; `rejected` and `ended` are by reason."""
+        return {
+            "received": self.received,
+            "committed": self.committed,
+            "duplicates": self.duplicates,
+            "transient": self.transient,
+            "rejected": dict(self.rejected),
+            "pending": pending,
+            "pending_bytes": pending_bytes,
+            "commits": self.commits,
+            "delivered": self.delivered,
+            "dropped": self.dropped,
+            "connections": connected,
+            "ended": dict(self.connections),
+        }

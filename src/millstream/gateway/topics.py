@@ -1,0 +1,91 @@
+"""Pub/sub for the rest of Millstream: what `millstream.worker.Topics` asks for, among the gateway's subscribers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from millstream.clock import Clock
+from millstream.event import Event
+from millstream.gateway.attributes import Attributes
+from millstream.gateway.fanout import Delivery, FanOut, Post, Reader
+from millstream.gateway.statistics import Statistics
+from millstream.gateway.topic_table import TopicTable
+from millstream.mqtt import Granted
+from millstream.topic import check_filter
+
+
+class Topics:
+    """Publishing to, and subscribing among, the subscribers of the moment. Nothing is kept."""
+
+    def __init__(self, fan_out: FanOut, table: TopicTable, statistics: Statistics, clock: Clock) -> None:
+        self._fan_out = fan_out
+        self._table = table
+        self._statistics = statistics
+        self._clock = clock
+        self._shared: dict[tuple[str, str], _Shared] = {}
+
+    def publish(self, events: pa.RecordBatch) -> None:
+        """Give events (columns of `EVENT_SCHEMA`) to whoever subscribes now, and to no stream. Never blocks: what a
+        slow subscriber cannot take is dropped and counted."""
+        delivery = Delivery(self._statistics, self._clock.now())
+        for row in events.to_pylist():
+            topic = self._table.resolve(row["topic"])
+            audience = self._fan_out.audience(topic)
+            if audience is not None:
+                its = Attributes(
+                    id=row["id"],
+                    type=row["type"],
+                    key=row["key"],
+                    content_type=row["content_type"],
+                    headers=dict(row["headers"] or ()),
+                )
+                delivery.give(Post(topic, 1, row["data"], its), audience)
+        delivery.finish()
+
+    async def subscribe(self, topics: str, name: str, callback: Callable[[Sequence[Event]], None]) -> Subscription:
+        """Have `callback` called with the events on topics that match a filter in MQTT's notation. It must not block:
+        it is called in the event loop, between two commits. Of several subscribers of one `name`, each batch of events
+        goes to one, in turn. Raises `TopicError` for what is no filter."""
+        check_filter(topics)
+        shared = self._shared.get((topics, name))
+        if shared is None:
+            shared = self._shared[topics, name] = _Shared(topics)
+            self._fan_out.add(shared.reader, shared.granted)
+        shared.callbacks.append(callback)
+        return Subscription(self, (topics, name), callback)
+
+    def _leave(self, key: tuple[str, str], callback: Callable[[Sequence[Event]], None]) -> None:
+        shared = self._shared[key]
+        shared.callbacks.remove(callback)
+        if not shared.callbacks:
+            self._fan_out.remove(shared.reader, shared.granted)
+            del self._shared[key]
+
+
+class Subscription:
+    """What `Topics.subscribe` gives."""
+
+    def __init__(self, topics: Topics, key: tuple[str, str], callback: Callable[[Sequence[Event]], None]) -> None:
+        self._leave: Callable[[], None] | None = lambda: topics._leave(key, callback)
+
+    async def close(self) -> None:
+        """No more calls. Idempotent."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+
+class _Shared:
+    """Subscribers of one name, among whom batches go round."""
+
+    def __init__(self, topics: str) -> None:
+        self.callbacks: list[Callable[[Sequence[Event]], None]] = []
+        self.reader = Reader(self._call)
+        self.granted = Granted(topics, 1, False, ())
+        self._turn = 0
+
+    def _call(self, events: Sequence[Event]) -> None:
+        self._turn = (self._turn + 1) % len(self.callbacks)
+        self.callbacks[self._turn](events)
