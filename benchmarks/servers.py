@@ -118,26 +118,29 @@ def amqtt(folder: Path) -> Iterator[Running]:
 
 
 def millstream(workers: int) -> Callable[[Path], AbstractContextManager[Running]]:
-    """Millstream with the two streams of `benchmarks/plant.py`, and with workers that run its query over them."""
+    """Millstream with the two streams of `benchmarks/plant.py`, and with workers that run its query."""
 
-    @contextmanager
-    def start(folder: Path) -> Iterator[Running]:
-        port = free_port()
-        command = [
-            *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).with_name("plant.py")),
-            "--allow-anonymous",
-            *("--data", folder / "data", "--mqtt", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{free_port()}"),
-            *("--workers", str(workers)),
-        ]
-        output = folder / "output"
-
-        def ready() -> bool:
-            return any(line.startswith(b"ready") for line in output.read_bytes().splitlines())
-
-        with running(command, output=output, ready=ready) as pid:
-            yield Running(port, pid)
+    def start(folder: Path) -> AbstractContextManager[Running]:
+        return serve_app("plant.py", folder / "data", folder / "output", workers)
 
     return start
+
+
+@contextmanager
+def serve_app(app: str, data: Path, output: Path, workers: int) -> Iterator[Running]:
+    """`millstream run` with an application of this folder; what it prints goes to the file `output`."""
+    port = free_port()
+    command = [
+        *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).with_name(app), "--allow-anonymous"),
+        *("--data", data, "--mqtt", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{free_port()}"),
+        *("--workers", workers),
+    ]
+
+    def ready() -> bool:
+        return any(line.startswith(b"ready") for line in output.read_bytes().splitlines())
+
+    with running(command, output=output, ready=ready) as pid:
+        yield Running(port, pid)
 
 
 MOSQUITTO = Server("Mosquitto", "in memory, a snapshot now and then", mosquitto)
