@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from millstream.engine.aggregate import Partial, split
-from millstream.engine.duck import Duck
+from millstream.engine.duck import Duck, select
 from millstream.engine.keys import Ints
 from millstream.engine.plan import Field, TumblingPlan
 from millstream.event import Batch
@@ -163,7 +163,7 @@ def _decode_text(plan: TumblingPlan, partials: Partials) -> str:
     """The statement, in four levels: the payload parsed; the fields; the fragments; the lifted partial values.
 
     The names of our own columns that meet a user's have a `#`, which no parameter can have."""
-    parsed = f'SELECT *, {_parse(plan.fields)} AS "#json" FROM events'
+    parsed = select(["*", f'{_parse(plan.fields)} AS "#json"'], "events")
     fields = ['"#json" IS NOT NULL AS "#valid"', *(f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields)]
     fields += map(quoted, (*plan.attributes, *plan.parameters))
     fragments = ['"#valid" AS valid', *(f"{guarded(sql)} AS x{n}" for n, sql in enumerate(partials.arguments))]
@@ -176,10 +176,7 @@ def _decode_text(plan: TumblingPlan, partials: Partials) -> str:
     if plan.where is not None:
         fragments.append(f"coalesce({guarded(plan.where)}, false) AS kept")
         lifted.append("kept")
-    return (
-        f"SELECT {', '.join(lifted)} FROM (SELECT {', '.join(fragments)} FROM "
-        f"(SELECT {', '.join(fields)} FROM ({parsed})))"
-    )
+    return select(lifted, select(fragments, select(fields, parsed)))
 
 
 def _parse(fields: Sequence[Field]) -> str:

@@ -8,6 +8,7 @@ of one row instead of 2.4 ms when a table is registered and the text bound anew 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -42,6 +43,23 @@ class Statement:
         return self._relation.to_arrow_table()
 
 
+def select(
+    columns: Iterable[str],
+    source: str,
+    *,
+    where: str | None = None,
+    group: Iterable[str] = (),
+    order: Iterable[str] = (),
+) -> str:
+    """The text of a query; `source` is a name, or the text of an inner query."""
+    inner = source if source.isidentifier() else f"({source})"
+    clauses = ["SELECT", ", ".join(columns), "FROM", inner]
+    clauses += ["WHERE", where] if where is not None else []
+    for clause, names in (("GROUP BY", list(group)), ("ORDER BY", list(order))):
+        clauses += [clause, ", ".join(names)] if names else []
+    return " ".join(clauses)
+
+
 class Duck:
     """One in-memory database, for one thread at a time."""
 
@@ -67,6 +85,10 @@ class Duck:
     def statement(self, text: str) -> Statement:
         """Bind a query; every source that it names must be there."""
         return Statement(self._connection.sql(text))
+
+    def types(self, text: str) -> list[str]:
+        """The types of a query's columns, as it binds; it does not run."""
+        return [str(type_) for type_ in self._connection.sql(text).types]
 
     def close(self) -> None:
         self._connection.close()

@@ -60,7 +60,8 @@ def gather(batches: Sequence[Batch], decoded: Decoded, keys: Keys, size: Micros)
 def _slots(batch: Batch, keys: Keys) -> Ints:
     encoded = batch.events.column("key").dictionary_encode()
     slots = keys.slots(batch.partition, encoded.dictionary.to_pylist())
-    return slots[encoded.indices.to_numpy()]
+    of_row: Ints = slots[encoded.indices.to_numpy()]
+    return of_row
 
 
 def place_ticks(batches: Sequence[Batch]) -> dict[int, Ticks]:

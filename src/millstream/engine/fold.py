@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pyarrow as pa
 
 from millstream.engine.decode import Partials, guarded
-from millstream.engine.duck import Duck
+from millstream.engine.duck import Duck, select
 from millstream.engine.plan import Column, TumblingPlan
 
 _DIRECT_ROWS = 128  # so few events are panes as they are; a statement would cost more
@@ -52,8 +50,8 @@ class Folding:
         return self._merge.run()
 
     def finish(self, panes: pa.Table, keys: list[str]) -> pa.Table:
-        """The results of closed windows, from their panes and the key of each: `key`, `id` and `data` (JSON text), ordered
-        by the windows' ends and then by key."""
+        """The results of closed windows, from their panes and the key of each: `key`, `id` and `data` (JSON text),
+        ordered by the windows' ends and then by key."""
         self._closed.put(panes.append_column("key", pa.array(keys, pa.string())))
         return self._finish.run()
 
@@ -67,25 +65,23 @@ def _fold_text(groups: list[str], merges: list[str], filtered: bool) -> str:
     places = ["slot", '"end"', *groups, *(["kept"] if filtered else [])]
     extent = ["min(row) AS first_row", "max(row) AS last_row", "max(skew) AS skew", "max(time) AS high"]
     kept = [] if filtered else ["true AS kept"]
-    return f"SELECT {_list(places, merges, kept, extent)} FROM lifted WHERE slot >= 0 GROUP BY {_list(places)}"
+    return select([*places, *merges, *kept, *extent], "lifted", where="slot >= 0", group=places)
 
 
 def _merge_text(source: str, groups: list[str], merges: list[str], *more: str) -> str:
     places = ["slot", '"end"', *groups]
-    return f"SELECT {_list(places, merges, more)} FROM {source} GROUP BY {_list(places)}"
+    return select([*places, *merges, *more], source, group=places)
 
 
 def _finish_text(plan: TumblingPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:
     merged = _merge_text("closed", groups, merges, "any_value(key) AS key")
-    place = ["slot", '"end"', "key", *groups]
     values = [f"({finish}) AS a{n}" for n, finish in enumerate(finishes)]
-    window = f'SELECT {_list(place, values)}, make_timestamp("end") AS window_end FROM ({merged})'
-    data = _list(f"{_text(column.name)}, {_json(column)}" for column in plan.columns)
-    having = f" WHERE {guarded(plan.having)}" if plan.having is not None else ""
-    return (
-        f"SELECT key, {_id(plan.name, groups)} AS id, json_object({data})::VARCHAR AS data "
-        f'FROM ({window}){having} ORDER BY "end", key, {_list(groups, ["slot"])}'
-    )
+    place = ["slot", '"end"', "key", *groups]
+    window = select([*place, *values, 'make_timestamp("end") AS window_end'], merged)
+    data = ", ".join(f"{_text(column.name)}, {_json(column)}" for column in plan.columns)
+    result = ["key", f"{_id(plan.name, groups)} AS id", f"json_object({data})::VARCHAR AS data"]
+    having = guarded(plan.having) if plan.having is not None else None
+    return select(result, window, where=having, order=['"end"', "key", *groups, "slot"])
 
 
 def _id(name: str, groups: list[str]) -> str:
@@ -106,7 +102,3 @@ def _json(column: Column) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _list(*parts: Iterable[str]) -> str:
-    return ", ".join(text for part in parts for text in part)

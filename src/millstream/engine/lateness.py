@@ -85,7 +85,7 @@ def suspects(glance: Glance, ticks: Mapping[int, Ticks], size: Micros, idle: Mic
 
 
 def _tick_may_close(glance: Glance, ticks: Ticks, size: Micros, idle: Micros) -> Mask:
-    """Whether a tick may close a window before the last of its events, after the first (which may be in an earlier step).
+    """Whether a tick may close a window between two of its events (the first may be in an earlier step).
 
     A tick at T closes up to `high - seen + T - idle`. In a window whose events stand behind those of earlier windows,
     `high` is the event time of one of its own, and its arrival is at most `seen`: so `high - seen` is at most the
@@ -108,7 +108,7 @@ def walk(
     grace: Micros,
     idle: Micros,
 ) -> tuple[list[int], Micros]:
-    """Walk the events of one key in the order of the log: row, event time, arrival, window end, whether `WHERE` keeps it.
+    """Walk the events of one key in the order of the log: row, event time, arrival, window end, and what `WHERE` says.
 
     `before` is `high`, `seen` and `closed` of the key before them, `open_ends` the ends of its open windows. Gives the
     rows that are late, and `closed` after the last event."""

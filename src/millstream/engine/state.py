@@ -69,8 +69,8 @@ class WindowState:
             np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), panes.column("end").to_numpy())
 
     def tick(self, ticks: Mapping[int, Ticks], last_row: Ints, fresh: pa.Table) -> Ints:
-        """Close the windows, among the open ones and the step's `fresh` panes, that ticks behind their keys' last events
-        find due; `last_row` is the row of each key's last event in the step (-1: none). Gives the keys concerned."""
+        """Close the windows, open ones and those of the step's `fresh` panes, that are due at a tick behind the last
+        event of their key, whose row in the step is `last_row` (-1: there is none). Gives the keys concerned."""
         keys = self.keys
         until = np.full(len(keys), NEVER, np.int64)
         for partition, its_ticks in ticks.items():
@@ -85,8 +85,8 @@ class WindowState:
         return found
 
     def close(self, changed: Ints, fresh: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Take out the panes of windows that are closed now, which only the keys `changed` can have, and keep those of the
-        step's `fresh` panes whose windows are open. Gives both: the closed ones, and the fresh ones that stay."""
+        """Take out the panes of windows that are closed now, which only the keys `changed` can have, and keep the
+        step's `fresh` panes of open windows. Gives both: the closed ones, and the fresh ones that stay."""
         keys, grace = self.keys, self._plan.grace
         is_open = fresh.column("end").to_numpy() > keys.horizon(grace, fresh.column("slot").to_numpy())
         closed, stays = fresh.filter(pa.array(~is_open)), fresh.filter(pa.array(is_open))

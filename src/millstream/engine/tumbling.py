@@ -1,9 +1,9 @@
 """A query over tumbling windows: a pure step from batches to results, over state that is kept by partition.
 
-Windows are `(start, end]`, aligned to the epoch: an event at time t is in the window that ends at ceil(t / size) * size,
-and the result carries the end. Every stream key has a watermark of its own (`keys.py` says what closes its windows),
-so what comes out for a key depends on the order of the log and on nothing else: not on how the log is cut into steps,
-not on other keys, not on when the step runs.
+Windows are `(start, end]`, aligned to the epoch: an event at time t is in the window that ends at
+ceil(t / size) * size, and the result carries the end. Every stream key has a watermark of its own (`keys.py` says what
+closes its windows), so what comes out for a key depends on the order of the log and on nothing else: not on how the
+log is cut into steps, not on other keys, not on when the step runs.
 
 A step goes through all its batches at once:
 
@@ -73,11 +73,8 @@ class TumblingQuery:
         ticks = place_ticks(batches)
         folded = self._fold(events, decoded, _NO_ROWS)
         late = self._find_late(events, folded, ticks, times_go_on(batches) if ticks else True)
-        if len(late):
-            # the keys' clocks move with late events too, so they are read off the first folding
-            panes = self._panes(self._fold(events, decoded, late))
-        else:
-            panes = self._panes(folded)
+        # late events move their keys' clocks too, which are therefore read off the first folding
+        panes = self._panes(self._fold(events, decoded, late) if len(late) else folded)
         last_row = self._move_clocks(events, folded)
         touched = np.flatnonzero(last_row >= 0)
         if ticks:
@@ -198,6 +195,6 @@ def _counts(events: Events, late: int) -> dict[str, int]:
 
 
 def _fingerprint(plan: TumblingPlan, partials: Partials, schema: pa.Schema) -> bytes:
-    """What must be equal for a saved state to be another's: what a pane's columns mean, and to which window it belongs."""
+    """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
     meaning = (plan.size, plan.groups, partials.arguments, partials.lifts, partials.merges, schema.to_string())
     return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

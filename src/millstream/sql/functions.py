@@ -1,0 +1,83 @@
+"""What DuckDB knows of functions and types, asked of DuckDB itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import duckdb
+
+from millstream.engine.duck import Duck, select
+
+_CHOICE = ("VARCHAR", "DOUBLE", "BOOLEAN", "TIMESTAMP", "BIGINT")
+"""Where a function takes several types, an untyped field is the first of these that it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """DuckDB's functions by name: those that aggregate, those whose result is not settled by their arguments (clocks,
+    dice, settings), and the types that scalar functions take."""
+
+    aggregates: frozenset[str]
+    unsettled: frozenset[str]
+    overloads: dict[str, list[list[str]]]
+
+    def wanted(self, name: str, place: int, count: int) -> str | None:
+        """The type that an untyped argument at `place` of `count` should have; None: any will do."""
+        types = {
+            overload[min(place, len(overload) - 1)]
+            for overload in self.overloads.get(name, ())
+            if len(overload) == count or (overload and len(overload) < count)
+        }
+        return next((choice for choice in _CHOICE if choice in types), None)
+
+
+@lru_cache(maxsize=1)
+def functions() -> Functions:
+    """The functions of the DuckDB that is installed."""
+    duck = Duck(threads=1)
+    try:
+        rows = duck.statement(
+            "SELECT function_name, function_type, parameter_types, stability FROM duckdb_functions() "
+            "WHERE function_type IN ('scalar', 'aggregate', 'macro')"
+        ).run()
+    finally:
+        duck.close()
+    aggregates: set[str] = set()
+    scalars: set[str] = set()
+    unsettled: set[str] = set()
+    overloads: dict[str, list[list[str]]] = {}
+    for row in rows.to_pylist():
+        name = row["function_name"]
+        (aggregates if row["function_type"] == "aggregate" else scalars).add(name)
+        if row["stability"] not in ("CONSISTENT", None):
+            unsettled.add(name)
+        if row["function_type"] == "scalar":
+            overloads.setdefault(name, []).append(row["parameter_types"])
+    return Functions(frozenset(aggregates - scalars), frozenset(unsettled), overloads)
+
+
+class Binder:
+    """Finds the types of fragments by binding them in DuckDB, without running anything."""
+
+    def __init__(self) -> None:
+        self._duck = Duck(threads=1)
+
+    def type_of(self, sql: str, columns: dict[str, str]) -> str:
+        """The type of a fragment over columns of these types. `ValueError` with DuckDB's reason if it does not bind."""
+        nulls = [f"NULL::{type_} AS {quoted}" for quoted, type_ in columns.items()]
+        try:
+            return self._duck.types(select([f"TRY({sql})"], f"SELECT {', '.join(nulls) or 1}"))[0]
+        except duckdb.Error as error:
+            raise ValueError(_plain(str(error))) from None
+
+    def close(self) -> None:
+        self._duck.close()
+
+
+def _plain(message: str) -> str:
+    """DuckDB's message without its kind, its drawing of the place (which is in our text, not in the user's), and all
+    the candidates."""
+    kept = message.split("\n\nLINE")[0].split("\tCandidate functions")[0].split("\nCandidate bindings")[0]
+    _, _, text = kept.partition("Error: ")
+    return " ".join((text or kept).split())

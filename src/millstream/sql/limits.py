@@ -1,0 +1,57 @@
+"""What a query may not say, and the words in which it is told."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from millstream.sql.text import QueryText
+
+_CLAUSES: dict[str, str] = {
+    "with_": "WITH is not supported yet; a query reads a stream directly",
+    "distinct": "SELECT DISTINCT is not supported; GROUP BY already gives one result for each group and window",
+    "joins": "JOIN is not supported yet; a query reads one stream",
+    "laterals": "LATERAL is not supported; a query reads one stream",
+    "into": "INTO is not part of the query; name the target with app.query(…, into=…)",
+    "order": "ORDER BY is not supported; results come in the order of the windows' ends",
+    "limit": "LIMIT is not supported; a stream has no end, so use HAVING to choose results",
+    "offset": "OFFSET is not supported; a stream has no end, so use HAVING to choose results",
+    "qualify": "QUALIFY is not supported; use HAVING",
+    "windows": "WINDOW is not supported; windows of time stand in GROUP BY: TumblingWindow(second, 10)",
+    "sample": "USING SAMPLE is not supported; use WHERE to choose events",
+}
+
+_PARTS: dict[type[exp.Expr], str] = {
+    exp.Select: "a subquery is not supported yet",
+    exp.Subquery: "a subquery is not supported yet",
+    exp.Exists: "a subquery is not supported yet",
+    exp.Window: "OVER is not supported; windows of time stand in GROUP BY: TumblingWindow(second, 10)",
+    exp.Explode: "UNNEST is not supported yet",
+    exp.Unnest: "UNNEST is not supported yet",
+    exp.Lambda: "a lambda is not supported yet",
+    exp.Columns: "COLUMNS(…) is not supported; name the columns",
+    exp.Placeholder: "a query has no parameters; write the value itself",
+    exp.Parameter: "a query has no parameters; write the value itself",
+}
+
+
+def check_clauses(query: QueryText) -> None:
+    """Raise `QueryError` for a clause that there is not, or not yet."""
+    for clause, message in _CLAUSES.items():
+        found = query.select.args.get(clause)
+        if found:
+            node = found[0] if isinstance(found, list) else found
+            raise query.error(message, node if isinstance(node, exp.Expr) else None)
+    group = query.select.args.get("group")
+    for kind in ("all", "rollup", "cube", "grouping_sets", "totals"):
+        if group is not None and group.args.get(kind):
+            raise query.error(f"GROUP BY {kind.replace('_', ' ').upper()} is not supported; name the columns", group)
+
+
+def check_parts(query: QueryText, node: exp.Expr) -> None:
+    """Raise `QueryError` for a construct that there is not inside of an expression."""
+    for inner in node.walk():
+        message = _PARTS.get(type(inner))
+        if message is not None:
+            raise query.error(message, inner)
+        if isinstance(inner, exp.Star) and not isinstance(inner.parent, exp.Count):
+            raise query.error("* is not supported; name the columns", inner)

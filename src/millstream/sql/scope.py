@@ -1,0 +1,186 @@
+"""What the names in a query mean.
+
+A name is looked for in this order:
+
+1. a name in braces of the stream's filters: that level of the event's topic;
+2. `_topic`, `_key`, `_id`, `_type`, `_time`: the event's own attributes (`_time` is its arrival);
+3. everything else is a field of the JSON payload, with dots for fields inside of fields: `motor.temperature`.
+
+Names are as the payload spells them, upper and lower case. `payload.x` is the field x even where a level of the topic
+is called x; `alias.x` and `stream.x` are just x. `System.Timestamp()` is the end of the window.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from millstream.engine.plan import ATTRIBUTES
+from millstream.errors import QueryError
+from millstream.log.contract import StreamSpec
+from millstream.sql.text import QueryText
+from millstream.topic import Filter
+
+WINDOW_END = "#window_end"
+"""The name that `System.Timestamp()` gets while a query is planned."""
+
+_NUMBERS = frozenset(
+    ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"]
+    + ["UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"]
+)
+
+
+def is_number(type_: str) -> bool:
+    """Whether a DuckDB type is a number's."""
+    return type_.split("(")[0] in _NUMBERS
+
+
+@dataclass(slots=True)
+class Uses:
+    """A payload field, and the types in which the query uses it: `cast` explicitly, `firm` where an operation needs
+    one, `soft` where one is only likely."""
+
+    path: tuple[str, ...]
+    node: exp.Expr
+    cast: dict[str, None] = field(default_factory=dict)
+    firm: dict[str, None] = field(default_factory=dict)
+    soft: dict[str, None] = field(default_factory=dict)
+
+
+class Scope:
+    """The columns of one stream that a query uses; grows while the query's parts are resolved.
+
+    `declared` gives fields (dotted) the types that the payload's annotation gives them.
+    """
+
+    def __init__(self, query: QueryText, spec: StreamSpec, alias: str | None, declared: Mapping[str, str]) -> None:
+        self._query = query
+        self._prefixes = {alias or spec.name, spec.name}
+        self._declared = declared
+        self.filters = [Filter.parse(text) for text in spec.topics]
+        self.levels = list(dict.fromkeys(name for pattern in self.filters for name in pattern.names))
+        self.parameters: dict[str, None] = {}
+        self.attributes: dict[str, None] = {}
+        self.fields: dict[str, Uses] = {}
+
+    def resolve(self, node: exp.Expr) -> exp.Expr:
+        """A copy of an expression in which every column has the name it has for the engine, quoted."""
+        return node.transform(self._replace)
+
+    def _replace(self, node: exp.Expr) -> exp.Expr:
+        path = _path(node)
+        if path is None:
+            return node
+        name = WINDOW_END if _is_window_end(node, path) else self._name(path, node)
+        column = exp.column(exp.to_identifier(name, quoted=True))
+        column.meta.update(start=_first(node))
+        return column
+
+    def _name(self, path: tuple[str, ...], node: exp.Expr) -> str:
+        if len(path) > 1 and path[0] in self._prefixes and path[0] not in self.levels:
+            path = path[1:]
+        if len(path) == 1 and path[0] in self.levels:
+            self.parameters[path[0]] = None
+            return path[0]
+        if len(path) == 1 and path[0] in ATTRIBUTES:
+            self.attributes[path[0]] = None
+            return path[0]
+        if len(path) > 1 and path[0] == "payload":
+            path = path[1:]
+        return self._field(path, node)
+
+    def _field(self, path: tuple[str, ...], node: exp.Expr) -> str:
+        name = ".".join(path)
+        if name in self.levels or name in ATTRIBUTES:
+            name = f"payload.{name}"
+        uses = self.fields.get(name)
+        if uses is not None and uses.path == path:
+            return name
+        for other, known in self.fields.items():
+            if other.lower() == name.lower():
+                raise self._query.error(f"{name!r} and {other!r} differ only in case, which a query cannot tell", node)
+            short, long = sorted((known.path, path), key=len)
+            if long[: len(short)] == short:
+                raise self._query.error(
+                    f"{'.'.join(short)!r} is used as a value, and as an object that has {'.'.join(long)!r}", node
+                )
+        self.fields[name] = Uses(path, node)
+        return name
+
+    def known_type(self, name: str) -> str | None:
+        """The type of a column that does not depend on its use."""
+        if name == WINDOW_END:
+            return "TIMESTAMP"
+        if name in self.parameters:
+            return "VARCHAR"
+        return ATTRIBUTES.get(name) or self._declared.get(".".join(self.fields[name].path))
+
+    def type_of(self, name: str) -> str:
+        """The type of a column. `QueryError`: the query uses a field in types that do not agree."""
+        known = self.known_type(name)
+        uses = self.fields.get(name)
+        if uses is None or (known is not None and not (known == "VARCHAR" and "TIMESTAMP" in uses.firm)):
+            return known or "VARCHAR"
+        firm, cast = list(uses.firm), list(uses.cast)
+        if len(cast) == 1 and (not firm or firm == cast or (is_number(cast[0]) and all(map(is_number, firm)))):
+            return cast[0]
+        if len(firm) > 1:
+            raise self._query.error(
+                f"{name!r} is used as {' and as '.join(firm)}; write a cast for one of the uses: {name}::{firm[-1]}",
+                uses.node,
+            )
+        if firm or cast:
+            return firm[0] if firm else "VARCHAR"
+        return next(iter(uses.soft), "VARCHAR")
+
+    def types(self) -> dict[str, str]:
+        """The columns used so far, quoted, with their types."""
+        names = [*self.parameters, *self.attributes, *self.fields]
+        return {exp.to_identifier(name, quoted=True).sql(): self.type_of(name) for name in names}
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`; did you mean …?` where one of the names is near."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def source(query: QueryText, streams: Mapping[str, StreamSpec]) -> tuple[StreamSpec, str | None]:
+    """The stream behind FROM, and its alias."""
+    from_ = query.select.args.get("from_")
+    if from_ is None:
+        raise query.error("the query has no FROM; name the stream that it reads", query.select)
+    table = from_.this
+    if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier) or table.db:
+        raise query.error("FROM takes the name of a stream", table)
+    spec = streams.get(table.name)
+    if spec is None:
+        known = sorted(streams)
+        there = nearest(table.name, known) or f"; there are {', '.join(known) or 'none'}"
+        raise query.error(f"there is no stream {table.name!r}{there}", table)
+    return spec, table.alias or None
+
+
+def _path(node: exp.Expr) -> tuple[str, ...] | None:
+    """The names that a column's dots part; None if the expression is no column."""
+    if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
+        return tuple(part.name for part in node.parts)
+    if isinstance(node, exp.Dot):
+        before = _path(node.this) if not isinstance(node.this, exp.Identifier) else (node.this.name,)
+        if before is not None and isinstance(node.expression, exp.Identifier | exp.Anonymous):
+            return (*before, node.expression.name)
+    return None
+
+
+def _is_window_end(node: exp.Expr, path: tuple[str, ...]) -> bool:
+    return [name.lower() for name in path] == ["system", "timestamp"]
+
+
+def _first(node: exp.Expr) -> int:
+    return int(min((inner.meta["start"] for inner in node.walk() if "start" in inner.meta), default=0))
+
+
+__all__ = ["WINDOW_END", "QueryError", "Scope", "Uses", "is_number", "nearest", "source"]

@@ -1,0 +1,136 @@
+"""A query's text: parsed, with the place of everything in it.
+
+sqlglot knows DuckDB's SQL, but not `TIMESTAMP BY`. That clause is cut out of the text by its tokens and parsed on its
+own; what is cut is replaced by spaces, so that line and column of all the rest stay what the author sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.errors import ParseError, TokenError
+from sqlglot.tokenizer_core import Token
+
+from millstream.errors import QueryError
+
+_CLAUSES = frozenset(
+    ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "UNION", "EXCEPT", "INTERSECT", "WINDOW", "QUALIFY", ";"]
+    + ["JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL"]
+)
+"""What may stand behind `TIMESTAMP BY …`, and ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryText:
+    """The parsed query: a SELECT, and the expression of `TIMESTAMP BY` if it has one."""
+
+    text: str
+    select: exp.Select
+    time: exp.Expr | None
+
+    @staticmethod
+    def parse(text: str) -> QueryText:
+        """Raise `QueryError` where the text is not one SELECT."""
+        begin, end = _time_clause(text)
+        if begin == end:
+            return QueryText(text, _parse(text, text), None)
+        select = text[:begin] + _blank(text[begin:end]) + text[end:]
+        clause = _blank(text[:begin]) + "SELECT" + text[begin + len("SELECT") : end]
+        first = _tokens(text[begin:end])
+        expression = begin + first[2].start if len(first) > 2 else end
+        if expression == end:
+            raise error_at(text, begin, "TIMESTAMP BY needs an expression: the field with the event's time")
+        clause = (
+            _blank(text[:begin]) + "SELECT" + _blank(text[begin + len("SELECT") : expression]) + text[expression:end]
+        )
+        expressions = _parse(text, clause).expressions
+        if len(expressions) != 1 or isinstance(expressions[0], exp.Alias):
+            raise error_at(text, expression, "TIMESTAMP BY takes one expression, without a name")
+        return QueryText(text, _parse(text, select), expressions[0])
+
+    def error(self, message: str, node: exp.Expr | None = None) -> QueryError:
+        """An error that points at where a part of the query begins."""
+        start = _start(node)
+        return error_at(self.text, len(self.text) - len(self.text.lstrip()) if start is None else start, message)
+
+    def written(self, node: exp.Expr) -> str:
+        """A part of the query in SQL, as it reads after parsing."""
+        return node.sql(dialect=DuckDB)
+
+
+def error_at(text: str, offset: int, message: str) -> QueryError:
+    """An error at a character of the text; line and column count from 1."""
+    line = text.count("\n", 0, offset) + 1
+    return QueryError(message, line, offset - text.rfind("\n", 0, offset))
+
+
+def _start(node: exp.Expr | None) -> int | None:
+    """The first character of a part, as far as the parser tells; else that of the part around it."""
+    while node is not None:
+        starts = [inner.meta["start"] for inner in node.walk() if "start" in inner.meta]
+        if starts:
+            return int(min(starts))
+        node = node.parent
+    return None
+
+
+def _blank(text: str) -> str:
+    return "".join(character if character == "\n" else " " for character in text)
+
+
+def _tokens(text: str) -> Sequence[Token]:
+    try:
+        return DuckDB().tokenize(text)
+    except TokenError:
+        quote = max((text.rfind(mark) for mark in "'\"" if text.count(mark) % 2), default=-1)
+        message = "a quote or a comment is not closed"
+        raise (error_at(text, quote, message) if quote >= 0 else QueryError(message)) from None
+
+
+def _time_clause(text: str) -> tuple[int, int]:
+    """Where `TIMESTAMP BY …` begins and ends; an empty range if there is none."""
+    tokens = _tokens(text)
+    begin, depth = None, 0
+    for number, token in enumerate(tokens):
+        depth += (token.text == "(") - (token.text == ")")
+        word = token.text.upper()
+        if begin is None:
+            if (
+                depth == 0
+                and word == "TIMESTAMP"
+                and "BY" in (after.text.upper() for after in tokens[number + 1 : number + 2])
+            ):
+                begin = token.start
+        elif depth == 0 and word.split(" ")[0] in _CLAUSES:
+            return begin, token.start
+    return (0, 0) if begin is None else (begin, len(text))
+
+
+def _parse(text: str, sql: str) -> exp.Select:
+    try:
+        statements = DuckDB().parse(sql)
+    except ParseError as error:
+        raise _syntax_error(text, error) from None
+    if not statements or statements[0] is None:
+        raise QueryError("the query is empty; write SELECT … FROM stream … GROUP BY …, TumblingWindow(second, 10)")
+    if len(statements) > 1 and statements[1] is not None:
+        start = _start(statements[1])
+        message = "a query is one SELECT; give each its own app.query"
+        raise error_at(text, start, message) if start is not None else QueryError(message)
+    if not isinstance(statements[0], exp.Select):
+        kind = type(statements[0]).__name__.upper()
+        raise error_at(text, len(text) - len(text.lstrip()), f"{kind} is not supported; a query is one SELECT")
+    return statements[0]
+
+
+def _syntax_error(text: str, error: ParseError) -> QueryError:
+    found = error.errors[0] if error.errors else {}
+    near = str(found.get("highlight") or "")
+    line, column = found.get("line"), found.get("col")
+    what = f"near {near!r}" if near else "at its end"
+    if isinstance(column, int):
+        column -= max(len(near) - 1, 0)  # the parser tells the last character of the word
+    return QueryError(f"the query cannot be read {what}", line, column)
