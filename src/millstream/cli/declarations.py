@@ -109,10 +109,17 @@ def work(app: App, data: Data = None, config: Config = None) -> int:
 def demo(
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", metavar="SECONDS", min=1, help="End by itself.", show_default="until Ctrl-C"),
+        typer.Option("--for", metavar="SECONDS", min=1, help="How long it takes.", show_default="60"),
     ] = None,
     speed: Annotated[
-        float | None, typer.Option("--speed", metavar="FACTOR", min=0, help="How much faster than the recorded time.")
+        float | None,
+        typer.Option(
+            "--speed",
+            metavar="FACTOR",
+            min=0,
+            help="How much faster than recorded.",
+            show_default="all of it in the time",
+        ),
     ] = None,
 ) -> int:
     """Replay recorded machines, rooms and roads as devices, and watch windows raise alerts."""
@@ -130,6 +137,9 @@ def publish(
             metavar="PAYLOAD | -", show_default=False, help="What to publish; - reads one event a line from stdin."
         ),
     ] = "",
+    event_id: Annotated[
+        str | None, typer.Option("--id", help="The event's id: one that the server has seen is not published again.")
+    ] = None,
     http: Server = None,
     data: Data = None,
     user: User = None,
@@ -139,7 +149,7 @@ def publish(
     """Publish an event, or one a line of standard input; returns when the server has it on disk."""
     from millstream.cli import publishing
 
-    publishing.publish(topic, payload, http, data, user, password, config)
+    publishing.publish(topic, payload, event_id, http, data, user, password, config)
 
 
 @commands.command(epilog="Example: millstream subscribe 'site/+/+/telemetry'")

@@ -39,5 +39,4 @@ def demo(for_seconds: float | None, speed: float | None) -> int:
     """Run the demonstration, for a time or until Ctrl-C."""
     from millstream.demo import run as run_demo
 
-    options = {} if speed is None else {"speed": speed}
-    return run_demo(for_seconds, **options) or 0
+    return run_demo(for_seconds, speed)

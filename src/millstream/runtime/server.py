@@ -36,14 +36,13 @@ class Server:
     """What serves a data folder. Made by `opened`; the gateway listens from `listen` until `drain`."""
 
     def __init__(self, log: SqliteLog, gateway: Gateway, bus: SocketBus, settings: Settings, clock: Clock) -> None:
-        self.fault: asyncio.Future[DiskFaultError] = asyncio.get_running_loop().create_future()
         self._log = log
         self._gateway = gateway
         self._bus = bus
         self._folder = settings.data
         self._clock = clock
         self._info: ServerInfo | None = None
-        log.on_fault(self._failed)
+        log.on_fault(_end_process)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -72,7 +71,7 @@ class Server:
     async def listen(self) -> Ready:
         """Let clients in, and say in the folder where."""
         await self._gateway.start()
-        mqtt, http = self._gateway.mqtt_address, self._gateway.http_address
+        mqtt, http = _text(self._gateway.mqtt_address), _text(self._gateway.http_address)
         self._info = ServerInfo(
             pid=os.getpid(), version=version("millstream"), started=self._clock.now(), mqtt=mqtt, http=http
         )
@@ -84,33 +83,34 @@ class Server:
         if self._info is not None:
             self._info = None
             remove_server_info(self._folder)
-            await self._gateway.stop()
+        await self._gateway.stop()
 
     async def status(self, peer: Peer, body: bytes) -> bytes:
         """What an operator wants to know."""
         info = msgspec.to_builtins(self._info) if self._info is not None else {}
         return msgspec.json.encode({**info, "statistics": self._gateway.statistics()})
 
-    def _failed(self, error: DiskFaultError) -> None:
-        if not self.fault.done():
-            self.fault.set_result(error)
+    async def end(self) -> None:
+        """Return when the gateway has stopped. Raises what stopped it, if it was not `drain`."""
+        await self._gateway.wait()
 
 
 async def serve(control: Control) -> int:
     """Play the role for a supervisor."""
     start = await control.expect(Start)
-    settings = start.read_settings()
-    async with Server.opened(settings, SystemClock()) as server:
+    async with Server.opened(start.read_settings(), SystemClock()) as server:
         following = asyncio.create_task(_follow(control, server, alone=start.app is None))
+        failing = asyncio.create_task(server.end())
         try:
-            await asyncio.wait((following, server.fault), return_when=asyncio.FIRST_COMPLETED)
-            if server.fault.done():
-                _end_after_fault(server.fault.result())
-            following.result()
-            return 0
+            await asyncio.wait((following, failing), return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                failing.result()
+            await following
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            for task in (following, failing):
+                task.cancel()
+            await asyncio.gather(following, failing, return_exceptions=True)
+    return 0
 
 
 async def _follow(control: Control, server: Server, *, alone: bool) -> None:
@@ -126,8 +126,15 @@ async def _follow(control: Control, server: Server, *, alone: bool) -> None:
     await control.expect(Stop)
 
 
-def _end_after_fault(error: DiskFaultError) -> None:
-    """End without another word to anybody: closing connections in order could pass for an answer, and closing the log
-    would write again to a disk that has just failed."""
-    _log.critical("the disk failed, so this process ends and recovers at its next start: %s", error)
+def _end_process(error: DiskFaultError) -> None:
+    """Without another word to anybody: closing connections in order could pass for an answer, and closing the log would
+    write again to a disk that has just failed."""
+    _log.critical("the disk failed; this process ends, and recovers when it starts again: %s", error)
     os._exit(LOG_FAULT_EXIT)
+
+
+def _text(address: tuple[str, int] | None) -> str | None:
+    if address is None:
+        return None
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

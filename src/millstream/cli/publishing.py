@@ -1,0 +1,165 @@
+"""`millstream publish`: one event, or one a line of standard input, over HTTP; it ends when the server has them."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from millstream.cli import output
+from millstream.cli.place import load_settings, server_address
+from millstream.errors import MillstreamError, PayloadError
+from millstream.topic import check_topic
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+BATCH_BYTES = 256 * 1024  # of lines in a request: far below what a server takes, and enough to share an fsync
+TIMEOUT_SECONDS = 60.0
+
+_NDJSON = "application/x-ndjson"
+
+
+def publish(
+    topic: str,
+    payload: str,
+    event_id: str | None,
+    http: str | None,
+    data: Path | None,
+    user: str | None,
+    password: str | None,
+    config: Path | None,
+) -> None:
+    """Publish `payload`, or with `-` the lines of standard input."""
+    check_topic(topic)
+    host, port = server_address(load_settings(config, data=data), "http", http)
+    publisher = Publisher(host, port, user, password)
+    try:
+        if payload == "-":
+            _publish_lines(publisher, topic)
+        else:
+            publisher.post(topic, payload.encode(), _media_type(payload), event_id)
+    finally:
+        publisher.close()
+
+
+class Publisher:
+    """A connection to a server's HTTP side."""
+
+    def __init__(self, host: str, port: int, user: str | None, password: str | None) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        self._address = f"{host}:{port}"
+        self._user = user
+        self._headers: dict[str, str] = {}
+        if user is not None:
+            secret = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {secret}"
+
+    def post(self, topic: str, body: bytes, media_type: str, event_id: str | None = None) -> None:
+        """Publish; returns when it is on disk."""
+        headers = {**self._headers, "Content-Type": media_type}
+        if event_id is not None:
+            headers["ce-id"] = event_id
+        try:
+            self._connection.request("POST", f"/topics/{quote(topic, safe='/')}", body, headers)
+            response = self._connection.getresponse()
+            answer = response.read()
+        except ConnectionRefusedError:
+            raise MillstreamError(
+                f"no server answers at {self._address}; start one with: millstream run (or name it with --http)"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise MillstreamError(
+                f"the server at {self._address} did not answer ({error or type(error).__name__}); what was under way "
+                "may or may not have been published"
+            ) from error
+        if response.status >= 300:
+            raise self._refusal(response.status, answer)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def _refusal(self, status: int, answer: bytes) -> MillstreamError:
+        if status == 401:
+            return MillstreamError(
+                f"the server at {self._address} does not let {self._user or 'nobody in particular'} in: give --user "
+                "and MILLSTREAM_PASSWORD as in its [users], or run it with --allow-anonymous"
+            )
+        try:
+            told = json.loads(answer)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            told = f"HTTP status {status}"
+        return MillstreamError(f"the server at {self._address} refused: {told}")
+
+
+def _publish_lines(publisher: Publisher, topic: str) -> None:
+    count = 0
+    with _progress() as progress:
+        task = progress.add_task("published", total=None)
+        for lines in _batches(_arrivals()):
+            _check_lines(lines, count)
+            try:
+                publisher.post(topic, b"\n".join(lines), _NDJSON)
+            except MillstreamError as error:
+                raise type(error)(f"{error} ({count} events before were published)") from error
+            count += len(lines)
+            progress.update(task, completed=count)
+    output.tell(f"published {count} events")
+
+
+def _arrivals() -> Iterator[bytes]:
+    """What comes in on standard input, without waiting for more: a slow source's events go on at once."""
+    while data := os.read(sys.stdin.fileno(), BATCH_BYTES):
+        yield data
+
+
+def _batches(arrivals: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The complete lines of each arrival, without empty ones."""
+    rest = b""
+    for data in arrivals:
+        *lines, rest = (rest + data).split(b"\n")
+        if batch := [line for line in lines if line.strip()]:
+            yield batch
+    if rest.strip():
+        yield [rest]
+
+
+def _check_lines(lines: list[bytes], before: int) -> None:
+    """Name the first line that is no JSON as the person who wrote it counts."""
+    for number, line in enumerate(lines, before + 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise PayloadError(
+                f"event {number} on standard input is no JSON ({error}); {before} events before it were published"
+            ) from None
+
+
+def _media_type(payload: str) -> str:
+    try:
+        json.loads(payload)
+    except ValueError:
+        return "text/plain; charset=utf-8"
+    return "application/json"
+
+
+def _progress() -> Progress:
+    """A count on standard error, if a person looks there."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description} {task.completed:,.0f} events"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
