@@ -10,35 +10,34 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from millstream.clock import SECOND, Clock, Micros
-from millstream.errors import DiskFaultError, DiskFullError, LogClosedError, LogError
+from millstream.clock import Clock
+from millstream.errors import DiskFaultError, LogClosedError, LogError
 from millstream.log.contract import Committed, GroupStatus, Start, StreamSpec
 from millstream.log.sqlite.catalog import Catalog
 from millstream.log.sqlite.changes import Changes
 from millstream.log.sqlite.coordinator import Coordinator, Ownership
+from millstream.log.sqlite.folder import Ballast
+from millstream.log.sqlite.housekeeping import Housekeeping
 from millstream.log.sqlite.member import Resumes
 from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reads import Reads, WriterReads
 from millstream.log.sqlite.scan import Piece
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.store import Store
+from millstream.log.sqlite.ticker import Ticker
 from millstream.log.sqlite.transaction import Draft
 from millstream.log.sqlite.waiting import Timer, Waiters
 from millstream.log.sqlite.writer import Writer
 
 _STREAMS = "streams"  # the key of those who wait for a change of the streams
-_RETRY_SECONDS = 1.0  # for a tick that found the disk full
-_LONGEST_SLEEP = 60.0  # towards a due time: the wall clock may be set forward meanwhile
 
 
 class Core:
     """A `millstream.log.sqlite.member.Link` by direct calls, and the rest of the log."""
 
-    def __init__(
-        self, store: Store, clock: Clock, reads: Reads | None = None, full: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, reads: Reads | None = None, ballast: Ballast | None = None) -> None:
         self.clock = clock
-        self.writer = Writer(store, self._committed, full, self._faulted)
+        self.writer = Writer(store, self._committed, self._full, self._faulted)
         self.reads: Reads = reads or WriterReads(self.writer)
         self.on_fault: list[Callable[[DiskFaultError], None]] = []
         self._store = store
@@ -46,15 +45,14 @@ class Core:
         self._coordinator = Coordinator(lambda member: self._waiters.wake([member]))
         self._ends: dict[Place, int] = {}
         self._watchers: list[Callable[[Mapping[str, StreamSpec]], None]] = []
-        self._ticking: asyncio.Task[None] | None = None
-        self._tick_timer = Timer(clock, self._tick_soon)
-        self._handover_timer = Timer(clock, self._end_handovers)
-        self._next_due: Micros | None = None
+        self._ticker = Ticker(self.writer, clock, self._committed)
+        self._housekeeping = Housekeeping(self.writer, clock, ballast)
+        self._handovers = Timer(clock, self._end_handovers)
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._catalog_changed()
         for partition, mark in store.index.ends.items():
             self._ends[self.catalog.places[partition]] = mark.offset
-        self._plan_tick(store.index.next_due)
+        self._ticker.plan(store.index.next_due)
 
     @property
     def catalog(self) -> Catalog:
@@ -70,10 +68,9 @@ class Core:
         for callback in self._closing:
             await callback()
         self._waiters.fail(LogClosedError("the log was closed"))
-        await self._tick_timer.close()
-        await self._handover_timer.close()
-        if self._ticking is not None:
-            await asyncio.wait([self._ticking])
+        await self._ticker.close()
+        await self._housekeeping.close()
+        await self._handovers.close()
         await self.writer.close()
         await self.reads.close()
 
@@ -108,6 +105,7 @@ class Core:
         for changed in self._watchers:
             asyncio.get_running_loop().call_soon(changed, self.catalog.specs)
         self._waiters.wake([_STREAMS])
+        self._housekeeping.look_at_ages()
 
     # --- committing
 
@@ -128,36 +126,16 @@ class Core:
         self._ends.update(moved)
         self._waiters.wake(moved)
         if stage.dues:
-            self._plan_tick(stage.next_due)
+            self._ticker.plan(stage.next_due)
+        self._housekeeping.note(stage)
+
+    def _full(self) -> None:
+        self._housekeeping.free_ballast()
 
     def _faulted(self, error: DiskFaultError) -> None:
         self._waiters.fail(error)
         for callback in self.on_fault:
             callback(error)
-
-    # --- ticks
-
-    def _plan_tick(self, at: Micros | None) -> None:
-        self._next_due = at
-        if at is None:
-            self._tick_timer.set(None)
-        else:
-            seconds = max(0.0, (at - self.clock.now()) / SECOND)
-            self._tick_timer.set(self.clock.monotonic() + min(seconds, _LONGEST_SLEEP))
-
-    def _tick_soon(self) -> None:
-        if self._next_due is not None and self._next_due > self.clock.now():
-            self._plan_tick(self._next_due)
-        elif self._ticking is None or self._ticking.done():
-            self._ticking = asyncio.get_running_loop().create_task(self._tick())
-
-    async def _tick(self) -> None:
-        try:
-            self._committed(await self.writer.call(Store.tick))
-        except DiskFullError:
-            self._tick_timer.set(self.clock.monotonic() + _RETRY_SECONDS)
-        except (DiskFaultError, LogClosedError):
-            return  # who waits is told, and the process ends
 
     # --- waiting
 
@@ -228,4 +206,4 @@ class Core:
         self._plan_handovers()
 
     def _plan_handovers(self) -> None:
-        self._handover_timer.set(self._coordinator.next_deadline)
+        self._handovers.set(self._coordinator.next_deadline)

@@ -52,31 +52,36 @@ class Ballast:
     def __init__(self, folder: Path, size: int) -> None:
         self._path = folder / _BALLAST
         self._size = size
-        if not self.held:
-            self._path.unlink(missing_ok=True)
 
     @property
     def held(self) -> bool:
-        """Whether the file is there, in full."""
-        return not self._size or (self._path.exists() and self._path.stat().st_size == self._size)
+        """Whether the file is there, in full; always, if it is to have no bytes."""
+        try:
+            return not self._size or self._path.stat().st_size == self._size
+        except OSError:
+            return False
 
     def free(self) -> None:
         """Give the room up."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
-    def take(self) -> None:
-        """Have the file again, if there is room enough."""
+    def take(self) -> bool:
+        """Have the file, if there is room enough; whether it is there."""
         if self.held:
-            return
+            return True
         try:
-            if shutil.disk_usage(self._path.parent).free < self._size * (1 + _MARGIN):
-                return
-            with self._path.open("wb") as file:
-                for _ in range(self._size >> 20):
-                    file.write(bytes(1 << 20))
-                file.write(bytes(self._size & ((1 << 20) - 1)))
-                file.flush()
-                os.fsync(file.fileno())
+            if shutil.disk_usage(self._path.parent).free > self._size * (1 + _MARGIN):
+                _fill(self._path, self._size)
         except OSError:
             self.free()
+        return self.held
+
+
+def _fill(path: Path, size: int) -> None:
+    """Write zeros: a file system may keep a hole for what was only reserved."""
+    with path.open("wb") as file:
+        for start in range(0, size, 1 << 20):
+            file.write(bytes(min(1 << 20, size - start)))
+        file.flush()
+        os.fsync(file.fileno())

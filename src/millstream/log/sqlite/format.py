@@ -109,6 +109,11 @@ def offset_of(chunk_id: int) -> int:
     return chunk_id & ((1 << OFFSET_BITS) - 1)
 
 
+def partition_of(chunk_id: int) -> int:
+    """The id of a chunk's partition."""
+    return chunk_id >> OFFSET_BITS
+
+
 # --- writing
 
 
@@ -124,8 +129,9 @@ def pack(events: pa.RecordBatch) -> list[Body]:
 
 def pack_records(records: Records, size: int) -> tuple[Body | None, bytes | None]:
     """Records of several chunks as the body and the ticks of one; `size` is the sum of the chunks'."""
-    body = _pack(records.events, 0, size, Codec.ZSTD) if records.events.num_rows else None
-    if not len(records.tick_offsets):
+    dense = not len(records.tick_offsets)
+    body = _pack(records.events, _TIME if dense else _OFFSET, size, Codec.ZSTD) if records.events.num_rows else None
+    if dense:
         return body, None
     pairs = np.concatenate([records.tick_offsets - records.first, records.tick_times]).astype("<i8")
     return body, pa.compress(pairs.tobytes(), "zstd", asbytes=True)
@@ -133,7 +139,8 @@ def pack_records(records: Records, size: int) -> tuple[Body | None, bytes | None
 
 def _pack(events: pa.RecordBatch, first_column: int, size: int, codec: Codec) -> Body:
     rows = events.num_rows
-    present = {number: array for number, array in enumerate(events.columns, first_column) if array.null_count != rows}
+    all_columns = enumerate(events.columns, len(BATCH_SCHEMA) - events.num_columns)
+    present = {number: array for number, array in all_columns if number >= first_column and array.null_count != rows}
     columns = sum(1 << number for number in present)
     raw = pa.RecordBatch.from_arrays(list(present.values()), schema=_schema(columns)).serialize()
     data = pa.compress(raw, _ARROW_CODEC[codec]) if raw.size >= PACK_FROM_BYTES else raw

@@ -41,18 +41,18 @@ class SqliteLog:
         such a log."""
         lock = FolderLock(folder)
         try:
-            store = await asyncio.to_thread(_open, folder, clock, vfs)
+            store = await asyncio.to_thread(_open, folder, settings, clock, vfs)
         except BaseException:
             lock.release()
             raise
         ballast = Ballast(folder, settings.ballast_bytes)
         reads = FileReads(folder / FILE_NAME) if vfs is None else None
-        return cls(Core(store, clock, reads, ballast.free), store, lock)
+        return cls(Core(store, clock, reads, ballast), store, lock)
 
     @classmethod
     async def memory(cls, clock: Clock) -> SqliteLog:
         """A new log in memory, for tests: the same engine, which keeps nothing."""
-        store = Store(open_memory(), clock)
+        store = Store(open_memory(), LogSettings(), clock)
         return cls(Core(store, clock), store, None)
 
     async def close(self) -> None:
@@ -110,5 +110,5 @@ class SqliteLog:
         return await self.core.groups()
 
 
-def _open(folder: Path, clock: Clock, vfs: str | None) -> Store:
-    return Store(open_writer(folder / FILE_NAME, vfs), clock)
+def _open(folder: Path, settings: LogSettings, clock: Clock, vfs: str | None) -> Store:
+    return Store(open_writer(folder / FILE_NAME, vfs), settings, clock)

@@ -19,6 +19,8 @@ _COLUMNS = ", ".join(Row._fields)
 _HEADER = ", ".join([*Row._fields[:-1], "NULL"])  # without the events: they may be a megabyte
 _FROM = f"SELECT {_COLUMNS} FROM chunks WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
 _LAST = "SELECT {columns} FROM chunks WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1"
+_LAST_HEADERS = f"SELECT {_HEADER} FROM chunks WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+_HEADERS = f"SELECT {_HEADER} FROM chunks WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608
 _LAST_HEADER = _LAST.format(columns=_HEADER)
 _LAST_ROW = _LAST.format(columns=_COLUMNS)
 
@@ -143,6 +145,31 @@ def row_at(db: apsw.Connection, partition: int, offset: int) -> Row | None:
 def last_header(db: apsw.Connection, partition: int) -> Row | None:
     """A partition's last row, without its events."""
     return _row(db, _LAST_HEADER, (row_id(partition, 0), row_id(partition + 1, 0)))
+
+
+def first_headers(db: apsw.Connection, partition: int, count: int) -> list[Row]:
+    """A partition's first rows, without their events."""
+    return headers_between(db, row_id(partition, 0), row_id(partition + 1, 0), count)
+
+
+def last_headers(db: apsw.Connection, partition: int, count: int) -> list[Row]:
+    """A partition's last rows, the last one first, without their events."""
+    return _rows(db, _LAST_HEADERS, (row_id(partition, 0), row_id(partition + 1, 0), count))
+
+
+def headers_between(db: apsw.Connection, begin: int, end: int, count: int) -> list[Row]:
+    """The first rows with ids from `begin` to `end` (exclusive), without their events."""
+    return _rows(db, _HEADERS, (begin, end, count))
+
+
+def rows_between(db: apsw.Connection, begin: int, end: int) -> list[Row]:
+    """All rows with ids from `begin` to `end` (exclusive)."""
+    return _rows(db, _FROM, (begin, end))
+
+
+def _rows(db: apsw.Connection, statement: str, values: tuple[int, ...]) -> list[Row]:
+    found: list[Any] = db.execute(statement, values).fetchall()
+    return [Row(*row) for row in found]
 
 
 def _row(db: apsw.Connection, statement: str, bounds: tuple[int, int]) -> Row | None:

@@ -37,6 +37,7 @@ class Stage:
         self.positions: dict[tuple[int, int], GroupPosition] = {}
         self.dues: dict[tuple[int, int], Micros | None] = {}
         self.next_due: Micros | None = None  # known after `apply`, if there are `dues`
+        self.chores = False  # whether the housekeeping has something to do after it
         self._index = index
         self._states: dict[tuple[int, int, str], bytes | None] = {}
         self._counts: Counter[tuple[int, str]] = Counter()

@@ -20,11 +20,13 @@ from millstream.log.router import Router
 from millstream.log.sqlite.catalog import load_catalog
 from millstream.log.sqlite.changes import Changes
 from millstream.log.sqlite.format import MAX_PARTITIONS
+from millstream.log.sqlite.housekeeper import Housekeeper
 from millstream.log.sqlite.index import load_index
 from millstream.log.sqlite.place import GroupPosition, Mark, Resume
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.schema import PAGE_BYTES, write_error
 from millstream.log.sqlite.stage import Stage
+from millstream.settings import LogSettings
 
 MAX_PARTITIONS_A_STREAM = 1024  # each costs every reader a seek a poll; a wrong setting should not cost a million
 
@@ -39,12 +41,13 @@ Outcome = Committed | LogError
 class Store:
     """The log behind its only writing connection. Used from one thread."""
 
-    def __init__(self, db: apsw.Connection, clock: Clock) -> None:
+    def __init__(self, db: apsw.Connection, settings: LogSettings, clock: Clock) -> None:
         self.db = db
         self.index = load_index(db)
         self.reader = Reader(db)
         self._clock = clock
         self._last_time = self.index.last_time
+        self.housekeeper = Housekeeper(db, self.index, settings, self.transaction)
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         db.set_wal_hook(self._note_wal)
@@ -127,6 +130,7 @@ class Store:
             stage.write(self.db)
         stage.apply()
         self._last_time = stage.time
+        self.housekeeper.note(stage)
 
     # --- streams
 
@@ -172,6 +176,7 @@ class Store:
             self.db.execute("UPDATE catalog SET version = version + 1")
         self.index.catalog = load_catalog(self.db)
         self.index.forget(stream.partitions)
+        self.housekeeper.forget(stream.partitions)
 
     # --- groups
 
