@@ -1,0 +1,64 @@
+"""The documentation says what there is: every setting, every command, and the README's application as it is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from millstream.app import load_app
+from millstream.cli.declarations import commands
+from millstream.settings import Limits, LogSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def section(text: str, heading: str) -> str:
+    """The part of a page under a heading that begins so; the part before any for an empty one."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    return next(part for part in parts if part.startswith(heading)) if heading else parts[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [(Settings, ""), (Limits, "`[limits]`"), (LogSettings, "`[log]`")],
+    ids=lambda value: str(value),
+)
+def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
+    page = section((DOCS / "settings.md").read_text(), heading)
+    documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+    nested = {"limits", "log"} if model is Settings else set()
+    assert documented == set(model.model_fields) - nested
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    page = (DOCS / "command-line.md").read_text()
+    documented = set(re.findall(r"^\| `millstream (\w+)", page, flags=re.MULTILINE))
+    there = {command.name or command.callback.__name__ for command in commands.registered_commands if command.callback}
+    assert documented == there
+
+
+def test_the_readmes_application_is_the_example_and_can_be_planned() -> None:
+    snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert snippet is not None
+    example = (ROOT / "examples" / "plant.py").read_text()
+    assert example.partition("\n\n")[2] == snippet[1]
+    app = load_app(str(ROOT / "examples" / "plant.py"))
+    app.check()
+    assert {"telemetry", "events", "alerts", "overheating.late"} <= set(app.streams)
+
+
+def pages() -> Iterator[Path]:
+    yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))
+    yield from sorted(DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
