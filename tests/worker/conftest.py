@@ -1,0 +1,22 @@
+"""A plant for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.support.plant import Plant
+
+from millstream.clock import VirtualClock
+from millstream.log.sqlite import SqliteLog
+
+
+@pytest.fixture
+async def plant() -> AsyncIterator[Plant]:
+    clock = VirtualClock()
+    log = await SqliteLog.memory(clock)
+    plant = Plant(clock, log)
+    yield plant
+    for worker in list(plant.workers):
+        await plant.stop(worker)
+    await log.close()
