@@ -24,10 +24,24 @@ from benchmarks.process import RunError
 from benchmarks.report import Aim, Section, rate_cell, ratio, ratio_cell, skipped
 from benchmarks.servers import Server
 
-Shape = tuple[int, int]
-"""Connections, and publishes in flight on each."""
 
-SHAPES: Sequence[Shape] = ((10, 100), (100, 20), (1_000, 1))
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Connections, publishes in flight on each, and devices behind each."""
+
+    connections: int
+    in_flight: int
+    devices: int = 1
+
+    def __str__(self) -> str:
+        behind = f", {self.devices} devices each" if self.devices > 1 else ""
+        return f"{self.connections:,} × {self.in_flight}{behind}"
+
+
+BUSY = (Shape(10, 100), Shape(100, 20))
+GATEWAYS = Shape(10, 100, devices=100)
+SINGLE = Shape(1_000, 1)
+SHAPES = (*BUSY, GATEWAYS, SINGLE)
 SERVERS = (
     servers.MILLSTREAM,
     servers.MOSQUITTO,
@@ -60,7 +74,7 @@ def run(quick: bool) -> Section:
     rates: dict[tuple[str, Shape], list[float]] = {(server.name, shape): [] for server in SERVERS for shape in SHAPES}
     for number in range(effort.rounds):
         for shape in SHAPES:
-            print(f"ingest {number + 1}/{effort.rounds}: {_title(shape)}", file=sys.stderr)
+            print(f"ingest {number + 1}/{effort.rounds}: {shape}", file=sys.stderr)
             for server in SERVERS:
                 if result := attempts.measure(server.name, partial(measure, server, shape, effort)):
                     rates[server.name, shape].append(result.rate)
@@ -87,8 +101,9 @@ def _generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
     """Run the generator in a process of its own."""
     options = {
         "port": port,
-        "connections": shape[0],
-        "in-flight": shape[1],
+        "connections": shape.connections,
+        "in-flight": shape.in_flight,
+        "devices": shape.devices,
         "warm-up": effort.warm_up,
         "seconds": effort.seconds,
         "watch": watch,
@@ -103,14 +118,10 @@ def _generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
             timeout=120 + effort.warm_up + effort.seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"the generator does not come to an end with {_title(shape)}") from error
+        raise RunError(f"the generator does not come to an end with {shape}") from error
     if done.returncode:
-        raise RunError(f"the generator failed with {_title(shape)}: {done.stderr[-1000:]}")
+        raise RunError(f"the generator failed with {shape}: {done.stderr[-1000:]}")
     return Result(**json.loads(done.stdout))
-
-
-def _title(shape: Shape) -> str:
-    return f"{shape[0]:,} × {shape[1]}"
 
 
 def _section(rates: Rates, missing: Mapping[str, str], effort: Effort) -> Section:
@@ -124,7 +135,7 @@ def _section(rates: Rates, missing: Mapping[str, str], effort: Effort) -> Sectio
         f"Publishes acknowledged a second: medians (and ranges) of {effort.rounds} round(s) of {effort.seconds:g} s "
         f"after {effort.warm_up:g} s of warm-up; behind the dot, how many times as fast Millstream is."
     )
-    header = ("server", "acknowledged means", *(_title(shape) for shape in SHAPES))
+    header = ("server", "acknowledged means", *map(str, SHAPES))
     return Section("ingest", header, rows, _aims(rates), [note])
 
 
@@ -140,13 +151,12 @@ def _times(rates: Rates, peer: Server, shape: Shape) -> float | None:
 def _aims(rates: Rates) -> list[Aim]:
     wanted = ((servers.MOSQUITTO, 3), (servers.NATS, 2), (servers.NATS_ALWAYS, 50), (servers.AMQTT, 20))
     aims = [
-        Aim(f"{_title(shape)} against {peer.name}", _times(rates, peer, shape), at_least=times)
-        for shape in SHAPES[:2]
+        Aim(f"{shape} against {peer.name}", _times(rates, peer, shape), at_least=times)
+        for shape in BUSY
         for peer, times in wanted
     ]
-    last = SHAPES[2]
     return [
         *aims,
-        Aim(f"{_title(last)} against Mosquitto", _times(rates, servers.MOSQUITTO, last), at_least=0.8),
-        Aim(f"{_title(last)} against amqtt", _times(rates, servers.AMQTT, last), at_least=20),
+        Aim(f"{SINGLE} against Mosquitto", _times(rates, servers.MOSQUITTO, SINGLE), at_least=0.8),
+        Aim(f"{SINGLE} against amqtt", _times(rates, servers.AMQTT, SINGLE), at_least=20),
     ]

@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.process import cpu_seconds, family
 
-DEVICES = 1_000
 PAYLOAD_BYTES = 64
 
 _CONNECT_GROUP = 50  # at a time, under the listen backlog of every server (asyncio's is 100)
@@ -38,11 +37,13 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to do: where, with how many connections and publishes in flight on each, and for how many seconds."""
+    """What to do: where, with how many connections, how many publishes in flight on each, from how many devices on
+    each, and for how many seconds."""
 
     port: int
     connections: int
     in_flight: int
+    devices: int
     warm_up: float
     seconds: float
     watch: int = 0
@@ -99,15 +100,14 @@ class Publisher:
         return (self.received >> 2) - (before >> 2)
 
 
-def packets_of(connection: int, connections: int, in_flight: int) -> list[bytes]:
-    """A cycle of PUBLISH packets, all of one length, from the devices of this connection: `DEVICES` in all, shared out
-    over the connections. The readings are random, so that compression finds in them what it finds in real ones."""
-    devices = [f"device-{number:05}" for number in range(connection, max(DEVICES, connections), connections)]
-    rounds = -(-max(_MIN_CYCLE, 2 * in_flight) // len(devices))
+def packets_of(connection: int, devices: int, in_flight: int) -> list[bytes]:
+    """A cycle of PUBLISH packets, all of one length, from the devices of this connection in turn. The readings are
+    random, so that compression finds in them what it finds in real ones."""
+    rounds = -(-max(_MIN_CYCLE, 2 * in_flight) // devices)
     chance = random.Random(connection)
     packets = []
-    for packet_id in range(1, rounds * len(devices) + 1):
-        device = devices[(packet_id - 1) % len(devices)]
+    for packet_id in range(1, rounds * devices + 1):
+        device = f"device-{connection * devices + packet_id % devices:05}"
         payload = (
             f'{{"ts":"2026-01-01T00:{chance.randrange(60):02}:{chance.randrange(60):02}.{chance.randrange(1000):03}Z"'
             f',"celsius":{chance.uniform(10, 99):.3f},"speed":{chance.randrange(10_000, 99_999)}}}'
@@ -186,7 +186,7 @@ def run(load: Load) -> Result:
     """Connect, publish through the warm-up and the measured span, wait for what is in flight, disconnect."""
     allow_files(load.connections + 100)
     publishers = [
-        Publisher(connected, packets_of(number, load.connections, load.in_flight), load.in_flight)
+        Publisher(connected, packets_of(number, load.devices, load.in_flight), load.in_flight)
         for number, connected in enumerate(connect_all(load.port, load.connections))
     ]
     poller = select.epoll()
@@ -241,8 +241,10 @@ def _pump(poller: select.epoll, by_descriptor: dict[int, Publisher], seconds: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, kind in (("port", int), ("connections", int), ("in-flight", int), ("warm-up", float), ("seconds", float)):
-        parser.add_argument(f"--{name}", type=kind, required=True)
+    for name in ("port", "connections", "in-flight", "devices"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("warm-up", "seconds"):
+        parser.add_argument(f"--{name}", type=float, required=True)
     parser.add_argument("--watch", type=int, default=0, help="process id whose processor time is measured")
     result = run(Load(**vars(parser.parse_args())))
     print(json.dumps(asdict(result)))
