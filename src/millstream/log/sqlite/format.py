@@ -17,7 +17,6 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 import msgspec
@@ -25,8 +24,17 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
-from millstream.event import BATCH_SCHEMA, EVENT_SCHEMA
-from millstream.log.sqlite.records import NO_EVENTS, NO_NUMBERS, Numbers, Records
+from millstream.log.sqlite.records import (
+    FIRST_EVENT_COLUMN,
+    NO_HELD,
+    NO_NUMBERS,
+    OFFSET,
+    TIME,
+    Numbers,
+    Records,
+    schema_of,
+    time_array,
+)
 
 OFFSET_BITS = 46  # 70 trillion records a partition: more than SQLite's largest file holds
 MAX_PARTITIONS = 1 << (63 - OFFSET_BITS)
@@ -34,8 +42,6 @@ MAX_PARTITIONS = 1 << (63 - OFFSET_BITS)
 CHUNK_BYTES = 1 << 20  # the most a reader has to unpack for one event; larger appends become several chunks
 PACK_FROM_BYTES = 256  # smaller messages gain nothing by compression
 
-_OFFSET, _TIME = 0, 1  # columns of BATCH_SCHEMA
-_EVENT = len(BATCH_SCHEMA) - len(EVENT_SCHEMA)  # the first of those that an event brings
 _HEADER_FIELDS = 11  # of a row, which its checksum covers
 _HEADER = struct.Struct(f"<{_HEADER_FIELDS}q")
 
@@ -56,7 +62,7 @@ class CorruptError(Exception):
 
 
 class Body(msgspec.Struct, array_like=True, frozen=True):
-    """The events of a chunk, packed. `size` is their size as Arrow columns, `raw` that of the message before
+    """The events of a chunk, packed. `size` is that of their columns, `raw` that of the message before
     compression, `checksum` the CRC-32 of `data`."""
 
     events: int
@@ -119,39 +125,58 @@ def partition_of(chunk_id: int) -> int:
 
 def pack(events: pa.RecordBatch) -> list[Body]:
     """Events (`EVENT_SCHEMA`) as the bodies of one or more chunks; none for no events."""
-    size = events.nbytes
-    if size <= CHUNK_BYTES or events.num_rows == 1:
-        return [_pack(events, _EVENT, size, Codec.LZ4)] if events.num_rows else []
-    rows = max(1, events.num_rows * CHUNK_BYTES // size)
-    pieces = (events.slice(start, rows) for start in range(0, events.num_rows, rows))
-    return [_pack(piece, _EVENT, piece.nbytes, Codec.LZ4) for piece in pieces]
+    rows = events.num_rows
+    if not rows:
+        return []
+    columns, arrays = _present(events.columns, rows)
+    raw = pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns)).serialize()
+    size = _body_size(raw)
+    if size <= CHUNK_BYTES or rows == 1:
+        return [_compress(rows, size, columns, raw, Codec.LZ4)]
+    fitting = max(1, min(rows - 1, rows * CHUNK_BYTES // size))
+    return [body for start in range(0, rows, fitting) for body in pack(events.slice(start, fitting))]
 
 
 def pack_records(records: Records, size: int) -> tuple[Body | None, bytes | None]:
     """Records of several chunks as the body and the ticks of one; `size` is the sum of the chunks'."""
-    dense = not len(records.tick_offsets)
-    body = _pack(records.events, _TIME if dense else _OFFSET, size, Codec.ZSTD) if records.events.num_rows else None
-    if dense:
+    body = _pack_timed(records, size) if len(records) else None
+    if not len(records.tick_offsets):
         return body, None
     pairs = np.concatenate([records.tick_offsets - records.first, records.tick_times]).astype("<i8")
     return body, pa.compress(pairs.tobytes(), "zstd", asbytes=True)
 
 
-def _pack(events: pa.RecordBatch, first_column: int, size: int, codec: Codec) -> Body:
-    rows = events.num_rows
-    all_columns = enumerate(events.columns, len(BATCH_SCHEMA) - events.num_columns)
-    present = {number: array for number, array in all_columns if number >= first_column and array.null_count != rows}
-    columns = sum(1 << number for number in present)
-    raw = pa.RecordBatch.from_arrays(list(present.values()), schema=_schema(columns)).serialize()
+def _pack_timed(records: Records, size: int) -> Body:
+    """The events with their times, and with their offsets where there are ticks between them."""
+    columns, arrays = records.columns | 1 << TIME, [time_array(records.times), *records.held.columns]
+    if len(records.tick_offsets):
+        columns, arrays = columns | 1 << OFFSET, [pa.array(records.offsets), *arrays]
+    raw = pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns)).serialize()
+    return _compress(len(records), size, columns, raw, Codec.ZSTD)
+
+
+def _present(arrays: list[pa.Array], rows: int) -> tuple[int, list[pa.Array]]:
+    """Which columns of events are not null throughout, as bits, and these columns."""
+    columns, present = 0, []
+    for number, array in enumerate(arrays, FIRST_EVENT_COLUMN):
+        if array.null_count != rows:
+            columns |= 1 << number
+            present.append(array)
+    return columns, present
+
+
+def _body_size(raw: pa.Buffer) -> int:
+    """The bytes of a message's columns: what follows its metadata, whose length stands after a marker of four bytes
+    (Arrow's "encapsulated message format")."""
+    (metadata,) = struct.unpack_from("<i", raw, 4)
+    return int(raw.size) - 8 - int(metadata)
+
+
+def _compress(rows: int, size: int, columns: int, raw: pa.Buffer, codec: Codec) -> Body:
     data = pa.compress(raw, _ARROW_CODEC[codec]) if raw.size >= PACK_FROM_BYTES else raw
     if data.size >= raw.size:
         codec, data = Codec.NONE, raw
     return Body(rows, size, columns, codec, raw.size, zlib.crc32(data), data.to_pybytes())
-
-
-@lru_cache(maxsize=1 << len(BATCH_SCHEMA))
-def _schema(columns: int) -> pa.Schema:
-    return pa.schema([field for number, field in enumerate(BATCH_SCHEMA) if columns >> number & 1])
 
 
 def seal(
@@ -198,8 +223,37 @@ def unpack(row: Row) -> Records:
 
 def _unpack(row: Row) -> Records:
     tick_offsets, tick_times = _unpack_ticks(row)
-    events = NO_EVENTS if row.data is None else _unpack_events(row, row.data)
-    return Records(row.offset, row.next_offset, events, tick_offsets, tick_times, row.events_before)
+    if row.data is None:
+        held, columns = NO_HELD, 0
+    else:
+        columns = row.columns
+        raw = row.data if row.codec == Codec.NONE else _decompress(row.data, row.raw, Codec(row.codec))
+        held = pa.ipc.read_record_batch(pa.py_buffer(raw), schema_of(columns))
+    offsets, held = _split(held, columns, OFFSET) or (np.arange(row.offset, row.offset + row.events), held)
+    times, held = _split(held, columns, TIME) or (np.full(row.events, row.first_time), held)
+    return Records(
+        row.offset,
+        row.next_offset,
+        columns & ~(1 << OFFSET | 1 << TIME),
+        held,
+        offsets,
+        times,
+        tick_offsets,
+        tick_times,
+        row.events_before,
+    )
+
+
+def _split(held: pa.RecordBatch, columns: int, number: int) -> tuple[Numbers, pa.RecordBatch] | None:
+    """The first column as numbers, and the rest, if the first one is that of this number."""
+    if not columns >> number & 1:
+        return None
+    values = held.column(0).cast(pa.int64()).to_numpy()
+    return values, held.remove_column(0)
+
+
+def _decompress(data: bytes, size: int, codec: Codec) -> pa.Buffer:
+    return pa.decompress(data, size, _ARROW_CODEC[codec])
 
 
 def _unpack_ticks(row: Row) -> tuple[Numbers, Numbers]:
@@ -210,23 +264,6 @@ def _unpack_ticks(row: Row) -> tuple[Numbers, Numbers]:
         return np.array([row.offset]), np.array([row.first_time])
     pairs = np.frombuffer(pa.decompress(row.ticks, 16 * count, "zstd"), "<i8").astype(np.int64)
     return pairs[:count] + row.offset, pairs[count:]
-
-
-def _unpack_events(row: Row, data: bytes) -> pa.RecordBatch:
-    rows = row.events
-    raw = data if row.codec == Codec.NONE else pa.decompress(data, row.raw, _ARROW_CODEC[Codec(row.codec)])
-    held = pa.ipc.read_record_batch(pa.py_buffer(raw), _schema(row.columns))
-    arrays = iter(held.columns)
-    columns = [next(arrays) if row.columns >> number & 1 else None for number in range(len(BATCH_SCHEMA))]
-    if columns[_OFFSET] is None:
-        columns[_OFFSET] = pa.array(np.arange(row.offset, row.offset + rows))
-    if columns[_TIME] is None:
-        columns[_TIME] = pa.array(np.full(rows, row.first_time)).view(BATCH_SCHEMA.field(_TIME).type)
-    filled = [
-        pa.nulls(rows, field.type) if column is None else column
-        for field, column in zip(BATCH_SCHEMA, columns, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(filled, schema=BATCH_SCHEMA)
 
 
 def count_events(row: Row, offset: int) -> int:

@@ -14,7 +14,6 @@ from millstream.clock import Micros
 from millstream.log.contract import Bounds, GroupStatus
 from millstream.log.sqlite.catalog import Catalog, catalog_version, load_catalog
 from millstream.log.sqlite.place import Cursor
-from millstream.log.sqlite.records import numbers
 from millstream.log.sqlite.scan import (
     Piece,
     Scan,
@@ -110,9 +109,9 @@ class Reader:
             row = row_at(self._db, where, header.offset)
         assert row is not None
         records = unpack_row(row, stream, partition)
-        at = numbers(records.events.column(1)) >= time
-        later = [*records.offsets[at].tolist(), *records.tick_offsets[records.tick_times >= time].tolist()]
-        return int(min(later))
+        events = records.offsets[records.times >= time]
+        ticks = records.tick_offsets[records.tick_times >= time]
+        return int(min([*events[:1], *ticks[:1]]))
 
     # --- groups
 

@@ -1,50 +1,80 @@
-"""Records of a partition in memory: events as columns, and the ticks between them."""
+"""Records of a partition in memory, in the compact form in which chunks hold them.
+
+Many chunks are small, and a reader puts many of them together. So columns that are null throughout stay left out,
+offsets and times stay plain numbers, and a batch with all columns is made once, of everything that was read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream.event import BATCH_SCHEMA, Tick
+from millstream.event import BATCH_SCHEMA, EVENT_SCHEMA, Tick
 
 Numbers = npt.NDArray[np.int64]
+
+OFFSET, TIME = 0, 1  # columns of BATCH_SCHEMA
+FIRST_EVENT_COLUMN = len(BATCH_SCHEMA) - len(EVENT_SCHEMA)  # and from here on those that an event brings
 
 TICK_BYTES = 32  # what a tick counts for where bytes are limited
 
 NO_NUMBERS: Numbers = np.empty(0, np.int64)
+NO_HELD: pa.RecordBatch = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
 NO_EVENTS: pa.RecordBatch = pa.RecordBatch.from_pylist([], schema=BATCH_SCHEMA)
 
 
-@dataclass(frozen=True, slots=True)
+@lru_cache(maxsize=1 << len(BATCH_SCHEMA))
+def schema_of(columns: int) -> pa.Schema:
+    """The columns of `BATCH_SCHEMA` whose bits are set."""
+    return pa.schema([field for number, field in enumerate(BATCH_SCHEMA) if columns >> number & 1])
+
+
+def time_array(micros: Numbers) -> pa.Array:
+    """Instants as a column."""
+    return pa.array(micros).view(BATCH_SCHEMA.field(TIME).type)
+
+
+@dataclass(frozen=True)
 class Records:
-    """The records of the offsets from `first` to `next_offset` (exclusive). `events` has the columns of `BATCH_SCHEMA`;
+    """The records of the offsets from `first` to `next_offset` (exclusive).
+
+    `held` has the columns of the events whose bits are set in `columns`, beside their `offsets` and `times`.
     `events_before` counts all events that ever stood before them in their partition."""
 
     first: int
     next_offset: int
-    events: pa.RecordBatch
+    columns: int
+    held: pa.RecordBatch
+    offsets: Numbers
+    times: Numbers
     tick_offsets: Numbers
     tick_times: Numbers
     events_before: int
+
+    def __len__(self) -> int:
+        return len(self.offsets)
 
     @property
     def ticks(self) -> tuple[Tick, ...]:
         pairs = zip(self.tick_offsets.tolist(), self.tick_times.tolist(), strict=True)
         return tuple(Tick(offset, time) for offset, time in pairs)
 
-    @property
-    def offsets(self) -> Numbers:
-        """The offsets of the events."""
-        return numbers(self.events.column(0))
-
-    @property
-    def empty(self) -> bool:
-        return not self.events.num_rows and not len(self.tick_offsets)
+    @cached_property
+    def events(self) -> pa.RecordBatch:
+        """The events with all columns of `BATCH_SCHEMA`."""
+        held = iter(self.held.columns)
+        columns = [
+            next(held) if self.columns >> number & 1 else pa.nulls(len(self), field.type)
+            for number, field in enumerate(EVENT_SCHEMA, FIRST_EVENT_COLUMN)
+        ]
+        positions = [pa.array(self.offsets), time_array(self.times)]
+        return pa.RecordBatch.from_arrays([*positions, *columns], schema=BATCH_SCHEMA)
 
     def since(self, offset: int) -> Records:
         """Those at `offset` and after it."""
@@ -55,7 +85,10 @@ class Records:
         return Records(
             offset,
             max(offset, self.next_offset),
-            self.events.slice(rows),
+            self.columns,
+            self.held.slice(rows),
+            self.offsets[rows:],
+            self.times[rows:],
             self.tick_offsets[ticks:],
             self.tick_times[ticks:],
             self.events_before + rows,
@@ -70,46 +103,63 @@ class Records:
         return replace(
             self,
             next_offset=offset,
-            events=self.events.slice(0, rows),
+            held=self.held.slice(0, rows),
+            offsets=self.offsets[:rows],
+            times=self.times[:rows],
             tick_offsets=self.tick_offsets[:ticks],
             tick_times=self.tick_times[:ticks],
         )
 
     def within(self, limit_bytes: int) -> Records:
         """As many as fit into `limit_bytes`, but at least one event (or, where there is none, one tick)."""
-        rows = self.events.num_rows
-        if not rows:
+        if not len(self):
             kept = max(1, limit_bytes // TICK_BYTES)
             return self.until(int(self.tick_offsets[kept])) if kept < len(self.tick_offsets) else self
-        if self.events.nbytes <= limit_bytes:
+        size = self.held.nbytes
+        if size <= limit_bytes:
             return self
-        payload = numbers(pc.binary_length(self.events.column(len(BATCH_SCHEMA) - 1)).cast(pa.int64()))
-        beside = max(0.0, (self.events.nbytes - int(payload.sum())) / rows)
-        fitting = int(np.searchsorted(np.cumsum(payload + beside), limit_bytes, side="right"))
-        return self.until(int(self.offsets[max(1, fitting)])) if max(1, fitting) < rows else self
+        payload = pc.binary_length(self.held.column(self.held.num_columns - 1)).to_numpy().astype(np.int64)
+        beside = max(0.0, (size - int(payload.sum())) / len(self))
+        kept = max(1, int(np.searchsorted(np.cumsum(payload + beside), limit_bytes, side="right")))
+        return self.until(int(self.offsets[kept])) if kept < len(self) else self
 
     def without(self, done: Sequence[int]) -> Records:
         """All but the events at the offsets `done`."""
         keep = ~np.isin(self.offsets, np.asarray(done, np.int64))
-        return self if keep.all() else replace(self, events=self.events.filter(pa.array(keep)))
+        if keep.all():
+            return self
+        return replace(self, held=self.held.filter(pa.array(keep)), offsets=self.offsets[keep], times=self.times[keep])
 
 
 def concatenate(pieces: Sequence[Records]) -> Records:
     """Adjoining records as one; there is at least one piece."""
     if len(pieces) == 1:
         return pieces[0]
-    batches = [piece.events for piece in pieces if piece.events.num_rows]
+    columns = 0
+    for piece in pieces:
+        columns |= piece.columns
+    batches = [_widen(piece, columns) for piece in pieces if len(piece)]
     return Records(
         pieces[0].first,
         pieces[-1].next_offset,
-        pa.concat_batches(batches) if batches else NO_EVENTS,
+        columns,
+        pa.concat_batches(batches) if batches else pieces[0].held,
+        np.concatenate([piece.offsets for piece in pieces]),
+        np.concatenate([piece.times for piece in pieces]),
         np.concatenate([piece.tick_offsets for piece in pieces]),
         np.concatenate([piece.tick_times for piece in pieces]),
         pieces[0].events_before,
     )
 
 
-def numbers(column: pa.Array) -> Numbers:
-    """A column of integers or times as numbers."""
-    result: Numbers = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-    return result
+def _widen(piece: Records, columns: int) -> pa.RecordBatch:
+    """A piece's events with all of `columns`, which has its own among them."""
+    if piece.columns == columns:
+        return piece.held
+    held = iter(piece.held.columns)
+    numbers = [number for number in range(len(BATCH_SCHEMA)) if columns >> number & 1]
+    arrays = [
+        next(held) if piece.columns >> number & 1 else pa.nulls(len(piece), BATCH_SCHEMA.field(number).type)
+        for number in numbers
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))

@@ -40,7 +40,7 @@ class Piece:
 
     def batch(self) -> Batch | None:
         """The records as a batch, or None if nothing is left of them."""
-        if self.records is None or self.records.empty:
+        if self.records is None or not (len(self.records) or len(self.records.tick_offsets)):
             return None
         records, cursor = self.records, self.cursor
         return Batch(cursor.stream, cursor.partition, records.events, records.next_offset, records.ticks)
@@ -54,7 +54,7 @@ class Scan:
         self._first = first_mark(db, partition)
         self._start = max(cursor.offset, self._first.offset)
         self._rows: list[Row] = []
-        self._last_limit = 0
+        self._cut: int | None = None
         begin, end = row_id(partition, self._start), row_id(partition + 1, 0)
         header = header_at(db, partition, self._start)
         if header is not None and header.next_offset > self._start:
@@ -68,8 +68,9 @@ class Scan:
             return None
         taken = Row(*row)
         self._rows.append(taken)
-        self._last_limit = limit_bytes
-        return min(limit_bytes, taken.size + TICK_BYTES * (taken.records - taken.events))
+        size = taken.size + TICK_BYTES * (taken.records - taken.events)
+        self._cut = limit_bytes if size > limit_bytes else None
+        return min(limit_bytes, size)
 
     def end(self) -> None:
         """Fetch no more: an unfinished statement would keep the read transaction open."""
@@ -82,9 +83,10 @@ class Scan:
             return Piece(None, self._behind(self._start, None), expired)
         pieces = [unpack_row(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
         pieces[0] = pieces[0].since(self._start)
-        pieces[-1] = pieces[-1].within(self._last_limit)
+        if self._cut is not None:
+            pieces[-1] = pieces[-1].within(self._cut)
         records = concatenate(pieces)
-        cursor = self._behind(records.next_offset, records.events_before + records.events.num_rows)
+        cursor = self._behind(records.next_offset, records.events_before + len(records))
         return Piece(records.without(self._cursor.done) if self._cursor.done else records, cursor, expired)
 
     def _behind(self, offset: int, events_before: int | None) -> Cursor:
