@@ -1,0 +1,193 @@
+"""Queries from end to end: the real planner and engine, in a worker, on the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from tests.support.faults import FaultyLog
+from tests.support.plant import Plant
+from tests.support.streams import eventually
+
+from millstream.app import App
+from millstream.clock import SECOND, to_text
+from millstream.engine.step import Step
+from millstream.errors import AppError, LogUnavailableError
+from millstream.event import Batch
+
+START = 1_767_225_600 * SECOND  # where the clock begins
+
+
+def make_app() -> App:
+    app = App("plant")
+    app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
+    app.query(
+        "overheating",
+        """
+        SELECT device, avg(celsius) AS mean, count(*) AS n, System.Timestamp() AS window_end
+        FROM telemetry TIMESTAMP BY ts
+        GROUP BY device, TumblingWindow(second, 10)
+        HAVING avg(celsius) > 80
+        """,
+        into="alerts",
+    )
+    return app
+
+
+def reading(device: str, second: float, celsius: float) -> tuple[str, object]:
+    ts = to_text(START + round(second * SECOND))
+    return f"site/a/{device}/telemetry", {"ts": ts, "celsius": celsius}
+
+
+async def alerts(plant: Plant) -> list[tuple[str, float, int]]:
+    return [(event.data["device"], event.data["mean"], event.data["n"]) for event in await plant.read("alerts")]
+
+
+async def test_hot_device_raises_an_alert_when_its_window_closes(plant: Plant) -> None:
+    await plant.start(make_app())
+    await plant.publish(reading("press-1", 0.1, 91), reading("press-1", 1, 93), reading("press-2", 1, 20))
+    await plant.caught_up("overheating")
+    assert await alerts(plant) == []
+    await plant.clock.advance(30)
+    await plant.pass_time_until(lambda: plant.topics.published)
+    assert await alerts(plant) == [("press-1", 92.0, 2)]
+    (published,) = plant.topics.published
+    assert published.topic == "alerts"
+    assert published.data["window_end"] == to_text(START + 10 * SECOND)
+    captured = [event for event in await plant.read("events") if event.topic == "alerts"]
+    assert len(captured) == 1
+
+
+async def test_idle_window_closes_by_a_tick_ten_seconds_after_its_end(plant: Plant) -> None:
+    await plant.start(make_app())
+    await plant.publish(reading("press-1", 0.1, 91))
+    await plant.caught_up("overheating")
+    await plant.clock.advance(19.999 - plant.clock.monotonic())
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert plant.topics.published == []
+    await plant.clock.advance(0.001)
+    await eventually(lambda: plant.topics.published)
+
+
+async def test_handler_reads_a_querys_results(plant: Plant) -> None:
+    app = make_app()
+    got: list[Mapping[str, Any]] = []
+    results = app.query(
+        "counts", "SELECT device, count(*) AS n FROM telemetry GROUP BY device, TumblingWindow(second, 1)"
+    )
+
+    @app.on(results, group="alarm")
+    async def alarm(data: dict[str, Any]) -> None:
+        got.append(data)
+
+    await plant.start(app)
+    await plant.publish(reading("press-1", 0.1, 91))
+    await plant.pass_time_until(lambda: got)
+    assert got == [{"device": "press-1", "n": 1}]
+
+
+async def test_bad_payloads_are_dead_letters_and_the_counts_balance(plant: Plant) -> None:
+    await plant.start(make_app())
+    topic = "site/a/press-1/telemetry"
+    await plant.publish(
+        reading("press-1", 1, 91), (topic, b"{"), (topic, b"\xff"), (topic, {"ts": "no time", "celsius": 1})
+    )
+    await plant.caught_up("overheating")
+    letters = await plant.dead_letters()
+    assert {letter.headers["dead-letter-group"] for letter in letters} == {"overheating"}
+    assert all(letter.headers["dead-letter-reason"] for letter in letters)
+    counts = await plant.counts("overheating")
+    assert len(letters) == counts["rejected"] == 3
+    assert counts["processed"] == 1
+
+
+async def test_late_events_go_to_their_own_stream(plant: Plant) -> None:
+    await plant.start(make_app())
+    await plant.publish(reading("press-1", 5, 91), reading("press-1", 25, 91))
+    await plant.publish(reading("press-1", 6, 99))
+    await plant.caught_up("overheating")
+    (late,) = await plant.read("overheating.late")
+    assert late.data["celsius"] == 99
+    assert (await plant.counts("overheating"))["late"] == 1
+    assert "overheating.late" in {event.topic for event in plant.topics.published}
+
+
+async def _feed(plant: Plant, log: FaultyLog | None, fails: bool) -> None:
+    """Many devices over a minute; with `fails`, every third commit fails, done or not."""
+    for second in range(60):
+        if log is not None and fails and second % 3 == 0:
+            (log.before if second % 2 else log.after).append(LogUnavailableError("gone"))
+        await plant.publish(*(reading(f"press-{n}", second, 70 + n) for n in range(20)))
+        await plant.caught_up("overheating")
+    await plant.clock.advance(60)
+
+
+async def test_results_are_as_if_nothing_had_failed(plant: Plant) -> None:
+    log = FaultyLog(plant.log)
+    await plant.start(make_app(), log)
+    await _feed(plant, log, fails=True)
+
+    async def finished() -> bool:
+        return len(await plant.read("alerts")) >= 7 * 9  # windows that end at 0, 10, … 60 s, of the hot devices
+
+    await plant.pass_time_until(finished)
+    await plant.caught_up("overheating")
+    found = await alerts(plant)
+    assert len({(event.key, event.data["window_end"]) for event in await plant.read("alerts")}) == len(found) == 7 * 9
+    assert {device for device, _, _ in found} == {f"press-{n}" for n in range(11, 20)}
+    assert {mean for device, mean, _ in found if device == "press-15"} == {85.0}
+    assert sum(n for _, _, n in found) == 60 * 9
+    assert (await plant.counts("overheating"))["processed"] == 60 * 20
+
+
+async def test_partitions_change_hands_with_their_state(plant: Plant) -> None:
+    worker = await plant.start(make_app())
+    await plant.publish(*(reading(f"press-{n}", 1, 91) for n in range(20)))
+    await plant.caught_up("overheating")
+    await plant.start(make_app())
+    await plant.publish(*(reading(f"press-{n}", 2, 93) for n in range(20)))
+    await plant.caught_up("overheating")
+    await plant.stop(worker)
+    await plant.publish(*(reading(f"press-{n}", 3, 95) for n in range(20)))
+    await plant.clock.advance(30)
+
+    async def finished() -> bool:
+        return len(await plant.read("alerts")) >= 20
+
+    await plant.pass_time_until(finished)
+    assert sorted(await alerts(plant)) == sorted((f"press-{n}", 93.0, 3) for n in range(20))
+
+
+async def test_step_that_fails_is_tried_again_with_smaller_batches(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from millstream.engine import TumblingQuery
+
+    real, sizes = TumblingQuery.step, []
+
+    def step(self: TumblingQuery, batches: Sequence[Batch]) -> Step:
+        sizes.append(sum(len(batch) for batch in batches))
+        if sizes[-1] > 10:
+            raise MemoryError("too much")
+        return real(self, batches)
+
+    monkeypatch.setattr(TumblingQuery, "step", step)
+    monkeypatch.setattr("millstream.worker.query._POLL_BYTES", 4_000)
+    await plant.start(make_app())
+    await plant.publish(*(reading(f"press-{n % 7}", 1, 91) for n in range(100)))
+    await plant.caught_up("overheating")
+    assert max(sizes) > 10
+    assert (await plant.counts("overheating"))["processed"] == 100
+    assert "overheating failed at telemetry:" in caplog.text
+    assert "it begins again with smaller batches" in caplog.text
+
+
+async def test_wrong_query_ends_the_start_with_its_place(plant: Plant) -> None:
+    app = App("plant")
+    app.query("wrong", "SELECT nothing FROM nowhere")
+    with pytest.raises(AppError, match=r"test_queries.py:\d+: query 'wrong'.*nowhere"):
+        await plant.start(app)
+    plant.workers.clear()
