@@ -23,6 +23,8 @@ from millstream.log import GroupStatus
 DEFAULT_SECONDS = 60.0
 CLOSING_SECONDS = 3.0  # what waiting for the last results and draining the server take, at the most
 REST_TIMEOUT_SECONDS = 20.0  # for everything to come to rest; then the summary says what does not balance
+PLAYED_SHARE = 0.8  # of the time there is, so that a busy machine comes to the end of the record as well
+YIELD_EVERY = 50  # readings
 REFRESH_SECONDS = 0.25
 LINE_EVERY = 20  # refreshes to a line, where there is no terminal
 
@@ -134,8 +136,10 @@ class _Show:
 
     async def _replay(self, devices: Devices, end: float) -> None:
         begin = self._clock.monotonic()
-        speed = self._speed or self._board.length.total_seconds() / max(1.0, end - begin)
-        for reading in readings():
+        speed = self._speed or self._board.length.total_seconds() / max(1.0, PLAYED_SHARE * (end - begin))
+        for number, reading in enumerate(readings()):
+            if number % YIELD_EVERY == 0:  # a machine that is too slow for the speed must still draw the board
+                await self._clock.sleep(0)
             while (wait := begin + reading.at.total_seconds() / speed - self._clock.monotonic()) > 0:
                 await self._clock.sleep(min(wait, REFRESH_SECONDS))
             if self._ended.is_set() or self._clock.monotonic() > end + CLOSING_SECONDS / 2:
