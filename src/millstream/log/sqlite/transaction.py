@@ -13,6 +13,8 @@ from millstream.log.contract import MAX_CHUNK_BYTES, Committed, Position
 from millstream.log.sqlite.changes import Append, Changes
 from millstream.log.sqlite.format import pack
 
+_REQUIRED = [number for number, field in enumerate(EVENT_SCHEMA) if not field.nullable]
+
 
 class Draft:
     """A transaction until it is committed; see `millstream.log.contract.Transaction`.
@@ -41,9 +43,9 @@ class Draft:
         """See the contract. `ValueError` for columns other than those of `EVENT_SCHEMA`."""
         if not events.schema.equals(EVENT_SCHEMA):
             raise ValueError(f"events must have the columns of EVENT_SCHEMA, and have {events.schema}")
-        for field, column in zip(EVENT_SCHEMA, events.columns, strict=True):
-            if not field.nullable and column.null_count:
-                raise ValueError(f"every event must have a {field.name}")
+        for number in _REQUIRED:
+            if events.column(number).null_count:
+                raise ValueError(f"every event must have a {EVENT_SCHEMA.field(number).name}")
         self._appends.append((stream, partition, events))
 
     def save(self, partition: int, name: str, chunk: bytes) -> None:
