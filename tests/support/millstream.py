@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import os
 import re
 import select
@@ -14,6 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from millstream.cli.publishing import Publisher
+from millstream.cli.tailing import Merge, find_positions
+from millstream.event import Event
+from millstream.log.sqlite import ReadOnlyLog
 
 READY_SECONDS = 60.0  # on a machine that is busy with other things
 END_SECONDS = 30.0
@@ -40,11 +45,17 @@ def millstream(*arguments: str, stdin: str | None = None, **variables: str) -> s
     )
 
 
-def tail(folder: Path, stream: str, *options: str) -> list[dict[str, Any]]:
-    """A stream's events as `millstream tail --json` gives them."""
-    done = millstream("tail", stream, "--json", "--data", str(folder), *options)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def read_stream(folder: Path, stream: str) -> list[Event]:
+    """A stream's events from the file, as `millstream tail` orders them."""
+
+    async def read() -> list[Event]:
+        log = await ReadOnlyLog.open(folder)
+        try:
+            return [event async for event in Merge(log, stream, await find_positions(log, stream, "earliest")).round()]
+        finally:
+            await log.close()
+
+    return asyncio.run(read())
 
 
 class Running:
@@ -79,6 +90,15 @@ class Running:
     def mqtt_port(self) -> int:
         return int(self.mqtt.rpartition(":")[2])
 
+    def publish(self, topic: str, *payloads: str) -> None:
+        """Publish JSON; returns when it is acknowledged."""
+        host, _, port = self.http.rpartition(":")
+        publisher = Publisher(host, int(port), None, None)
+        try:
+            publisher.post(topic, "\n".join(payloads).encode(), "application/x-ndjson")
+        finally:
+            publisher.close()
+
     def logs(self) -> str:
         """What it wrote on standard error."""
         self._log.seek(0)
@@ -95,7 +115,9 @@ class Running:
         return self.process.returncode, out
 
     def close(self) -> None:
-        """End it somehow."""
+        """End it somehow, if it has not ended. Idempotent."""
+        if self._log.closed:
+            return
         children = self.children().values() if self.process.poll() is None else ()
         for pid in (self.process.pid, *children):
             with contextlib.suppress(ProcessLookupError):

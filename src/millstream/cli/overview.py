@@ -132,6 +132,7 @@ def _groups_table(rows: list[Row]) -> Table:
                 ", ".join(f"{name} {count}" for name, count in sorted(row["counts"].items())) or None,
             )
             for row in rows
+            if not row["group"].startswith("$")  # ours
         ],
     )
 

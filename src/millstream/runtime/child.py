@@ -45,12 +45,14 @@ class Child:
 
         What the child writes goes to our standard error: standard output is the supervisor's own. Its process group
         is its own, so that Ctrl-C in a terminal reaches only the supervisor, which ends the children in order. `-P`
-        keeps the working folder's files from standing in for modules of the standard library."""
+        keeps the working folder's files from standing in for modules of the standard library, `-u` does not keep what a
+        handler prints."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
+                "-u",
                 "-m",
                 "millstream.runtime",
                 role,

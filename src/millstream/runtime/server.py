@@ -13,7 +13,7 @@ import msgspec
 
 from millstream.app import CATCH_ALL
 from millstream.bus import Peer
-from millstream.clock import Clock, SystemClock
+from millstream.clock import Clock, SystemClock, to_text
 from millstream.errors import DiskFaultError
 from millstream.gateway import Gateway
 from millstream.log import StreamSpec
@@ -88,6 +88,8 @@ class Server:
     async def status(self, peer: Peer, body: bytes) -> bytes:
         """What an operator wants to know."""
         info = msgspec.to_builtins(self._info) if self._info is not None else {}
+        if self._info is not None:
+            info["started"] = to_text(self._info.started)
         return msgspec.json.encode({**info, "statistics": self._gateway.statistics()})
 
     async def end(self) -> None:

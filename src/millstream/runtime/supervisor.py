@@ -53,7 +53,9 @@ class Supervisor:
         """Drain and end; the second time: end at once."""
         if self._stop.is_set():
             self._hard.set()
-        self._stop.set()
+        else:
+            _log.info("stopping when everything under way is finished; a second signal stops at once")
+            self._stop.set()
 
     async def run(self) -> bool:
         """Start everything, keep it running until `stop`, end everything. False if it had to be ended at once.
