@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from millstream.cli.tailing import Merge, find_positions, parse_start
+from millstream.cli.tailing import Merge, Start, find_positions, parse_start
 from millstream.clock import VirtualClock, to_datetime
 from millstream.errors import SettingsError, UnknownStreamError
 from millstream.event import Event, to_columns
@@ -76,7 +76,7 @@ async def test_waiting_ends_with_the_next_event(log: SqliteLog, clock: VirtualCl
 async def test_it_begins_where_it_was_told(log: SqliteLog, clock: VirtualClock) -> None:
     start = clock.now()
     await append(log, clock, 0, 1, 0, 1, 0, 1)
-    for begin, expected in [
+    cases: list[tuple[Start, list[int]]] = [
         ("earliest", [0, 1, 2, 3, 4, 5]),
         ("latest", []),
         (1, [2, 3, 4, 5]),
@@ -84,7 +84,8 @@ async def test_it_begins_where_it_was_told(log: SqliteLog, clock: VirtualClock) 
         (to_datetime(start + 3_000_000), [3, 4, 5]),
         (to_datetime(start + 2_500_000), [3, 4, 5]),
         (to_datetime(start + 60_000_000), []),
-    ]:
+    ]
+    for begin, expected in cases:
         merge = Merge(log, "events", await find_positions(log, "events", begin))
         assert await round_of(merge) == expected, begin
 

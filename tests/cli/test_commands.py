@@ -1,0 +1,278 @@
+"""The commands against a running server with users, and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.millstream import Running, environment, millstream, until
+
+from millstream.cli import frame
+from millstream.gateway import hash_password, verify_password
+
+PASSWORD = "an open secret"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that only `ada` may use."""
+    folder = tmp_path_factory.mktemp("cli")
+    config = folder / "millstream.toml"
+    config.write_text(f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n[users]\nada = "{hash_password(PASSWORD)}"\n')
+    run = Running(folder / "data", "--config", str(config))
+    yield run
+    run.close()
+
+
+def command(server: Running, name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return millstream(
+        name,
+        *arguments,
+        "--data",
+        str(server.folder),
+        **{"MILLSTREAM_USER": "ada", "MILLSTREAM_PASSWORD": PASSWORD, **options},
+    )
+
+
+class Shell:
+    """Runs commands that only read in this process, which is quicker than starting one for each."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def run(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        self._capfd.readouterr()
+        code = frame.execute([*arguments, "--data", str(folder)])
+        return (code, *self._capfd.readouterr())
+
+    def shown(self, server: Running, *arguments: str) -> str:
+        """What a command that succeeds prints."""
+        code, out, err = self.run(server.folder, *arguments)
+        assert (code, err) == (0, "")
+        return out
+
+    def lines(self, server: Running, *options: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.shown(server, "tail", "events", "--json", *options).splitlines()]
+
+
+@pytest.fixture
+def shell(capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capfd)
+
+
+def start(server: Running, *arguments: str) -> subprocess.Popen[str]:
+    """A command that goes on; its output is a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "millstream", *arguments, "--data", str(server.folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment(), "MILLSTREAM_USER": "ada", "MILLSTREAM_PASSWORD": PASSWORD},
+    )
+
+
+def test_one_event_is_published_and_read(server: Running, shell: Shell) -> None:
+    done = command(server, "publish", "one/a b/ü", '{"celsius": 91.50}', "--id", "e-1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert command(server, "publish", "one/a b/ü", '{"celsius": 91.50}', "--id", "e-1").returncode == 0
+    (event,) = [event for event in shell.lines(server) if event["topic"] == "one/a b/ü"]
+    assert list(event) == ["stream", "partition", "offset", "time", "topic", "key", "id", "data"]
+    assert (event["stream"], event["key"], event["id"], event["data"]) == (
+        "events",
+        "one/a b/ü",
+        "e-1",
+        {"celsius": 91.5},
+    )
+
+
+def test_text_and_nothing_are_published_as_they_are(server: Running, shell: Shell) -> None:
+    assert command(server, "publish", "plain/text", "it is hot").returncode == 0
+    assert command(server, "publish", "plain/nothing").returncode == 0
+    found = {event["topic"]: event for event in shell.lines(server)}
+    assert found["plain/text"]["data_base64"] == "aXQgaXMgaG90"
+    assert found["plain/nothing"]["data_base64"] == ""
+
+
+def test_lines_of_standard_input_are_events_in_their_order(server: Running, shell: Shell) -> None:
+    count = 20_000
+    text = "".join(f'{{"n": {number}}}\n\n' for number in range(count))
+    done = command(server, "publish", "many", "-", stdin=text.rstrip("\n"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"published {count} events\n")
+    found = [event["data"]["n"] for event in shell.lines(server) if event["topic"] == "many"]
+    assert found == list(range(count))
+
+
+def test_a_line_that_is_no_json_is_named(server: Running) -> None:
+    done = command(server, "publish", "broken", "-", stdin='{"n": 1}\n{"n": \n')
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: event 2 on standard input is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"MILLSTREAM_PASSWORD": "wrong"}, "does not let ada in"),
+        ({"MILLSTREAM_USER": "", "MILLSTREAM_PASSWORD": ""}, "does not let"),
+    ],
+)
+@pytest.mark.parametrize("name", ["publish", "subscribe"])
+def test_who_may_not_come_in_is_told_how(server: Running, name: str, options: dict[str, str], told: str) -> None:
+    done = command(server, name, "a", **options)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "MILLSTREAM_PASSWORD" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "topic"), [("publish", "a/+"), ("subscribe", "a/#/b")])
+def test_a_wrong_topic_is_a_wrong_command(server: Running, name: str, topic: str) -> None:
+    done = command(server, name, topic)
+    assert done.returncode == 2
+    assert topic in done.stderr
+
+
+@pytest.mark.parametrize("name", ["publish", "subscribe"])
+def test_no_server_is_told(tmp_path: Path, name: str) -> None:
+    done = millstream(name, "a", "--data", str(tmp_path), MILLSTREAM_HTTP="127.0.0.1:1", MILLSTREAM_MQTT="127.0.0.1:1")
+    assert done.returncode == 1
+    assert "millstream run" in done.stderr
+
+
+def test_subscribe_prints_what_comes(server: Running) -> None:
+    reading = start(server, "subscribe", "live/#", "--json", "--limit", "3")
+    try:
+        until_subscribed(server, reading)
+        command(server, "publish", "live/a", '{"n": 1}')
+        command(server, "publish", "dead/a", '{"n": 2}')
+        command(server, "publish", "live/b", "hot")
+        out, err = reading.communicate(timeout=30)
+    finally:
+        reading.kill()
+        reading.communicate()
+    assert reading.returncode == 0, err
+    assert [json.loads(line) for line in out.splitlines()[-2:]] == [
+        {"topic": "live/a", "data": {"n": 1}},
+        {"topic": "live/b", "data_base64": "aG90"},
+    ]
+
+
+def until_subscribed(server: Running, reading: subprocess.Popen[str]) -> None:
+    """Publish until the first event comes through, which is the first line that is read."""
+    assert reading.stdout is not None
+    os.set_blocking(reading.stdout.fileno(), False)
+
+    def came() -> str:
+        command(server, "publish", "live/first", "0")
+        assert reading.stdout is not None
+        return reading.stdout.readline()
+
+    until(came, what="a first event")
+    os.set_blocking(reading.stdout.fileno(), True)
+
+
+def test_tail_follows_until_its_reader_leaves(server: Running) -> None:
+    reading = start(server, "tail", "events", "--from", "latest", "--follow")
+    try:
+        assert reading.stdout is not None
+        os.set_blocking(reading.stdout.fileno(), False)
+
+        def came() -> str:
+            command(server, "publish", "follow/me", '{"n": 1}')
+            assert reading.stdout is not None
+            return reading.stdout.readline()
+
+        assert until(came, what="a line").endswith('  follow/me  {"n": 1}\n')
+        reading.stdout.close()
+        assert reading.wait(timeout=30) == 0
+        assert reading.stderr is not None
+        assert reading.stderr.read() == ""
+    finally:
+        reading.kill()
+        reading.wait()
+        if reading.stderr is not None:
+            reading.stderr.close()
+
+
+def test_tail_ends_with_ctrl_c(server: Running) -> None:
+    reading = start(server, "tail", "events", "--follow", "--json")
+    try:
+        assert reading.stdout is not None
+        command(server, "publish", "a", "1")
+        until(reading.stdout.readline, what="a line")
+        reading.send_signal(signal.SIGINT)
+        _, err = reading.communicate(timeout=30)
+        assert (reading.returncode, err) == (130, "")
+    finally:
+        reading.kill()
+        reading.communicate()
+
+
+def test_tail_begins_where_it_is_told(server: Running, shell: Shell) -> None:
+    command(server, "publish", "places", "-", stdin='{"n": 1}\n{"n": 2}\n{"n": 3}\n')
+    events = [event for event in shell.lines(server) if event["topic"] == "places"]
+    later = shell.lines(server, "--from", events[0]["time"])
+    assert [event["data"]["n"] for event in later if event["topic"] == "places"] == [1, 2, 3]
+    from_offset = shell.lines(server, "--from", str(events[1]["offset"]))
+    assert [event["data"]["n"] for event in from_offset if event["topic"] == "places"] == [2, 3]
+    assert shell.lines(server, "--from", "latest") == []
+    assert len(shell.lines(server, "--limit", "2")) == 2
+
+
+def test_tail_names_the_streams_there_are(server: Running, shell: Shell) -> None:
+    code, out, err = shell.run(server.folder, "tail", "evnets")
+    assert (code, out) == (1, "")
+    assert "there are: events" in err
+
+
+def test_streams_groups_and_status_are_tables_and_json(server: Running, shell: Shell) -> None:
+    command(server, "publish", "a", "1")
+    (stream,) = json.loads(shell.shown(server, "streams", "--json"))
+    assert (stream["stream"], stream["topics"], stream["partitions"]) == ("events", ["#"], 8)
+    assert stream["records"] >= 1
+    assert json.loads(shell.shown(server, "groups", "--json"))[0]["group"] == "$gateway"
+    status = json.loads(shell.shown(server, "status", "--json"))
+    assert status["server"]["running"] is True
+    assert status["server"]["mqtt"] == server.mqtt
+    assert status["server"]["statistics"]["committed"] >= 1
+    shown = shell.shown(server, "status")
+    assert server.http in shown
+    assert "events" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("arguments", [["streams"], ["groups"], ["status"], ["tail", "events"]])
+def test_a_folder_without_a_log_is_told(tmp_path: Path, shell: Shell, arguments: list[str]) -> None:
+    code, out, err = shell.run(tmp_path / "nothing", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "nothing" in err
+
+
+def test_password_prints_a_hash_that_fits() -> None:
+    done = millstream("password", stdin="secret\n")
+    assert done.returncode == 0
+    assert verify_password(b"secret", done.stdout.strip())
+    assert millstream("password", stdin="").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "told"),
+    [
+        (["--mqtt", "nowhere"], {}, "setting 'mqtt'"),
+        (["--config", "nothing.toml"], {}, "--config nothing.toml"),
+        ([], {"MILLSTREAM_WORKERS": "many"}, "setting 'workers'"),
+    ],
+)
+def test_a_wrong_setting_is_told(tmp_path: Path, arguments: list[str], variables: dict[str, str], told: str) -> None:
+    done = millstream("run", *arguments, "--allow-anonymous", "--data", str(tmp_path / "data"), **variables)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
