@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.packets import packets, publishes
+from tests.support.packets import Numbers, packets, publishes
 
 from millstream.mqtt import packet as p
 from millstream.mqtt.decode import decode
@@ -15,9 +16,9 @@ from millstream.mqtt.encode import encode
 from millstream.mqtt.packet import Version
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason
-from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements, topic_key
+from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements
 
-KNOWN = {topic_key(name): name for name in ("", "a", "site/a/press-1/telemetry", "b" * 200)}
+KNOWN = ("", "a", "site/a/press-1/telemetry", "b" * 200)
 
 versions = st.sampled_from(Version)
 Found = tuple[list[p.Packet], int, Reason | None]
@@ -28,7 +29,7 @@ def plain_publishes(version: Version) -> st.SearchStrategy[p.Packet]:
         lambda topic, payload, qos, packet_id, duplicate: p.Publish(
             topic=topic, payload=payload, qos=qos, packet_id=packet_id * qos, duplicate=bool(qos and duplicate)
         ),
-        st.sampled_from(list(KNOWN.values())),
+        st.sampled_from(KNOWN),
         st.binary(max_size=200),
         st.integers(0, 1),
         st.integers(1, 0xFFFF),
@@ -61,16 +62,19 @@ def with_codec(version: Version, data: bytes, position: int = 0) -> Found:
     return found, position, None
 
 
-def rows(arrivals: Arrivals[str], packet_ids: list[bytes]) -> list[p.Packet]:
+def columns() -> Arrivals:
+    return Arrivals(Numbers(*KNOWN))
+
+
+def rows(arrivals: Arrivals, packet_ids: list[bytes]) -> list[p.Packet]:
     """What the scan found, as packets (it does not tell which were marked as sent again)."""
     found: list[p.Packet] = []
     ids = iter(packet_ids)
-    ends = [*arrivals.starts, len(arrivals)][1:]
-    for topic, qos, start, end in zip(arrivals.topics, arrivals.qualities, arrivals.starts, ends, strict=True):
-        assert start < end
-        for payload in arrivals.payloads[start:end]:
-            packet_id = int.from_bytes(next(ids), "big") if qos else 0
-            found.append(p.Publish(topic=topic, payload=payload, qos=qos, packet_id=packet_id))
+    assert len(arrivals.qualities) == len(arrivals.quality_starts) == len(set(arrivals.quality_starts))
+    for row, (topic, payload) in enumerate(zip(arrivals.topics, arrivals.payloads, strict=True)):
+        qos = arrivals.qualities[bisect_right(arrivals.quality_starts, row) - 1]
+        packet_id = int.from_bytes(next(ids), "big") if qos else 0
+        found.append(p.Publish(topic=KNOWN[topic], payload=payload, qos=qos, packet_id=packet_id))
     assert next(ids, None) is None
     return found
 
@@ -92,9 +96,9 @@ def with_scan(version: Version, data: bytes) -> Found:
     found: list[p.Packet] = []
     position = 0
     while True:
-        arrivals: Arrivals[str] = Arrivals()
+        arrivals = columns()
         ids: list[bytes] = []
-        position = scan(data, position, version is Version.V5, 1 << 20, KNOWN, arrivals, ids)
+        position = scan(data, position, version is Version.V5, 1 << 20, arrivals, ids)
         found += rows(arrivals, ids)
         try:
             one = decode(data, position, version=version)
@@ -116,22 +120,22 @@ def test_scan_and_codec_find_the_same(stream: tuple[Version, bytes]) -> None:
 def test_plain_packets_never_need_the_codec(stream: tuple[Version, list[p.Packet]]) -> None:
     version, sent = stream
     data = b"".join(encode(each, version) for each in sent)
-    arrivals: Arrivals[str] = Arrivals()
+    arrivals = columns()
     ids: list[bytes] = []
-    assert scan(data, 0, version is Version.V5, 1 << 20, KNOWN, arrivals, ids) == len(data)
+    assert scan(data, 0, version is Version.V5, 1 << 20, arrivals, ids) == len(data)
     assert rows(arrivals, ids) == [unmarked(each) for each in sent]
 
 
-def scanned(data: bytes, *, limit: int = 1 << 20, version: Version = Version.V3_1_1) -> tuple[int, Arrivals[str]]:
-    arrivals: Arrivals[str] = Arrivals()
-    return scan(data, 0, version is Version.V5, limit, KNOWN, arrivals, []), arrivals
+def scanned(data: bytes, *, limit: int = 1 << 20, version: Version = Version.V3_1_1) -> tuple[int, Arrivals]:
+    arrivals = columns()
+    return scan(data, 0, version is Version.V5, limit, arrivals, []), arrivals
 
 
-def test_messages_of_one_topic_and_quality_are_one_run() -> None:
+def test_messages_of_one_quality_are_told_where_they_begin() -> None:
     data = b"".join(encode(p.Publish(topic="a", payload=b"x", qos=1, packet_id=n)) for n in (1, 2, 3))
     data += encode(p.Publish(topic="a", payload=b"y"))
     _, arrivals = scanned(data)
-    assert (arrivals.topics, arrivals.qualities, arrivals.starts) == (["a", "a"], [1, 0], [0, 3])
+    assert (arrivals.topics, arrivals.qualities, arrivals.quality_starts) == ([1, 1, 1, 1], [1, 0], [0, 3])
 
 
 ODD = {
@@ -150,13 +154,13 @@ def test_what_is_not_plain_is_left_to_the_codec(odd: bytes) -> None:
     position, arrivals = scanned(plain + odd, limit=400)
     assert position == len(plain)
     assert arrivals.payloads == [b"1"]
-    assert arrivals.starts == [0]
+    assert arrivals.quality_starts == [0]
 
 
 def test_packet_identifier_zero_undoes_the_scan_so_that_the_codec_finds_it() -> None:
     good = encode(p.Publish(topic="a", qos=1, packet_id=1))
     position, arrivals = scanned(good + good[:-2] + b"\0\0")
-    assert (position, len(arrivals), arrivals.starts) == (0, 0, [])
+    assert (position, len(arrivals), arrivals.quality_starts) == (0, 0, [])
 
 
 def test_a_packet_that_is_larger_than_a_small_limit_is_left_to_the_codec() -> None:
@@ -164,12 +168,14 @@ def test_a_packet_that_is_larger_than_a_small_limit_is_left_to_the_codec() -> No
 
 
 def test_later_scans_add_to_the_same_columns() -> None:
-    arrivals: Arrivals[str] = Arrivals()
+    arrivals = columns()
     one = encode(p.Publish(topic="a", payload=b"1"))
     for _ in range(2):
-        scan(one, 0, False, 1 << 20, KNOWN, arrivals, [])
-    arrivals.add("b", 1, b"2", NOTHING)
-    assert (arrivals.topics, arrivals.starts, arrivals.payloads) == (["a", "a", "b"], [0, 1, 2], [b"1", b"1", b"2"])
+        scan(one, 0, False, 1 << 20, arrivals, [])
+    arrivals.add("new", 1, b"2", NOTHING)
+    assert (arrivals.topics, arrivals.payloads) == ([1, 1, 4], [b"1", b"1", b"2"])
+    assert (arrivals.qualities, arrivals.quality_starts) == ([0, 1], [0, 2])
+    assert arrivals.properties == {2: NOTHING}
 
 
 @given(st.lists(st.integers(1, 0xFFFF), max_size=5), st.binary(max_size=6))

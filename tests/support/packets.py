@@ -11,6 +11,7 @@ from millstream.mqtt.decode import CONNACK_3_1_1, SUBACK_3_1_1
 from millstream.mqtt.packet import Version
 from millstream.mqtt.properties import NOTHING, TABLE, Place, Properties
 from millstream.mqtt.reason import Reason
+from millstream.mqtt.scan import topic_key
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 blobs = st.binary(max_size=20)
@@ -154,6 +155,22 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         st.builds(p.Disconnect, reason=reasons, properties=properties(Place.DISCONNECT, version)),
         st.builds(p.Auth, reason=reasons, properties=properties(Place.AUTH, version)),
     )
+
+
+class Numbers:
+    """Numbers for topics, as the gateway's table gives them."""
+
+    def __init__(self, *topics: str) -> None:
+        self.known: dict[bytes, int] = {}
+        self.names: list[str] = []
+        for topic in topics:
+            self.number(topic)
+
+    def number(self, topic: str) -> int:
+        number = self.known.setdefault(topic_key(topic), len(self.names))
+        if number == len(self.names):
+            self.names.append(topic)
+        return number
 
 
 _USER = Properties(user_properties=(("line", "7"), ("line", "8")))

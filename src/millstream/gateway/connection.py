@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from millstream.gateway.topic_table import Topic
 from millstream.mqtt import (
     Action,
     Connecting,
@@ -53,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._pauses = 0
         self._buffered = 0
         self._cut_at = 0.0
-        self.session: Session[Topic] = listener.new_session()
+        self.session: Session = listener.new_session()
 
     @property
     def version(self) -> Version:
@@ -74,10 +73,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         session, ingest = self.session, self._listener.ingest
         arrivals = ingest.gathering.arrivals
-        rows, runs = len(arrivals.payloads), len(arrivals.starts)
+        rows = len(arrivals.payloads)
         actions = session.receive(data, arrivals)
         if len(arrivals.payloads) != rows:
-            ingest.came(self, runs, rows, len(data) + self._buffered, session.take_acknowledgements())
+            ingest.came(self, rows, len(data) + self._buffered, session.take_acknowledgements())
         if session.buffered != self._buffered:
             self._account()
         for action in actions:
@@ -190,7 +189,7 @@ class Connection(asyncio.Protocol):
     def _publish_will(self, will: Will) -> None:
         """Sessions end with their connection, so a will is not delayed (3.1.3.2.2)."""
         properties = msgspec.structs.replace(will.properties, will_delay_interval=None)
-        self._listener.ingest.put(self._listener.topics.resolve(will.topic), will.payload, min(will.qos, 1), properties)
+        self._listener.ingest.put(will.topic, will.payload, min(will.qos, 1), properties)
 
     def _account(self) -> None:
         """Incomplete packets of all connections together have a bound as well."""

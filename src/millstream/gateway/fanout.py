@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from millstream.clock import Micros, to_datetime
 from millstream.event import Event
@@ -103,17 +104,16 @@ class FanOut:
         """Give the events of a batch that streams capture (or the others) to who listens now. Not the duplicates."""
         if not len(self._wishes):
             return
-        gathering = sealed.gathering
-        skipped = set(sealed.duplicates)
         audiences = [self.audience(topic) for topic in sealed.topics]
-        ends = [*gathering.arrivals.starts, len(gathering)][1:]
+        wanted = np.array([audience is not None for audience in audiences], bool)[sealed.topic_codes]
+        wanted &= sealed.is_captured == captured
+        wanted[list(sealed.duplicates)] = False
         delivery = Delivery(self._statistics, time)
-        for run, (code, start, end) in enumerate(zip(sealed.run_codes, gathering.arrivals.starts, ends, strict=True)):
+        for row in np.flatnonzero(wanted).tolist():
+            code = sealed.topic_codes[row]
             audience = audiences[code]
-            if audience is not None and sealed.is_captured(run) is captured:
-                for row in range(start, end):
-                    if row not in skipped:
-                        delivery.give(_post(gathering, run, row), audience)
+            assert audience is not None
+            delivery.give(_post(sealed.gathering, sealed.topics[code], row), audience)
         delivery.finish()
 
     def audience(self, topic: Topic) -> Audience | None:
@@ -178,14 +178,15 @@ class Delivery:
         )
 
 
-def _post(gathering: Gathering, run: int, row: int) -> Post:
-    arrivals = gathering.arrivals
-    topic, qos, payload = arrivals.topics[run], arrivals.qualities[run], arrivals.payloads[row]
-    publisher = gathering.publisher(run)
-    if not gathering.attributes:
-        return Post(topic, qos, payload, publisher=publisher)
-    its = gathering.attributes.get(row, PLAIN)
-    return Post(topic, qos, payload, its, arrivals.properties.get(row), publisher)
+def _post(gathering: Gathering, topic: Topic, row: int) -> Post:
+    return Post(
+        topic,
+        gathering.quality(row),
+        gathering.arrivals.payloads[row],
+        gathering.attributes.get(row, PLAIN),
+        gathering.arrivals.properties.get(row),
+        gathering.publisher(row),
+    )
 
 
 def _encode(post: Post, version: Version, qos: int, identifiers: tuple[int, ...]) -> Message:

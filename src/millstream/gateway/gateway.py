@@ -16,7 +16,6 @@ from millstream.gateway.http_server import HttpServer
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.topic_table import TopicTable
 from millstream.gateway.topics import Topics
 from millstream.log import Log
 from millstream.settings import Settings
@@ -39,7 +38,6 @@ class Gateway:
         self._clock = clock
         self._statistics = Statistics()
         self._authenticator = authenticator or UserAuthenticator(settings.users, settings.allow_anonymous, clock)
-        table = TopicTable()
         fan_out = FanOut(self._statistics)
         seen = Deduplication(
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
@@ -47,13 +45,10 @@ class Gateway:
         self._ingest = Ingest(
             log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
         )
-        self._mqtt = MqttListener(
-            settings.limits, self._ingest, fan_out, table, self._authenticator, self._statistics, clock
-        )
+        self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
         api = HttpApi(
             settings.limits,
             self._ingest,
-            table,
             self._authenticator,
             self._statistics,
             clock,
@@ -64,7 +59,7 @@ class Gateway:
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
-        self.topics = Topics(fan_out, table, self._statistics, clock)
+        self.topics = Topics(fan_out, self._statistics, clock)
         self.mqtt_address: tuple[str, int] | None = None
         self.http_address: tuple[str, int] | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from millstream.gateway.attributes import PLAIN, Attributes
-from millstream.gateway.topic_table import Topic
+from millstream.gateway.topic_table import TopicTable
 from millstream.mqtt import Arrivals, Properties
 
 ROW_BYTES = 100  # what an event costs besides its payload: the header of a bytes object, references, its PUBACK
@@ -34,23 +34,24 @@ class Waiter:
 class Gathering:
     """Events that will be committed together. `size` is about what they cost in memory, in bytes."""
 
-    def __init__(self) -> None:
-        self.arrivals: Arrivals[Topic] = Arrivals()
+    def __init__(self, table: TopicTable) -> None:
+        self.table = table
+        self.arrivals = Arrivals(table)
         self.attributes: dict[int, Attributes] = {}
         self.size = 0
         self.acknowledgements: dict[Publisher, list[bytes]] = {}
-        self._publishers: list[Publisher | None] = []
-        self._publishers_from: list[int] = []  # which run on
         self.waiters: list[Waiter] = []
+        self._publishers: list[Publisher | None] = []
+        self._publishers_from: list[int] = []  # which row on
 
     def __len__(self) -> int:
         return len(self.arrivals.payloads)
 
-    def came(self, publisher: Publisher, runs_before: int, rows: int, size: int, acks: list[bytes]) -> None:
-        """A connection has added `rows`, which came in `size` bytes, to `arrivals`, where `runs_before` were before."""
+    def came(self, publisher: Publisher, rows_before: int, size: int, acks: list[bytes]) -> None:
+        """A connection has added to `arrivals`, where `rows_before` were before, what came in `size` bytes."""
         self._publishers.append(publisher)
-        self._publishers_from.append(runs_before)
-        self.size += size + ROW_BYTES * rows
+        self._publishers_from.append(rows_before)
+        self.size += size + ROW_BYTES * (len(self) - rows_before)
         if acks:
             owed = self.acknowledgements.get(publisher)
             if owed is None:
@@ -60,24 +61,28 @@ class Gathering:
 
     def add(
         self,
-        topic: Topic,
+        topic: str,
         payload: bytes,
         attributes: Attributes = PLAIN,
         *,
         qos: int = 1,
         properties: Properties | None = None,
     ) -> None:
-        """Append an event that came otherwise."""
+        """Append an event that came otherwise, on a valid topic."""
         self._publishers.append(None)
-        self._publishers_from.append(len(self.arrivals.starts))
+        self._publishers_from.append(len(self))
         if attributes is not PLAIN:
             self.attributes[len(self)] = attributes
         self.arrivals.add(topic, qos, payload, properties)
         self.size += len(payload) + ROW_BYTES
 
-    def publisher(self, run: int) -> Publisher | None:
-        """The connection that a run of `arrivals` came from, None for another way."""
-        return self._publishers[bisect_right(self._publishers_from, run) - 1]
+    def publisher(self, row: int) -> Publisher | None:
+        """The connection that an event came from, None for another way."""
+        return self._publishers[bisect_right(self._publishers_from, row) - 1]
+
+    def quality(self, row: int) -> int:
+        """The QoS of an event."""
+        return self.arrivals.qualities[bisect_right(self.arrivals.quality_starts, row) - 1]
 
     def wait(self, rows: range) -> asyncio.Future[int]:
         """The number of duplicates among these rows, once they are committed."""

@@ -24,7 +24,6 @@ from millstream.gateway.auth import Authenticator, BusyError, Credentials, NotAu
 from millstream.gateway.cloudevents import Content, read_body
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.topic_table import TopicTable
 from millstream.settings import Limits
 from millstream.topic import check_topic
 
@@ -47,7 +46,6 @@ class HttpApi:
         self,
         limits: Limits,
         ingest: Ingest,
-        topics: TopicTable,
         authenticator: Authenticator,
         statistics: Statistics,
         clock: Clock,
@@ -58,7 +56,6 @@ class HttpApi:
         self._largest_sum = limits.pending_bytes
         self._reading = 0  # bytes of bodies that are not complete
         self._ingest = ingest
-        self._topics = topics
         self._authenticator = authenticator
         self._statistics = statistics
         self._clock = clock
@@ -81,7 +78,7 @@ class HttpApi:
         except HTTPException as refused:
             self._statistics.reject(_CODES[refused.status_code])
             raise
-        topic = self._topics.resolve(request.path_params["topic"])
+        topic = request.path_params["topic"]
         try:
             duplicates = await self._ingest.publish([(topic, *content) for content in contents])
         except LogError as error:

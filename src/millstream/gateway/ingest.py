@@ -23,7 +23,7 @@ from millstream.gateway.deduplication import Deduplication, Remembered
 from millstream.gateway.gathering import Gathering, Publisher
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.topic_table import Topic
+from millstream.gateway.topic_table import TopicTable
 from millstream.log import Group, Log, Router, StreamSpec, Transaction, distribute
 from millstream.mqtt import Properties
 
@@ -67,7 +67,7 @@ class Ingest:
         self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.gathering = Gathering()
+        self.gathering = Gathering(TopicTable())
         self.disk_full = False
 
     async def start(self) -> None:
@@ -99,15 +99,14 @@ class Ingest:
         """Capture for these streams from the next batch on."""
         self._router = Router(streams.values())
 
-    def came(self, publisher: Publisher, runs: int, rows: int, size: int, acks: list[bytes]) -> None:
-        """A connection has added to `gathering.arrivals`, where `runs` and `rows` were before. See `Gathering.came`."""
+    def came(self, publisher: Publisher, rows_before: int, size: int, acks: list[bytes]) -> None:
+        """A connection has added to `gathering.arrivals`. See `Gathering.came`."""
         gathering = self.gathering
-        added = len(gathering) - rows
-        self._statistics.received += added
-        gathering.came(publisher, runs, added, size, acks)
+        gathering.came(publisher, rows_before, size, acks)
+        self._statistics.received += len(gathering) - rows_before
         self._wake()
 
-    async def publish(self, events: Sequence[tuple[Topic, bytes, Attributes]]) -> int:
+    async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
         """Take events in together, once there is room. Returns when they are committed: how many were duplicates.
 
         `LogUnavailableError`: the outcome is unknown."""
@@ -120,7 +119,7 @@ class Ingest:
         self._wake()
         return await gathering.wait(range(start, len(gathering)))
 
-    def put(self, topic: Topic, payload: bytes, qos: int, properties: Properties) -> None:
+    def put(self, topic: str, payload: bytes, qos: int, properties: Properties) -> None:
         """Take in an event that nobody waits for: a will."""
         self.gathering.add(topic, payload, qos=qos, properties=properties)
         self._statistics.received += 1
@@ -164,7 +163,8 @@ class Ingest:
 
     def _seal(self) -> Sealed:
         self._under_way = sealed = Sealed(self.gathering, self._router)
-        self.gathering = Gathering()
+        table = self.gathering.table
+        self.gathering = Gathering(TopicTable() if table.is_full else table)
         self._fan_out(sealed, False, self._clock.now())
         return sealed
 
@@ -213,7 +213,7 @@ class Ingest:
     def _transaction(self, sealed: Sealed, remembered: Remembered | None) -> Transaction:
         assert self._group is not None, "start comes first"
         transaction = self._group.transaction()
-        for stream, partition, events in distribute(sealed.columns(), sealed.codes, sealed.routes):
+        for stream, partition, events in distribute(sealed.columns(), sealed.route_codes, sealed.routes):
             transaction.append(stream, partition, events)
         if remembered is not None:
             for name, chunk in remembered.saves.items():

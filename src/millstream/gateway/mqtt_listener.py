@@ -15,7 +15,6 @@ from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.listening import listen
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.topic_table import Topic, TopicTable
 from millstream.mqtt import Ended, Reason, Session, SessionLimits
 from millstream.mqtt.packet import Connect
 from millstream.settings import Limits
@@ -35,14 +34,12 @@ class MqttListener:
         limits: Limits,
         ingest: Ingest,
         fan_out: FanOut,
-        topics: TopicTable,
         authenticator: Authenticator,
         statistics: Statistics,
         clock: Clock,
     ) -> None:
         self.ingest = ingest
         self.fan_out = fan_out
-        self.topics = topics
         self.clock = clock
         self.buffered = 0
         self.largest_buffered = limits.pending_bytes
@@ -103,9 +100,9 @@ class MqttListener:
 
     # --- what connections call
 
-    def new_session(self) -> Session[Topic]:
+    def new_session(self) -> Session:
         """The session of a connection that was just made."""
-        return Session(self._limits, self.topics.resolve, self.clock.monotonic())
+        return Session(self._limits, self.clock.monotonic())
 
     def opened(self, connection: Connection) -> None:
         """A connection was made."""

@@ -19,18 +19,15 @@ _HEADERS = EVENT_SCHEMA.field("headers").type
 
 
 class Sealed:
-    """Events that are complete as a batch: row i has code `codes[i]`, which stands for its topic (and its own key if it
-    has one), and goes to `routes[codes[i]]`. `run_codes` has the codes of the runs of `gathering.arrivals`."""
+    """Events that are complete as a batch. Row i is on `topics[topic_codes[i]]` and goes to `routes[route_codes[i]]`:
+    the route of its topic, unless it has a key of its own or is left out."""
 
     def __init__(self, gathering: Gathering, router: Router) -> None:
-        arrivals = gathering.arrivals
-        for row, properties in arrivals.properties.items():
-            gathering.attributes[row] = from_properties(properties)
-        codes: dict[Topic, int] = {}
         self.gathering = gathering
-        self.run_codes = [codes.setdefault(topic, len(codes)) for topic in arrivals.topics]
-        self.topics = list(codes)
-        self._duplicates: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        for row, properties in gathering.arrivals.properties.items():
+            gathering.attributes[row] = from_properties(properties)
+        self.topics, self.topic_codes = _encode_topics(gathering)
+        self.duplicates: Sequence[int] = ()
         self.route(router)
 
     def __len__(self) -> int:
@@ -38,45 +35,35 @@ class Sealed:
 
     def route(self, router: Router) -> None:
         """Find the routes, or find them again after the streams have changed."""
-        del self.topics[max(self.run_codes, default=-1) + 1 :]
-        self.routes = [topic.targets(router) for topic in self.topics]
-        self._is_captured = np.array([bool(route) for route in self.routes], bool)
-        lengths = np.diff(np.array([*self.gathering.arrivals.starts, len(self)]))
-        self._topic_codes = np.repeat(np.array(self.run_codes, np.int32), lengths)
-        self.codes = self._topic_codes.copy()
+        self.routes: list[tuple[Target, ...]] = [topic.targets(router) for topic in self.topics]
+        self.route_codes = self.topic_codes.copy()
+        self.is_captured: npt.NDArray[np.bool_] = np.array([bool(route) for route in self.routes], bool)[
+            self.topic_codes
+        ]
         self._route_by_own_keys(router)
-        self.leave_out(self._duplicates)
+        self.leave_out(self.duplicates)
 
     @property
     def captured(self) -> int:
         """How many events go to streams, or would if they were no duplicates."""
-        return int(np.count_nonzero(self._is_captured[self._topic_codes]))
-
-    @property
-    def duplicates(self) -> list[int]:
-        """The rows that are left out, ascending."""
-        return [int(row) for row in self._duplicates]
-
-    def is_captured(self, run: int) -> bool:
-        """Whether a run's events go to streams."""
-        return bool(self._is_captured[self.run_codes[run]])
+        return int(np.count_nonzero(self.is_captured))
 
     def ids(self) -> tuple[list[int], list[bytes]]:
         """The rows that go to a stream and have an id, ascending, and the digests of those ids."""
         rows: list[int] = []
         digests: list[bytes] = []
         for row, its in sorted(self.gathering.attributes.items()):
-            code = self._topic_codes[row]
-            if its.id is not None and self._is_captured[code]:
+            if its.id is not None and self.is_captured[row]:
                 rows.append(row)
-                digests.append(digest(self.topics[code].name, its.id))
+                digests.append(digest(self.topics[self.topic_codes[row]].name, its.id))
         return rows, digests
 
-    def leave_out(self, duplicates: Sequence[int] | npt.NDArray[np.int64]) -> None:
-        """These rows go nowhere: they get a code whose route is empty."""
-        self._duplicates = np.asarray(duplicates, np.int64)
-        if len(self._duplicates):
-            self.codes[self._duplicates] = self._code(self.topics[0], ())
+    def leave_out(self, duplicates: Sequence[int]) -> None:
+        """These rows (ascending) go nowhere."""
+        self.duplicates = duplicates
+        if duplicates:
+            self.routes.append(())
+            self.route_codes[np.array(duplicates)] = len(self.routes) - 1
 
     def columns(self) -> pa.RecordBatch:
         """The events as columns of `EVENT_SCHEMA`, without keys."""
@@ -84,7 +71,7 @@ class Sealed:
         names = pa.array([topic.name for topic in self.topics], pa.string())
         return pa.RecordBatch.from_arrays(
             [
-                names.take(pa.array(self.codes)),
+                names.take(pa.array(self.topic_codes)),
                 pa.nulls(count, pa.string()),
                 *_sparse_columns(self.gathering.attributes, count),
                 pa.array(self.gathering.arrivals.payloads, pa.binary()),
@@ -93,19 +80,27 @@ class Sealed:
         )
 
     def _route_by_own_keys(self, router: Router) -> None:
-        known: dict[tuple[int, str], int] = {}
+        codes: dict[tuple[int, str], int] = {}
         for row, its in self.gathering.attributes.items():
-            if its.key is not None:
-                pair = (int(self._topic_codes[row]), its.key)
-                if pair not in known:
-                    topic = self.topics[pair[0]]
-                    known[pair] = self._code(topic, router.route(topic.name, its.key))
-                self.codes[row] = known[pair]
+            if its.key is None:
+                continue
+            topic = int(self.topic_codes[row])
+            if (topic, its.key) not in codes:
+                codes[topic, its.key] = len(self.routes)
+                self.routes.append(router.route(self.topics[topic].name, its.key))
+            self.route_codes[row] = codes[topic, its.key]
 
-    def _code(self, topic: Topic, route: tuple[Target, ...]) -> int:
-        self.topics.append(topic)
-        self.routes.append(route)
-        return len(self.routes) - 1
+
+def _encode_topics(gathering: Gathering) -> tuple[list[Topic], npt.NDArray[np.int32]]:
+    """The topics that occur, and a code for each row. Their numbers are small, so a table is quicker than sorting."""
+    all_topics = gathering.table.topics
+    numbers = np.array(gathering.arrivals.topics, np.int32)
+    occurs = np.zeros(len(all_topics), bool)
+    occurs[numbers] = True
+    used = np.flatnonzero(occurs)
+    codes = np.empty(len(all_topics), np.int32)
+    codes[used] = np.arange(len(used), dtype=np.int32)
+    return [all_topics[number] for number in used.tolist()], codes[numbers]
 
 
 def _sparse_columns(attributes: Mapping[int, Attributes], count: int) -> list[pa.Array]:

@@ -1,16 +1,17 @@
-"""What the gateway knows of a topic, found once and shared by all connections that use it."""
+"""What the gateway knows of topics, found once and shared by all connections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from millstream.log import Router, Target
-from millstream.mqtt import text
+from millstream.mqtt import topic_key
 
 if TYPE_CHECKING:
     from millstream.gateway.fanout import Audience
 
-_TOPICS = 100_000  # that are known by name; beyond, the table is cleared and fills again
+_TOPICS = 100_000
+_BYTES = 16 << 20
 
 
 class Topic:
@@ -18,9 +19,9 @@ class Topic:
 
     __slots__ = ("_router", "_targets", "audience", "audience_version", "encoded", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, encoded: bytes) -> None:
         self.name = name
-        self.encoded = text(name)  # as it stands in a packet
+        self.encoded = encoded  # as it stands in a packet
         self._router: Router | None = None
         self._targets: tuple[Target, ...] = ()
         self.audience: Audience | None = None  # kept here by the fan-out, for its subscriptions' `version`
@@ -35,19 +36,28 @@ class Topic:
 
 
 class TopicTable:
-    """Topics by name. Bounded: one that it has forgotten lives on where it is in use, and is found anew elsewhere."""
+    """Topics by number and by name. It only grows, so that numbers hold; once it `is_full`, begin a new one."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, Topic] = {}
+        self.known: dict[bytes, int] = {}
+        self.topics: list[Topic] = []
+        self._bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._topics)
+    @property
+    def is_full(self) -> bool:
+        """Whether it has grown as large as it should."""
+        return len(self.topics) >= _TOPICS or self._bytes >= _BYTES
 
-    def resolve(self, name: str) -> Topic:
-        """The topic of that (valid) name."""
-        topic = self._topics.get(name)
-        if topic is None:
-            if len(self._topics) >= _TOPICS:
-                self._topics.clear()
-            topic = self._topics[name] = Topic(name)
-        return topic
+    def number(self, name: str) -> int:
+        """The number of a valid topic."""
+        key = topic_key(name)
+        number = self.known.get(key)
+        if number is None:
+            number = self.known[key] = len(self.topics)
+            self.topics.append(Topic(name, key))
+            self._bytes += len(key)
+        return number
+
+    def topic(self, name: str) -> Topic:
+        """A valid topic by its name."""
+        return self.topics[self.number(name)]

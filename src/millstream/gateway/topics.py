@@ -19,9 +19,9 @@ from millstream.topic import check_filter
 class Topics:
     """Publishing to, and subscribing among, the subscribers of the moment. Nothing is kept."""
 
-    def __init__(self, fan_out: FanOut, table: TopicTable, statistics: Statistics, clock: Clock) -> None:
+    def __init__(self, fan_out: FanOut, statistics: Statistics, clock: Clock) -> None:
         self._fan_out = fan_out
-        self._table = table
+        self._table = TopicTable()
         self._statistics = statistics
         self._clock = clock
         self._shared: dict[tuple[str, str], _Shared] = {}
@@ -30,8 +30,10 @@ class Topics:
         """Give events (columns of `EVENT_SCHEMA`) to whoever subscribes now, and to no stream. Never blocks: what a
         slow subscriber cannot take is dropped and counted."""
         delivery = Delivery(self._statistics, self._clock.now())
+        if self._table.is_full:
+            self._table = TopicTable()
         for row in events.to_pylist():
-            topic = self._table.resolve(row["topic"])
+            topic = self._table.topic(row["topic"])
             audience = self._fan_out.audience(topic)
             if audience is not None:
                 its = Attributes(

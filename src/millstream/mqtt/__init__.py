@@ -10,7 +10,7 @@ from millstream.mqtt.outgoing import Message, Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
 from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
-from millstream.mqtt.scan import Arrivals
+from millstream.mqtt.scan import Arrivals, Numbering, topic_key
 from millstream.mqtt.session import Session, State
 from millstream.mqtt.wire import text
 
@@ -22,6 +22,7 @@ __all__ = [
     "Ended",
     "Granted",
     "Message",
+    "Numbering",
     "Outcome",
     "Outgoing",
     "Packet",
@@ -39,4 +40,5 @@ __all__ = [
     "encode",
     "encode_message",
     "text",
+    "topic_key",
 ]

@@ -5,57 +5,34 @@ known. The scan stops at the first packet that is anything else, also at a malfo
 that one. So it decides nothing: it may only be quicker than the codec, never of another opinion, which is what its
 tests assert.
 
-What makes it quick: no call for a message but slices and appends; a topic's validation, decoding and routing are done
-once, by whoever fills `topics`; while the topic stays the same, which is what a device's topic does, one `startswith`
-recognises it. Consecutive messages of one topic and QoS are a *run*, so columns cost two bytes objects a message.
+What makes it quick: nothing is called for a message but slices, appends and one look-up of its topic's bytes in a
+dictionary, whose value is a number, so that columns of topics are made of numbers. A topic is validated, decoded and
+routed once, by whoever fills the dictionary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Protocol
 
 from millstream.mqtt.properties import Properties
-
-T = TypeVar("T")
 
 _QOS_BY_FIRST_BYTE = {0x30: 0, 0x32: 1, 0x3A: 1}  # 0x3A is marked as sent again
 _NO_ID = b"\0\0"
 _SHORT = 129  # bytes of the largest packet whose length is one byte
 
 
-class Arrivals(Generic[T]):
-    """Published messages as columns, in the order of arrival, from one connection or many.
+class Numbering(Protocol):
+    """Numbers for topics, from 0."""
 
-    `payloads` has a row for every message. Run i, messages of one topic and QoS, begins at row `starts[i]` and ends
-    where the next one begins: `topics[i]`, `qualities[i]`. `properties` holds those of the few rows that have any.
-    """
+    @property
+    def known(self) -> Mapping[bytes, int]:
+        """The numbers of known topics by `topic_key`."""
+        ...
 
-    __slots__ = ("payloads", "properties", "qualities", "starts", "topics")
-
-    def __init__(self) -> None:
-        self.payloads: list[bytes] = []
-        self.topics: list[T] = []
-        self.qualities: list[int] = []
-        self.starts: list[int] = []
-        self.properties: dict[int, Properties] = {}
-
-    def __len__(self) -> int:
-        return len(self.payloads)
-
-    def add(self, topic: T, qos: int, payload: bytes, properties: Properties | None = None) -> None:
-        """Append one message."""
-        row = len(self.payloads)
-        self.topics.append(topic)
-        self.qualities.append(qos)
-        self.starts.append(row)
-        self.payloads.append(payload)
-        if properties:
-            self.properties[row] = properties
-
-    def truncate(self, rows: int, runs: int) -> None:
-        """Back to an earlier length."""
-        del self.payloads[rows:], self.topics[runs:], self.qualities[runs:], self.starts[runs:]
+    def number(self, topic: str) -> int:
+        """The number of a valid topic, a new one if it is not known."""
+        ...
 
 
 def topic_key(topic: str) -> bytes:
@@ -64,28 +41,59 @@ def topic_key(topic: str) -> bytes:
     return len(raw).to_bytes(2, "big") + raw
 
 
+class Arrivals:
+    """Published messages as columns, in the order of arrival, from one connection or many.
+
+    Each has a row in `topics` (numbers of `numbering`) and `payloads`. `qualities[i]` is the QoS of the rows from
+    `quality_starts[i]` on. `properties` holds those of the few rows that have any.
+    """
+
+    __slots__ = ("numbering", "payloads", "properties", "qualities", "quality_starts", "topics")
+
+    def __init__(self, numbering: Numbering) -> None:
+        self.numbering = numbering
+        self.topics: list[int] = []
+        self.payloads: list[bytes] = []
+        self.qualities: list[int] = []
+        self.quality_starts: list[int] = []
+        self.properties: dict[int, Properties] = {}
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def add(self, topic: str, qos: int, payload: bytes, properties: Properties | None = None) -> None:
+        """Append one message."""
+        row = len(self.payloads)
+        if not self.qualities or self.qualities[-1] != qos:
+            self.qualities.append(qos)
+            self.quality_starts.append(row)
+        self.topics.append(self.numbering.number(topic))
+        self.payloads.append(payload)
+        if properties is not None:
+            self.properties[row] = properties
+
+    def truncate(self, rows: int) -> None:
+        """Forget all but the first `rows`, which must not have properties."""
+        del self.payloads[rows:], self.topics[rows:]
+        while self.quality_starts and self.quality_starts[-1] >= rows:
+            self.quality_starts.pop()
+            self.qualities.pop()
+
+
 def scan(
-    data: bytes,
-    position: int,
-    with_properties: bool,
-    limit: int,
-    topics: Mapping[bytes, T],
-    arrivals: Arrivals[T],
-    packet_ids: list[bytes],
+    data: bytes, position: int, with_properties: bool, limit: int, arrivals: Arrivals, packet_ids: list[bytes]
 ) -> int:
     """Take the plain PUBLISH packets from `position` on, and return where the first other thing begins.
 
     `with_properties` for MQTT 5, whose plain packets have a property length of zero. `limit` is the largest packet in
-    bytes. `topics` has the known ones by `topic_key`. The packet identifiers of QoS 1 come as two bytes each."""
+    bytes. The packet identifiers of QoS 1 come as two bytes each."""
     if limit < _SHORT:
         return position
-    rows, runs, ids = len(arrivals.payloads), len(arrivals.starts), len(packet_ids)
-    begin = position
-    end = len(data)
-    startswith = data.startswith
-    add_payload, add_id = arrivals.payloads.append, packet_ids.append
-    last = -1  # the first byte and the topic of the run that goes on
-    prefix, prefix_length, qos = b"", 0, 0
+    rows, begin, end = len(arrivals.payloads), position, len(data)
+    number_of = arrivals.numbering.known.get
+    add_topic, add_payload, add_id = arrivals.topics.append, arrivals.payloads.append, packet_ids.append
+    qualities = arrivals.qualities
+    last = qos = -1
     property_length = 1 if with_properties else 0
     try:
         while position < end:
@@ -103,35 +111,34 @@ def scan(
             stop = start + length
             if stop > end:
                 break
-            if first != last or not startswith(prefix, start):
-                known = _QOS_BY_FIRST_BYTE.get(first)
-                if known is None:
+            if first != last:
+                last = first
+                qos = _QOS_BY_FIRST_BYTE.get(first, -1)
+                if qos < 0:
                     break
-                prefix_length = 2 + (data[start] << 8) + data[start + 1]
-                prefix = data[start : start + prefix_length]
-                topic = topics.get(prefix)
-                if topic is None:
-                    break
-                last, qos = first, known
-                arrivals.topics.append(topic)
-                arrivals.qualities.append(qos)
-                arrivals.starts.append(len(arrivals.payloads))
-            start += prefix_length
-            payload = start + property_length + (2 if qos else 0)
+                if not qualities or qualities[-1] != qos:
+                    qualities.append(qos)
+                    arrivals.quality_starts.append(len(arrivals.payloads))
+            topic_end = start + 2 + (data[start] << 8) + data[start + 1]
+            topic = number_of(data[start:topic_end])
+            if topic is None:
+                break
+            payload = topic_end + property_length + (2 if qos else 0)
             if payload > stop or (property_length and data[payload - 1]):
                 break
             if qos:
-                add_id(data[start : start + 2])
+                add_id(data[topic_end : topic_end + 2])
+            add_topic(topic)
             add_payload(data[payload:stop])
             position = stop
     except IndexError:
         pass  # the next packet's length has not arrived
     if _NO_ID in packet_ids:  # forbidden: the codec shall find it, and what came before it
-        arrivals.truncate(rows, runs)
-        del packet_ids[ids:]
+        packet_ids.clear()
+        arrivals.truncate(rows)
         return begin
-    if arrivals.starts and arrivals.starts[-1] == len(arrivals.payloads):  # a run that broke off before its first row
-        arrivals.truncate(len(arrivals.payloads), len(arrivals.starts) - 1)
+    if qualities and arrivals.quality_starts[-1] == len(arrivals.payloads):
+        arrivals.truncate(len(arrivals.payloads))  # a change of QoS that no row followed
     return position
 
 

@@ -11,8 +11,6 @@ present, an MQTT 5 client that its session expires at once.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import Generic, TypeVar
 
 from millstream.errors import TopicError
 from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
@@ -43,10 +41,6 @@ from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements, topic_ke
 from millstream.mqtt.wire import frame
 from millstream.topic import check_filter, check_topic
 
-T = TypeVar("T")
-
-_KNOWN_TOPICS = 64  # that a connection remembers; a device has one or a few
-_LONG_TOPIC = 256  # bytes; longer ones are not remembered
 _ACK = b"\x40\x02"
 _PUBLISH, _PUBACK = 3, 4
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
@@ -61,8 +55,8 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-class Session(Generic[T]):
-    """The state of one connection. `resolve` turns a valid topic name into what `Arrivals` shall hold for it."""
+class Session:
+    """The state of one connection, made at `now` (seconds)."""
 
     __slots__ = (
         "_acknowledgements",
@@ -71,10 +65,8 @@ class Session(Generic[T]):
         "_keep_alive",
         "_limits",
         "_need",
-        "_resolve",
         "_rest",
         "_subscriptions",
-        "_topics",
         "_will",
         "active",
         "client_id",
@@ -83,14 +75,12 @@ class Session(Generic[T]):
         "version",
     )
 
-    def __init__(self, limits: SessionLimits, resolve: Callable[[str], T], now: float) -> None:
+    def __init__(self, limits: SessionLimits, now: float) -> None:
         self._limits = limits
-        self._resolve = resolve
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
         self._rest = bytearray()  # the beginning of a packet
         self._need = 0  # the bytes it must have before another look is worth while
-        self._topics: dict[bytes, T] = {}
         self._subscriptions: dict[str, Granted] = {}
         self._asked: Connect | None = None
         self._will: Will | None = None
@@ -151,7 +141,7 @@ class Session(Generic[T]):
             return self.end(Reason.UNSPECIFIED_ERROR, "no CONNECT came in time")
         return None
 
-    def receive(self, data: bytes, arrivals: Arrivals[T]) -> list[Action]:
+    def receive(self, data: bytes, arrivals: Arrivals) -> list[Action]:
         """Take bytes from the client. An error of the protocol is not raised but an `Ended`, always the last action."""
         self.active = True
         if self._rest:
@@ -179,13 +169,13 @@ class Session(Generic[T]):
             self._keep(data, position)
         return actions
 
-    def _scan(self, data: bytes, position: int, arrivals: Arrivals[T]) -> int:
+    def _scan(self, data: bytes, position: int, arrivals: Arrivals) -> int:
         """The quick way for what comes most: PUBLISH, and PUBACK from a subscriber."""
         kind = data[position] >> 4
         if kind == _PUBLISH:
             ids: list[bytes] = []
             with_properties = self.version is Version.V5
-            position = scan(data, position, with_properties, self._limits.packet_bytes, self._topics, arrivals, ids)
+            position = scan(data, position, with_properties, self._limits.packet_bytes, arrivals, ids)
             if ids:
                 self._acknowledgements.append(_ACK + _ACK.join(ids))
         elif kind == _PUBACK:
@@ -224,7 +214,7 @@ class Session(Generic[T]):
         self.state = State.ENDED
         return Ended(reason, text, will, rejected)
 
-    def _handle(self, packet: Packet, arrivals: Arrivals[T], actions: list[Action]) -> None:
+    def _handle(self, packet: Packet, arrivals: Arrivals, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:
             actions.append(self._connect(packet))
         elif isinstance(packet, Publish):
@@ -254,7 +244,7 @@ class Session(Generic[T]):
             return self.end(error.reason, str(error))
         return Connecting(packet)
 
-    def _publish(self, packet: Publish, arrivals: Arrivals[T]) -> None:
+    def _publish(self, packet: Publish, arrivals: Arrivals) -> None:
         its = packet.properties
         if packet.qos == 2:
             raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a PUBLISH of QoS 2; up to 1 is supported")
@@ -266,21 +256,11 @@ class Session(Generic[T]):
             raise violation("a subscription identifier in a PUBLISH of a client")  # 3.3.4
         if its.response_topic is not None:
             _check_topic(its.response_topic)
-        arrivals.add(self._topic(packet.topic), packet.qos, packet.payload, its if its is not NOTHING else None)
+        if topic_key(packet.topic) not in arrivals.numbering.known:
+            _check_topic(packet.topic)
+        arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None)
         if packet.qos:
             self._acknowledgements.append(_ACK + packet.packet_id.to_bytes(2, "big"))
-
-    def _topic(self, topic: str) -> T:
-        key = topic_key(topic)
-        known = self._topics.get(key)
-        if known is None:
-            _check_topic(topic)
-            known = self._resolve(topic)
-            if len(key) <= _LONG_TOPIC:
-                if len(self._topics) >= _KNOWN_TOPICS:
-                    self._topics.clear()
-                self._topics[key] = known
-        return known
 
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
