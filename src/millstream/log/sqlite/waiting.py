@@ -28,7 +28,9 @@ class Waiters:
         woken = asyncio.get_running_loop().create_future()
         for key in keys:
             self._waiting.setdefault(key, set()).add(woken)
-        timer = None if timeout is None else asyncio.ensure_future(self._wake_after(timeout, woken))
+        timer = None
+        if timeout is not None:
+            timer = asyncio.ensure_future(self._wake_at(self._clock.monotonic() + timeout, woken))
         try:
             await woken
         finally:
@@ -58,8 +60,8 @@ class Waiters:
         if not waiting:
             del self._waiting[key]
 
-    async def _wake_after(self, seconds: float, woken: asyncio.Future[None]) -> None:
-        await self._clock.sleep(seconds)
+    async def _wake_at(self, at: float, woken: asyncio.Future[None]) -> None:
+        await sleep_until(self._clock, at)
         if not woken.done():
             woken.set_result(None)
 
@@ -93,6 +95,12 @@ class Timer:
                 await self._task
 
     async def _run(self) -> None:
-        await self._clock.sleep(max(0.0, self._at - self._clock.monotonic()))
+        await sleep_until(self._clock, self._at)
         self._task = None
         self._callback()
+
+
+async def sleep_until(clock: Clock, at: float) -> None:
+    """Return when `at` has come on the clock's `monotonic`: at once if it has, as when a task begins late."""
+    if (seconds := at - clock.monotonic()) > 0:
+        await clock.sleep(seconds)

@@ -1,0 +1,343 @@
+"""Consumer groups: positions, competing members, hand-over, take-over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.log.conftest import AnotherLog
+from tests.support.records import LIMIT, WAIT, append, gain, payloads, poll_events
+
+from millstream.clock import VirtualClock
+from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
+from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec
+from tests.support.streams import eventually
+
+PARTITIONS = 4
+
+
+@pytest.fixture(autouse=True)
+async def streams(log: Log) -> None:
+    await log.create(StreamSpec("a", partitions=PARTITIONS))
+    await log.create(StreamSpec("b", partitions=2))
+
+
+async def commit(group: Group, partition: int, low: int, *done: int) -> None:
+    transaction = group.transaction()
+    transaction.position("a", partition, Position(low, done))
+    await transaction.commit()
+
+
+async def poll(group: Group, timeout: float | None = None) -> Poll:
+    return await asyncio.wait_for(group.poll(LIMIT, timeout), WAIT)
+
+
+async def test_the_only_member_gains_everything(log: Log) -> None:
+    await append(log, "a", 1, "x", "y")
+    group = await log.join("g", ["a", "b"], start=EARLIEST)
+    zero = Position(0)
+    assert await gain(group) == {
+        0: {"a": zero, "b": zero},
+        1: {"a": zero, "b": zero},
+        2: {"a": zero},
+        3: {"a": zero},
+    }
+    found = await poll_events(group)
+    assert [(batch.stream, batch.partition, batch.next_offset) for batch in found.batches] == [("a", 1, 2)]
+    assert payloads(found.batches) == ["x", "y"]
+
+
+async def test_a_new_group_starts_at_the_latest_or_earliest_record(log: Log) -> None:
+    await append(log, "a", 0, "old")
+    late = await log.join("late", ["a"], start=LATEST)
+    early = await log.join("early", ["a"], start=EARLIEST)
+    await append(log, "a", 0, "new")
+    assert (await gain(late))[0] == {"a": Position(1)}
+    assert (await gain(early))[0] == {"a": Position(0)}
+    assert payloads((await poll_events(late)).batches) == ["new"]
+    assert payloads((await poll_events(early)).batches) == ["old", "new"]
+
+
+async def test_the_start_is_kept_from_the_join_on(log: Log) -> None:
+    await append(log, "a", 0, "old")
+    first = await log.join("g", ["a"], start=LATEST)
+    await first.leave()
+    await append(log, "a", 0, "new")
+    again = await log.join("g", ["a"], start=LATEST)
+    await gain(again)
+    assert payloads((await poll_events(again)).batches) == ["new"]
+
+
+async def test_an_unknown_stream_cannot_be_read(log: Log) -> None:
+    with pytest.raises(UnknownStreamError):
+        await log.join("g", ["a", "none"])
+    assert await log.groups() == []
+
+
+async def test_a_poll_waits_for_events(log: Log, another_log: AnotherLog) -> None:
+    other = await another_log()
+    group = await log.join("g", ["a"])
+    await gain(group)
+    for number in range(20):
+        polling = asyncio.ensure_future(group.poll(LIMIT))
+        await other.bounds("a", 0)
+        await append(other, "a", number % PARTITIONS, str(number))
+        assert payloads((await asyncio.wait_for(polling, WAIT)).batches) == [str(number)]
+
+
+async def test_a_poll_ends_empty_after_its_time(log: Log, clock: VirtualClock) -> None:
+    group = await log.join("g", ["a"])
+    await gain(group)
+    assert await group.poll(LIMIT, timeout=0) == Poll()
+    polling = asyncio.ensure_future(group.poll(LIMIT, timeout=5))
+    while not polling.done():
+        await clock.advance(1)
+        await log.bounds("a", 0)
+    assert await polling == Poll()
+
+
+async def test_a_paused_poll_brings_no_batches(log: Log, another_log: AnotherLog) -> None:
+    group = await log.join("g", ["a"])
+    await gain(group)
+    await append(log, "a", 0, "x")
+    assert await group.poll(LIMIT, timeout=0, pause=True) == Poll()
+    polling = asyncio.ensure_future(group.poll(LIMIT, pause=True))
+    rival = await (await another_log()).join("g", ["a"])
+    assert len((await asyncio.wait_for(polling, WAIT)).lost) == PARTITIONS // 2
+    await rival.leave()
+    assert payloads((await poll_events(group)).batches) == ["x"]
+
+
+async def test_a_poll_that_is_cancelled_loses_nothing(log: Log) -> None:
+    group = await log.join("g", ["a"], start=EARLIEST)
+    polling = asyncio.ensure_future(group.poll(LIMIT))
+    await asyncio.sleep(0)
+    polling.cancel()
+    await asyncio.wait([polling])
+    assert len(await gain(group)) == PARTITIONS
+    polling = asyncio.ensure_future(group.poll(LIMIT))
+    await log.bounds("a", 0)
+    polling.cancel()
+    await asyncio.wait([polling])
+    await append(log, "a", 0, "x")
+    assert payloads((await poll_events(group)).batches) == ["x"]
+
+
+async def test_bytes_are_limited_and_shared_fairly(log: Log) -> None:
+    for _ in range(20):
+        for partition in range(PARTITIONS):
+            await append(log, "a", partition, *["x" * 100] * 5)
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await gain(group)
+    first = await group.poll(8_000)
+    counts = [len(batch) for batch in first.batches]
+    assert len(counts) == PARTITIONS
+    assert 30 <= sum(counts) <= 120
+    assert max(counts) - min(counts) <= 5
+    seen = sum(counts)
+    while seen < PARTITIONS * 100:
+        more = await group.poll(1)
+        assert len(more.batches) == 1
+        seen += len(more.batches[0])
+    assert await group.poll(1, timeout=0) == Poll()
+
+
+async def test_a_group_goes_on_at_its_position(log: Log, another_log: AnotherLog) -> None:
+    await append(log, "a", 0, *"abcdefghij")
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await gain(group)
+    await poll_events(group)
+    await commit(group, 0, 3, 5, 6, 9)
+    await group.leave()
+    again = await (await another_log()).join("g", ["a"], start=EARLIEST)
+    assert (await gain(again))[0] == {"a": Position(3, (5, 6, 9))}
+    found = await poll_events(again)
+    assert payloads(found.batches) == ["d", "e", "h", "i"]
+    assert found.batches[0].next_offset == 10
+
+
+async def test_events_that_are_all_done_are_passed_over(log: Log) -> None:
+    await append(log, "a", 0, *"abc")
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await gain(group)
+    await commit(group, 0, 0, 0, 1, 2)
+    await group.leave()
+    again = await log.join("g", ["a"])
+    await gain(again)
+    assert await again.poll(LIMIT, timeout=0) == Poll()
+    await append(log, "a", 0, "d")
+    assert payloads((await poll_events(again)).batches) == ["d"]
+
+
+async def test_groups_are_shown_with_lag_and_members(log: Log, another_log: AnotherLog) -> None:
+    await append(log, "a", 0, *"abcdef")
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await (await another_log()).join("g", ["a"])
+    await log.join("stateless", [])
+    await gain(group)
+    await commit(group, 0, 2, 4)
+    found = {status.name: status for status in await log.groups()}
+    assert {name: status.members for name, status in found.items()} == {"g": 2, "stateless": 1}
+    assert found["g"].positions["a", 0] == Position(2, (4,))
+    assert found["g"].lag == {("a", 0): 3, ("a", 1): 0, ("a", 2): 0, ("a", 3): 0}
+
+
+# --- members that compete
+
+
+async def share(log: Log, another_log: AnotherLog) -> tuple[Group, Group, frozenset[int]]:
+    """Two members, the second of which waits for what the first has lost and not released."""
+    one = await log.join("g", ["a", "b"], start=EARLIEST)
+    await gain(one)
+    two = await (await another_log()).join("g", ["a", "b"])
+    while not (lost := (await poll(one)).lost):  # a member that gets events may hear of it a moment later
+        pass
+    assert len(lost) == PARTITIONS // 2
+    assert await two.poll(LIMIT, timeout=0) == Poll()
+    return one, two, lost
+
+
+async def test_a_lost_partition_is_committed_before_it_is_gained(log: Log, another_log: AnotherLog) -> None:
+    await append(log, "a", 3, "x", "y")
+    one, two, lost = await share(log, another_log)
+    assert 3 in lost
+    transaction = one.transaction()
+    transaction.position("a", 3, Position(1))
+    transaction.save(3, "s", b"state")
+    await transaction.commit()
+    gaining = asyncio.ensure_future(two.poll(LIMIT))
+    await one.release(lost)
+    gained = (await asyncio.wait_for(gaining, WAIT)).gained
+    assert set(gained) == set(lost)
+    assert gained[3] == {"a": Position(1)}
+    assert dict(await two.state(3)) == {"s": b"state"}
+    assert payloads((await poll_events(two)).batches) == ["y"]
+    with pytest.raises(FencedError, match="gone to another member"):
+        await commit(one, 3, 2)
+
+
+async def test_a_lost_partition_is_not_polled(log: Log, another_log: AnotherLog) -> None:
+    one, _, lost = await share(log, another_log)
+    for partition in range(PARTITIONS):
+        await append(log, "a", partition, str(partition))
+    kept = set(range(PARTITIONS)) - lost
+    found = await poll_events(one)
+    assert {batch.partition for batch in found.batches} == kept
+    assert await one.poll(LIMIT, timeout=0) == Poll()
+
+
+async def test_numbers_of_all_streams_go_to_one_member(log: Log, another_log: AnotherLog) -> None:
+    one, two, lost = await share(log, another_log)
+    await one.release(lost)
+    gained = (await poll(two)).gained
+    for number, positions in gained.items():
+        assert set(positions) == ({"a", "b"} if number < 2 else {"a"})
+
+
+async def test_who_does_not_release_in_time_is_fenced(log: Log, another_log: AnotherLog, clock: VirtualClock) -> None:
+    one, two, lost = await share(log, another_log)
+    gaining = asyncio.ensure_future(two.poll(LIMIT))
+    await clock.advance(9.9)
+    await commit(one, min(lost), 0)
+    await clock.advance(0.2)
+    assert set((await asyncio.wait_for(gaining, WAIT)).gained) == set(lost)
+    with pytest.raises(FencedError):
+        await commit(one, min(lost), 0)
+    await one.release(lost)  # too late, and harmless
+    await commit(two, min(lost), 0)
+    await commit(one, min(set(range(PARTITIONS)) - lost), 0)
+
+
+async def test_members_that_leave_are_replaced_at_once(log: Log, another_log: AnotherLog) -> None:
+    one, two, lost = await share(log, another_log)
+    await one.release(lost)
+    await poll(two)
+    gaining = asyncio.ensure_future(two.poll(LIMIT))
+    await one.leave()
+    await one.leave()
+    assert set((await asyncio.wait_for(gaining, WAIT)).gained) == set(range(PARTITIONS)) - lost
+    with pytest.raises(LogError):
+        await one.poll(LIMIT)
+    with pytest.raises(FencedError):
+        await commit(one, 0, 0)
+
+
+async def test_what_comes_back_takes_a_new_transaction(log: Log, another_log: AnotherLog) -> None:
+    """A commit begun before the partition was somebody else's must not undo what that one did."""
+    one, two, lost = await share(log, another_log)
+    number = min(lost)
+    stale = one.transaction()
+    stale.save(number, "s", b"stale")
+    await one.release(lost)
+    await poll(two)
+    transaction = two.transaction()
+    transaction.save(number, "s", b"newer")
+    await transaction.commit()
+    await two.leave()
+    with pytest.raises(FencedError):
+        await stale.commit()
+    assert set((await poll(one)).gained) == set(lost)
+    with pytest.raises(FencedError):
+        await stale.commit()
+    assert dict(await one.state(number)) == {"s": b"newer"}
+    fresh = one.transaction()
+    fresh.save(number, "s", b"fresh")
+    await fresh.commit()
+
+
+async def test_on_the_way_out_a_member_gets_nothing_back(log: Log, another_log: AnotherLog) -> None:
+    one, two, lost = await share(log, another_log)
+    await one.release(frozenset(range(PARTITIONS)))
+    assert set((await poll(two)).gained) == set(range(PARTITIONS))
+    assert await one.poll(LIMIT, timeout=0) == Poll()
+    assert lost
+
+
+async def test_every_event_goes_to_one_member(log: Log, another_log: AnotherLog) -> None:
+    """Members come and go while events come: nothing is left out, and nothing committed is brought again."""
+    seen: list[str] = []
+
+    async def work(group: Group, events_to_see: int) -> None:
+        while len(seen) < events_to_see:
+            found = await group.poll(200, timeout=None)
+            if found.lost:
+                await group.release(found.lost)
+            transaction = group.transaction()
+            mine: list[str] = []
+            for batch in found.batches:
+                transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
+                mine += payloads([batch])
+            try:
+                await transaction.commit()
+            except FencedError:
+                continue
+            seen.extend(mine)
+
+    members: list[Group] = [await log.join("g", ["a"], start=EARLIEST)]
+    workers = [asyncio.ensure_future(work(members[0], 300))]
+    for number in range(300):
+        await append(log, "a", number % PARTITIONS, str(number))
+        if number in (50, 100, 150):
+            members.append(await (await another_log()).join("g", ["a"]))
+            workers.append(asyncio.ensure_future(work(members[-1], 300)))
+        if number == 200:
+            workers[0].cancel()
+            await asyncio.wait([workers[0]])
+            await members[0].leave()
+    await eventually(lambda: len(seen) == 300)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.wait(workers)
+    assert sorted(seen, key=int) == [str(number) for number in range(300)]
+
+
+async def test_a_closed_log_ends_its_polls(another_log: AnotherLog) -> None:
+    log = await another_log()
+    group = await log.join("g", ["a"])
+    await gain(group)
+    polling = asyncio.ensure_future(group.poll(LIMIT))
+    await log.bounds("a", 0)
+    await log.close()
+    await log.close()
+    with pytest.raises((LogError, LogUnavailableError)):
+        await asyncio.wait_for(polling, WAIT)
