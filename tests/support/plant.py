@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -66,6 +67,11 @@ class Plant:
             return not any(group.lag.values()) and not any(position.done for position in group.positions.values())
 
         await self.pass_time_until(no_lag, f"group {name!r} without lag")
+
+    async def settle(self) -> None:
+        """Let everything run that can without waiting for time or for a thread."""
+        for _ in range(100):
+            await asyncio.sleep(0)
 
     async def pass_time_until(self, condition: Callable[[], object | Awaitable[object]], what: str = "it") -> None:
         """Let time pass, a tenth of a second after the other, until the condition holds."""

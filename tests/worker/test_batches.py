@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 from tests.support.plant import Plant, numbers
+from tests.support.streams import eventually
 
 from millstream.app import App, Retry
 from millstream.event import BATCH_SCHEMA, Batch, Event
@@ -136,6 +137,7 @@ async def test_bad_event_of_a_batch_is_tried_again_and_blocks_its_key_only(plant
 
     await plant.start(app)
     await plant.publish(*((f"t/{n % 2}", {"n": n}) for n in range(10)))
+    await eventually(lambda: len(handled) == 6)
     await plant.caught_up("batches")
     assert {n for n, at in handled if at < 10} == {0, 1, 3, 5, 7, 9}
     assert [n for n, at in handled if at >= 10] == [2, 4, 6, 8]

@@ -15,6 +15,7 @@ from millstream.app import App
 from millstream.errors import DiskFullError, LogClosedError, LogUnavailableError
 from millstream.event import Event
 from millstream.worker import Worker
+from millstream.worker.handler import HandlerProcessor
 
 COUNT = 200
 
@@ -50,6 +51,12 @@ async def assert_each_is_out_once(plant: Plant, count: int = COUNT) -> None:
     assert (await plant.counts("copy"))["processed"] == count
 
 
+def calls_under_way(worker: Worker) -> int:
+    (processor,) = worker._processors
+    assert isinstance(processor, HandlerProcessor)
+    return len(processor._calls._running)
+
+
 async def crash(plant: Plant, worker: Worker) -> None:
     """End a worker as `kill -9` does: nothing more is committed, and the log learns that it is gone."""
     plant.workers.remove(worker)
@@ -57,7 +64,8 @@ async def crash(plant: Plant, worker: Worker) -> None:
         task.cancel()
     await asyncio.gather(*worker._tasks, return_exceptions=True)
     for processor in worker._processors:
-        await processor._membership.group.leave()  # type: ignore[attr-defined]
+        assert isinstance(processor, HandlerProcessor)
+        await processor._membership.group.leave()
 
 
 async def test_what_a_crashed_worker_had_not_committed_is_done_by_the_next(plant: Plant) -> None:
@@ -131,14 +139,15 @@ async def test_calls_that_outlast_the_drain_time_are_cancelled(plant: Plant) -> 
     worker = await plant.start(make_app(handled, asyncio.Event()))
     await publish(plant)
 
-    async def has_begun() -> bool:
-        return any(processor._calls._running for processor in worker._processors)  # type: ignore[attr-defined]
-
-    await eventually(has_begun)
+    await eventually(lambda: calls_under_way(worker) == 16)
     plant.workers.remove(worker)
     stopping = asyncio.ensure_future(worker.stop(timedelta(seconds=3)))
-    await plant.pass_time_until(stopping.done)
-    assert 3.0 <= plant.clock.monotonic() <= 3.3
+    await plant.settle()
+    await plant.clock.advance(2.999)
+    await plant.settle()
+    assert not stopping.done()
+    await plant.clock.advance(0.001)
+    await stopping
     await worker.run()
     assert handled == []
     await plant.start(make_app(handled))
@@ -156,12 +165,19 @@ async def test_calls_that_outlast_a_hand_over_are_thrown_away(
     gate = asyncio.Event()
     await plant.start(make_app(slow, gate))
     await publish(plant)
-    (processor,) = plant.workers[0]._processors
-    await eventually(lambda: len(processor._calls._running) == 16)  # type: ignore[attr-defined]
+    await eventually(lambda: calls_under_way(plant.workers[0]) == 16)
     quick: list[int] = []
     await plant.start(make_app(quick))
-    await plant.pass_time_until(lambda: quick)
-    assert (plant.clock.monotonic() >= 10.0) == is_fenced
+    await plant.settle()
+    await plant.clock.advance(4.999)
+    await plant.settle()
+    assert quick == []
+    await plant.clock.advance(0.001)
+    if is_fenced:
+        await plant.settle()
+        assert quick == []
+        await plant.clock.advance(5)
+    await eventually(lambda: quick)
     gate.set()
     await plant.caught_up("copy")
     await assert_each_is_out_once(plant)
@@ -176,8 +192,7 @@ async def test_partition_that_comes_back_after_a_fence_is_begun_from_the_log(
     gate = asyncio.Event()
     await plant.start(make_app(slow, gate))
     await publish(plant)
-    (processor,) = plant.workers[0]._processors
-    await eventually(lambda: len(processor._calls._running) == 16)  # type: ignore[attr-defined]
+    await eventually(lambda: calls_under_way(plant.workers[0]) == 16)
     quick: list[int] = []
     other = await plant.start(make_app(quick))
     await plant.pass_time_until(lambda: quick)

@@ -18,6 +18,8 @@ from tests.support.streams import eventually
 
 from millstream.app import CATCH_ALL, App, Retry
 from millstream.event import Event
+from millstream.worker import Worker
+from millstream.worker.handler import HandlerProcessor
 
 ONCE = Retry(attempts=1)
 
@@ -207,11 +209,11 @@ async def test_functions_run_in_as_many_threads_as_they_may(plant: Plant) -> Non
 async def test_retry_waits_longer_each_time_and_blocks_its_key_only(plant: Plant, is_async: bool) -> None:
     app = App("plant", catch_all=False)
     stream = app.stream("t", "t/{key}", key="key", partitions=1)
-    calls: list[tuple[str, int, float]] = []
+    calls: list[tuple[str, int]] = []
 
     def work(data: dict[str, int], key: str) -> None:
-        calls.append((key, data["n"], plant.clock.monotonic()))
-        if key == "bad" and data["n"] == 0 and len([call for call in calls if call[0] == "bad"]) < 3:
+        calls.append((key, data["n"]))
+        if calls.count(("bad", 0)) < 3 and calls[-1] == ("bad", 0):
             raise OSError("not yet")
 
     async def coroutine(data: dict[str, int], key: str) -> None:
@@ -220,18 +222,28 @@ async def test_retry_waits_longer_each_time_and_blocks_its_key_only(plant: Plant
     app.on(stream, group="retry", retry=Retry(attempts=3, delay=timedelta(seconds=2), factor=3))(
         coroutine if is_async else work
     )
-    await plant.start(app)
+    worker = await plant.start(app)
     await plant.publish(("t/bad", {"n": 0}), ("t/bad", {"n": 1}), ("t/good", {"n": 0}), ("t/good", {"n": 1}))
     await eventually(lambda: len(calls) == 3)
-    assert [(n, at) for key, n, at in calls if key == "good"] == [(0, 0.0), (1, 0.0)]
+    assert calls == [("bad", 0), ("good", 0), ("good", 1)]
+    for failures, seconds in [(1, 2), (2, 6)]:
+        await eventually(lambda: attempts(worker) == [failures])  # noqa: B023 (awaited at once)
+        await plant.clock.advance(seconds - 0.001)
+        await plant.settle()
+        assert len(calls) == 2 + failures
+        await plant.clock.advance(0.001)
+        await eventually(lambda: len(calls) >= 3 + failures)  # noqa: B023
     await plant.caught_up("retry")
-    assert [n for key, n, _ in calls if key == "bad"] == [0, 0, 0, 1]
-    first, second, third = [at for key, n, at in calls if key == "bad" and n == 0]
-    assert first == 0.0
-    assert 2.0 <= second <= 2.2
-    assert 6.0 <= third - second <= 6.2
+    assert calls[3:] == [("bad", 0), ("bad", 0), ("bad", 1)]
     assert await plant.counts("retry") == {"processed": 4}
     assert await plant.dead_letters() == []
+
+
+def attempts(worker: Worker) -> list[int]:
+    """How often the events that wait to be tried again were tried."""
+    (processor,) = worker._processors
+    assert isinstance(processor, HandlerProcessor)
+    return list(processor._calls._attempts.values())
 
 
 async def test_event_that_failed_to_the_last_is_a_dead_letter_that_tells_everything(plant: Plant) -> None:
