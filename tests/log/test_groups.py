@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from tests.log.conftest import AnotherLog
 from tests.support.records import LIMIT, WAIT, append, gain, payloads, poll_events
+from tests.support.streams import eventually
 
 from millstream.clock import VirtualClock
 from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
 from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec
-from tests.support.streams import eventually
 
 PARTITIONS = 4
 
