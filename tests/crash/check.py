@@ -1,0 +1,166 @@
+"""What must be true of a data folder after any number of crashes: read from the file, compared with what the devices
+wrote down, and with a computation over the stream's own content."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow.compute as pc
+from tests.crash.device import Device
+from tests.crash.plant import app
+
+from millstream.clock import SECOND, to_micros
+from millstream.engine import TumblingQuery
+from millstream.event import Batch, Event
+from millstream.log import GroupStatus, Log
+from millstream.log.sqlite import ReadOnlyLog
+from millstream.sql import plan_query
+
+_ALL = 1 << 30
+
+
+async def check(folder: Path, devices: Sequence[Device]) -> dict[str, int]:
+    """Raise `AssertionError` at the first broken promise; how many there are of everything otherwise."""
+    log = await ReadOnlyLog.open(folder)
+    try:
+        telemetry = await _read(log, "telemetry")
+        check_acknowledged(_events(telemetry), devices)
+        echoes = check_handlers(_events(telemetry), _events(await _read(log, "echoes")), "echoes")
+        check_handlers(_events(telemetry), _events(await _read(log, "batches")), "batches")
+        groups = {group.name: group for group in await log.groups()}
+        read = [_until(batch, groups["overheating"]) for batch in telemetry]
+        results = check_query(read, _events(await _read(log, "overheating")))
+        check_counts(groups, len(_events(telemetry)), results)
+        assert not _events(await _read(log, "$deadletters"))
+    finally:
+        await log.close()
+    return {"events": len(_events(telemetry)), "echoes": echoes, "results": results}
+
+
+def check_acknowledged(events: Iterable[Event], devices: Sequence[Device]) -> None:
+    """Every acknowledged event is there, once for each publish that was not sent again, in order per device."""
+    stored: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        stored[str(event.key)].append(event.data["seq"])
+    for device in devices:
+        sequence = stored.pop(device.name, [])
+        copies = Counter(sequence)
+        lost = [seq for seq in device.acknowledged if not copies[seq]]
+        assert not lost, f"{device.name}: {len(lost)} acknowledged events are lost, the first is {min(lost)}"
+        extra = [seq for seq, count in copies.items() if count > device.sent[seq]]
+        assert not extra, f"{device.name}: {extra[:10]} are there more often than they were sent"
+        firsts = list(dict.fromkeys(sequence))
+        assert firsts == sorted(firsts), f"{device.name}: out of order"
+    assert not stored, f"events of nobody: {list(stored)}"
+
+
+def check_handlers(inputs: Iterable[Event], outputs: Iterable[Event], name: str) -> int:
+    """Every event has exactly one output, and outputs have the order of their inputs for each device."""
+    expected: dict[str, list[str]] = defaultdict(list)
+    for event in inputs:
+        expected[str(event.key)].append(event.position)
+    found: dict[str, list[str]] = defaultdict(list)
+    for event in outputs:
+        found[str(event.key)].append(event.data["position"])
+    assert found.keys() == expected.keys(), name
+    for device, positions in expected.items():
+        twice = [position for position, count in Counter(found[device]).items() if count > 1]
+        assert not twice, f"{name}: {device} has outputs twice: {twice[:10]}"
+        missing = set(positions) - set(found[device])
+        assert not missing, f"{name}: {device} has no output for {len(missing)} events: {sorted(missing)[:10]}"
+        assert found[device] == positions, f"{name}: {device} is out of order"
+    return sum(map(len, found.values()))
+
+
+def check_query(telemetry: Sequence[Batch], outputs: Iterable[Event]) -> int:
+    """The results are those of a fresh engine that reads the whole stream at once, and they add up."""
+    query = next(query for query in app.queries if query.name == "overheating")
+    plan = plan_query(query.name, query.sql, app.streams, into=query.into, types={})
+    fresh = TumblingQuery(plan)
+    step = fresh.step([batch for batch in telemetry if len(batch) or batch.ticks])
+    expected: dict[str, list[object]] = defaultdict(list)
+    for row in step.outputs.to_pylist() if step.outputs is not None else ():
+        expected[row["key"]].append(json.loads(row["data"]))
+    found: dict[str, list[object]] = defaultdict(list)
+    for event in outputs:
+        found[str(event.key)].append(event.data)
+    assert found == expected, _first_difference(expected, found)
+    check_sums(_events(telemetry), found)
+    return sum(map(len, found.values()))
+
+
+def check_sums(events: Iterable[Event], results: dict[str, list[object]]) -> None:
+    """The same by a plain computation that knows nothing of engines: counts and sums of the windows in which nothing
+    was late, which is all of a device's windows if its event times never step back over a window's end."""
+    windows: dict[tuple[str, int], list[int]] = defaultdict(list)
+    highest: dict[str, int] = {}
+    disturbed: set[str] = set()
+    for event in events:
+        device, end = str(event.key), _window_end(event)
+        if end < highest.get(device, end):
+            disturbed.add(device)
+        highest[device] = max(end, highest.get(device, end))
+        windows[device, end].append(event.data["seq"])
+    for device, rows in results.items():
+        if device in disturbed:
+            continue
+        for row in rows:
+            assert isinstance(row, dict)
+            seqs = windows[device, _micros(row["window_end"])]
+            assert (row["n"], row["total"]) == (len(seqs), sum(seqs)), f"{device} at {row['window_end']}"
+
+
+def check_counts(groups: Mapping[str, GroupStatus], events: int, results: int) -> None:
+    """What became of the events adds up to their number, for each group."""
+    for name, group in groups.items():
+        if name.startswith("$"):
+            continue
+        assert sum(group.lag.values()) == 0, f"{name} lags: {group.lag}"
+        ended = sum(count for kind, count in group.counts.items() if kind not in ("results", "clamped"))
+        assert ended == events, f"{name}: {events} events, and its counts are {dict(group.counts)}"
+    assert groups["overheating"].counts.get("results", 0) == results
+
+
+async def _read(log: Log, stream: str) -> list[Batch]:
+    spec = (await log.streams())[stream]
+    return [await log.read(stream, partition, 0, limit_bytes=_ALL) for partition in range(spec.partitions)]
+
+
+def _until(batch: Batch, group: GroupStatus) -> Batch:
+    """What the group has read of a partition: a tick may have come after the last step."""
+    end = group.positions[batch.stream, batch.partition].low
+    return Batch(
+        batch.stream,
+        batch.partition,
+        batch.events.filter(pc.less(batch.events.column("offset"), end)),
+        end,
+        tuple(tick for tick in batch.ticks if tick.offset < end),
+    )
+
+
+def _events(batches: Iterable[Batch]) -> list[Event]:
+    return [event for batch in batches for event in batch]
+
+
+def _window_end(event: Event) -> int:
+    return math.ceil(_micros(event.data["ts"]) / SECOND) * SECOND
+
+
+def _micros(text: str) -> int:
+    return to_micros(datetime.fromisoformat(text))
+
+
+def _first_difference(expected: dict[str, list[object]], found: dict[str, list[object]]) -> str:
+    for device in sorted(expected.keys() | found.keys()):
+        pairs = zip(expected.get(device, []), found.get(device, []), strict=False)
+        for number, (wanted, got) in enumerate(pairs):
+            if wanted != got:
+                return f"{device}, result {number}: {got} where {wanted} was due"
+        if (wanted_count := len(expected.get(device, []))) != (count := len(found.get(device, []))):
+            return f"{device}: {count} results where {wanted_count} were due"
+    return "none"

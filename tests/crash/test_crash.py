@@ -1,0 +1,87 @@
+"""Servers and workers are killed at random moments under load, and nothing of what was promised is broken.
+
+`make crash` runs it as long as one likes: MILLSTREAM_CRASH_ROUNDS rounds, each with a seed that a failure names and
+MILLSTREAM_CRASH_SEED repeats (what is killed and when; the operating system's share of chance stays its own).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests.crash.check import check
+from tests.crash.device import Device
+from tests.support.millstream import Running, running
+
+from millstream.log.sqlite import ReadOnlyLog
+
+ROUNDS = int(os.environ.get("MILLSTREAM_CRASH_ROUNDS", "1"))
+KILLS = int(os.environ.get("MILLSTREAM_CRASH_KILLS", "6"))
+SEED = int(os.environ.get("MILLSTREAM_CRASH_SEED", "0")) or time.time_ns() % 1_000_000
+
+APP = Path(__file__).with_name("plant.py")
+DEVICES = 8  # half of them stubborn
+QUIET_SECONDS = 60.0  # for everything to be processed when nobody dies any more
+
+pytestmark = pytest.mark.crash
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
+async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    folder = tmp_path / "data"
+    with running(folder, str(APP), "--workers", "2") as run:
+        devices = [Device(f"press-{number}", run.mqtt_port, stubborn=number % 2 == 0) for number in range(DEVICES)]
+        async with publishing(devices):
+            for _ in range(KILLS):
+                await asyncio.sleep(chance.uniform(0.1, 2.5))
+                kill(run, chance)
+            await asyncio.sleep(1.0)
+        await settled(run)
+        code, _ = await asyncio.to_thread(run.stop)
+        assert code == 0, run.logs()
+        assert "Traceback" not in run.logs(), run.logs()
+    report = await check(folder, devices)
+    assert report["events"] >= sum(len(device.acknowledged) for device in devices)
+    assert any(device.connections > 1 for device in devices), "no server was killed while devices were connected"
+
+
+def kill(run: Running, chance: random.Random) -> None:
+    """Kill the server, a worker, or all at once: whoever is there at the moment, also while it starts."""
+    children = run.children()
+    choice = chance.choice(["server", "server", "worker", "all"])
+    victims = [name for name in sorted(children) if choice == "all" or name.startswith(choice)]
+    for name in victims if choice == "all" else victims[:1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(children[name], signal.SIGKILL)
+
+
+@contextlib.asynccontextmanager
+async def publishing(devices: Sequence[Device]) -> AsyncIterator[None]:
+    """Devices that publish until the block ends, and then until nothing is in flight."""
+    async with asyncio.timeout(QUIET_SECONDS + 60 * KILLS), asyncio.TaskGroup() as tasks:
+        for device in devices:
+            tasks.create_task(device.run())
+        yield
+        for device in devices:
+            device.stop()
+
+
+async def settled(run: Running) -> None:
+    """Return when every group has read everything."""
+    log = await ReadOnlyLog.open(run.folder)
+    try:
+        async with asyncio.timeout(QUIET_SECONDS):
+            while any(sum(group.lag.values()) for group in await log.groups()):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pytest.fail(f"still not everything is processed: {await log.groups()}\n{run.logs()}")
+    finally:
+        await log.close()
