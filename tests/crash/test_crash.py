@@ -49,8 +49,11 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
         assert code == 0, run.logs()
         assert "Traceback" not in run.logs(), run.logs()
     report = await check(folder, devices)
-    assert report["events"] >= sum(len(device.acknowledged) for device in devices)
-    assert any(device.connections > 1 for device in devices), "no server was killed while devices were connected"
+    acknowledged = sum(len(device.acknowledged) for device in devices)
+    connections = sum(device.connections for device in devices)
+    print(f"seed {seed}: {acknowledged} acknowledged over {connections} connections, {report}")  # noqa: T201
+    assert report["events"] >= acknowledged > 0
+    assert connections > DEVICES, "no server was killed while devices were connected"
 
 
 def kill(run: Running, chance: random.Random) -> None:
@@ -79,8 +82,8 @@ async def settled(run: Running) -> None:
     log = await ReadOnlyLog.open(run.folder)
     try:
         async with asyncio.timeout(QUIET_SECONDS):
-            while any(sum(group.lag.values()) for group in await log.groups()):
-                await asyncio.sleep(0.1)
+            while any(sum(group.lag.values()) for group in await log.groups()):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # no event tells it from another process
     except TimeoutError:
         pytest.fail(f"still not everything is processed: {await log.groups()}\n{run.logs()}")
     finally:
