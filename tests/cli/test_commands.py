@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.millstream import Running, environment, millstream, until
+from tests.support.millstream import Running, environment, millstream, running, until
 
 from millstream.cli import frame
 from millstream.gateway import hash_password, verify_password
@@ -138,9 +138,12 @@ def test_a_wrong_topic_is_a_wrong_command(server: Running, name: str, topic: str
     assert topic in done.stderr
 
 
-@pytest.mark.parametrize("name", ["publish", "subscribe"])
+@pytest.mark.parametrize("name", ["publish", "subscribe", "work"])
 def test_no_server_is_told(tmp_path: Path, name: str) -> None:
-    done = millstream(name, "a", "--data", str(tmp_path), MILLSTREAM_HTTP="127.0.0.1:1", MILLSTREAM_MQTT="127.0.0.1:1")
+    what = tmp_path / "plant.py"
+    what.write_text("from millstream import App\napp = App('plant')")
+    nowhere = {"MILLSTREAM_HTTP": "127.0.0.1:1", "MILLSTREAM_MQTT": "127.0.0.1:1"}
+    done = millstream(name, str(what), "--data", str(tmp_path), **nowhere)
     assert done.returncode == 1
     assert "millstream run" in done.stderr
 
@@ -198,6 +201,24 @@ def test_tail_follows_until_its_reader_leaves(server: Running) -> None:
         reading.wait()
         if reading.stderr is not None:
             reading.stderr.close()
+
+
+def test_tail_goes_on_without_the_server_and_with_the_next_one(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as run:
+        run.publish("a", "1")
+        reading = start(run, "tail", "events", "--follow")
+        assert reading.stdout is not None
+        try:
+            assert reading.stdout.readline().endswith("  a  1\n")
+            run.close()
+            with running(tmp_path / "data") as again:
+                again.publish("a", "2")
+                assert reading.stdout.readline().endswith("  a  2\n")
+            reading.send_signal(signal.SIGINT)
+            assert reading.communicate(timeout=30)[1].startswith("the server has gone")
+        finally:
+            reading.kill()
+            reading.communicate()
 
 
 def test_tail_ends_with_ctrl_c(server: Running) -> None:

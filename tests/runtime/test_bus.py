@@ -264,6 +264,31 @@ async def test_requests_wait_while_too_much_is_unanswered(
     await peer.close()
 
 
+async def test_a_small_request_does_not_overtake_a_large_one_that_waits(
+    bus: SocketBus, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "UNANSWERED_BYTES", 10_000)
+    gate = asyncio.Event()
+    sizes: list[int] = []
+
+    async def slow(peer: Peer, body: bytes) -> bytes:
+        sizes.append(len(body))
+        await gate.wait()
+        return b""
+
+    bus.serve("slow", slow)
+    await bus.listen(path)
+    peer = await connect(path)
+    calls = [asyncio.create_task(peer.request("slow", bytes(size))) for size in (6000, 6000, 10, 20)]
+    while not sizes:  # noqa: ASYNC110 (the bus has no event for it)
+        await asyncio.sleep(0)
+    gate.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*calls)
+    assert sizes == [6000, 6000, 10, 20]
+    await peer.close()
+
+
 async def test_bytes_that_are_no_frames_end_that_connection_only(bus: SocketBus, path: Path) -> None:
     bus.serve("echo", echo)
     await bus.listen(path)

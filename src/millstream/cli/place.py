@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from millstream.log import Log
     from millstream.settings import Settings
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a server on every address is on this one too  # noqa: S104
+
 
 def load_settings(config: Path | None, **given: Any) -> Settings:
     """The settings of a file, the environment and options."""
@@ -77,4 +79,5 @@ def server_address(settings: Settings, listener: str, given: str | None) -> tupl
     address = given or (getattr(info, listener) if info is not None else getattr(settings, listener))
     if not address:
         raise SettingsError(f"the server on {str(settings.data)!r} does not listen for {listener.upper()}")
-    return host_and_port(address, listener)
+    host, port = host_and_port(address, listener)
+    return _LOOPBACK.get(host, host), port

@@ -5,6 +5,7 @@ What it needs is imported before it reads from the supervisor, so that children 
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ async def _play(role: Role, connection: socket.socket) -> int:
     except OrphanedError:
         return FAILED_EXIT
     except MillstreamError as error:
+        logging.getLogger(__name__).debug("it ends with this", exc_info=True)
         control.say(Failed.of(error))
         return FAILED_EXIT
 

@@ -84,7 +84,8 @@ class Child:
             if isinstance(message, kind):
                 return message
         code = await self.ended()
-        raise ChildEndedError(f"the {self.name} process ended ({describe_exit(code)}); what it said is above")
+        said = "; what it said is above" if code >= 0 else ""
+        raise ChildEndedError(f"the {self.name} process ended ({describe_exit(code)}){said}")
 
     async def ended(self) -> int:
         """Wait for the process's end; its exit code, or minus the signal that killed it."""

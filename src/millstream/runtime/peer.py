@@ -53,6 +53,7 @@ class SocketPeer(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._closed = asyncio.get_running_loop().create_future()
         self._close_callbacks: list[Callable[[], None]] = []
+        self._turn = asyncio.Lock()
         self._writable = asyncio.Event()
         self._ids = itertools.count(1)
         self._unanswered: dict[int, asyncio.Future[bytes]] = {}
@@ -73,13 +74,14 @@ class SocketPeer(asyncio.Protocol):
     async def request(self, subject: str, body: bytes) -> bytes:
         """Call, and wait for the answer; see `millstream.bus.Peer.request`."""
         cost = len(body) + MESSAGE_COST
-        await self._room(cost)
         number = next(self._ids)
         frame = encode(Header(Kind.REQUEST, number, subject), body)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._unanswered[number] = answer
-        self._unanswered_bytes += cost
-        self._write(frame)
+        async with self._turn:  # a small request must not overtake a large one that waits for room
+            await self._room(cost)
+            self._unanswered[number] = answer
+            self._unanswered_bytes += cost
+            self._write(frame)
         try:
             return await answer
         except asyncio.CancelledError:

@@ -90,8 +90,11 @@ async def keep_working(
     while not stopping.is_set():
         try:
             async with _session(app, settings, clock, stopping) as ended:
+                if not sessions:
+                    joined()
+                else:
+                    _log.warning("joined again")
                 sessions, retry = sessions + 1, FIRST_RETRY
-                joined() if sessions == 1 else _log.info("joined again")
                 await ended
         except (LogUnavailableError, DiskFaultError) as error:
             if not sessions:
