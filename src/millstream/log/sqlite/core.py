@@ -53,6 +53,7 @@ class Core:
         for partition, mark in store.index.ends.items():
             self._ends[self.catalog.places[partition]] = mark.offset
         self._ticker.plan(store.index.next_due)
+        self._housekeeping.start()
 
     @property
     def catalog(self) -> Catalog:

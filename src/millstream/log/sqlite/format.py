@@ -41,6 +41,7 @@ MAX_PARTITIONS = 1 << (63 - OFFSET_BITS)
 
 CHUNK_BYTES = 1 << 20  # the most a reader has to unpack for one event; larger appends become several chunks
 PACK_FROM_BYTES = 256  # smaller messages gain nothing by compression
+LEAST_GAIN = 16  # compression that saves less than a sixteenth is not worth unpacking
 
 _HEADER_FIELDS = 11  # of a row, which its checksum covers
 _HEADER = struct.Struct(f"<{_HEADER_FIELDS}q")
@@ -174,7 +175,7 @@ def _body_size(raw: pa.Buffer) -> int:
 
 def _compress(rows: int, size: int, columns: int, raw: pa.Buffer, codec: Codec) -> Body:
     data = pa.compress(raw, _ARROW_CODEC[codec]) if raw.size >= PACK_FROM_BYTES else raw
-    if data.size >= raw.size:
+    if data.size > raw.size - raw.size // LEAST_GAIN:
         codec, data = Codec.NONE, raw
     return Body(rows, size, columns, codec, raw.size, zlib.crc32(data), data.to_pybytes())
 
@@ -217,7 +218,7 @@ def unpack(row: Row) -> Records:
         raise CorruptError("its checksum does not match")
     try:
         return _unpack(row)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError) as error:
         raise CorruptError(f"it does not decode ({error})") from error
 
 
@@ -229,6 +230,8 @@ def _unpack(row: Row) -> Records:
         columns = row.columns
         raw = row.data if row.codec == Codec.NONE else _decompress(row.data, row.raw, Codec(row.codec))
         held = pa.ipc.read_record_batch(pa.py_buffer(raw), schema_of(columns))
+    if held.num_rows != row.events:
+        raise ValueError(f"it has {held.num_rows} events instead of {row.events}")
     offsets, held = _split(held, columns, OFFSET) or (np.arange(row.offset, row.offset + row.events), held)
     times, held = _split(held, columns, TIME) or (np.full(row.events, row.first_time), held)
     return Records(

@@ -33,11 +33,11 @@ class Housekeeper:
         self._oversized = True  # until it has been looked at
 
     def note(self, stage: Stage) -> None:
-        """Take note of a commit: afterwards `stage.chores` tells whether there is something to do."""
+        """Take note of a commit, and note there what there is to do now."""
         self._coalescer.note(stage.rows)
         streams = {self._index.catalog.places[partition][0] for partition in stage.ends}
         self._oversized |= any(self._retention.oversized(name) for name in streams)
-        stage.chores = self._oversized or self._coalescer.waiting
+        stage.oversized, stage.crumbs = self._oversized, self._coalescer.waiting
 
     def forget(self, partitions: tuple[int, ...]) -> None:
         """These partitions have been dropped."""

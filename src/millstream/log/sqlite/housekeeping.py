@@ -7,6 +7,7 @@ wait already. An idle system has nothing to do.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from millstream.clock import SECOND, Clock
 from millstream.errors import DiskFaultError, DiskFullError, LogClosedError
@@ -19,37 +20,15 @@ PAUSE_SECONDS = 0.05  # between merges while commits come: they get at least nin
 RETRY_SECONDS = 5.0  # when there was no room on the disk
 
 
-class Housekeeping:
-    """Runs the housekeeper of a writer's store whenever there is something to do, and keeps the ballast."""
+class Chore:
+    """Does `work` whenever it is wanted: once more if it was wanted again meanwhile."""
 
-    def __init__(self, writer: Writer, clock: Clock, ballast: Ballast | None) -> None:
-        self._writer = writer
-        self._ballast = ballast
-        self._ballast_missing = ballast is not None
-        self._try_ballast_at = 0.0
+    def __init__(self, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+        self._work = work
         self._clock = clock
         self._wanted = False
-        self._aged = False
-        self._commits = 0
         self._task: asyncio.Task[None] | None = None
-        self._timer = Timer(clock, self.look_at_ages)
-
-    def note(self, stage: Stage) -> None:
-        """A commit was made."""
-        self._commits += 1
-        if stage.chores or self._may_take_ballast:
-            self.wake()
-
-    def free_ballast(self) -> None:
-        """The disk is full. Called from the writer's thread."""
-        if self._ballast is not None:
-            self._ballast.free()
-            self._ballast_missing = True
-
-    def look_at_ages(self) -> None:
-        """Something may be too old by now, or there are new limits."""
-        self._aged = True
-        self.wake()
+        self._retry = Timer(clock, self.wake)
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -58,8 +37,8 @@ class Housekeeping:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Finish the slice that is being done."""
-        await self._timer.close()
+        """Stop; a slice that the writer has begun is finished there."""
+        await self._retry.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -70,31 +49,80 @@ class Housekeeping:
                 self._wanted = False
                 await self._work()
         except DiskFullError:
-            self._timer.set(self._clock.monotonic() + RETRY_SECONDS)
+            self._retry.set(self._clock.monotonic() + RETRY_SECONDS)
         except (DiskFaultError, LogClosedError):
             return  # everybody is told, and the process ends
 
-    async def _work(self) -> None:
-        if self._may_take_ballast and self._ballast is not None:
-            self._try_ballast_at = self._clock.monotonic() + RETRY_SECONDS
-            self._ballast_missing = not await asyncio.to_thread(self._ballast.take)
+
+class Housekeeping:
+    """Runs the housekeeper of a writer's store, and keeps the ballast."""
+
+    def __init__(self, writer: Writer, clock: Clock, ballast: Ballast | None) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._ballast = ballast
+        self._ballast_missing = ballast is not None
+        self._try_ballast_at = 0.0
+        self._aged = False
+        self._commits = 0
+        self._dropping = Chore(self._drop, clock)
+        self._merging = Chore(self._merge, clock)
+        self._filling = Chore(self._take_ballast, clock)
+        self._ages = Timer(clock, self.look_at_ages)
+
+    def start(self) -> None:
+        """Do what an earlier run has left."""
+        self._merging.wake()
+        self._filling.wake()
+        self.look_at_ages()
+
+    def note(self, stage: Stage) -> None:
+        """A commit was made."""
+        self._commits += 1
+        if stage.oversized:
+            self._dropping.wake()
+        if stage.crumbs:
+            self._merging.wake()
+        if self._ballast_missing and self._clock.monotonic() >= self._try_ballast_at:
+            self._filling.wake()
+
+    def look_at_ages(self) -> None:
+        """Something may be too old by now, or limits or streams have changed."""
+        self._aged = True
+        self._dropping.wake()
+
+    def free_ballast(self) -> None:
+        """The disk is full. Called from the writer's thread."""
+        if self._ballast is not None:
+            self._ballast.free()
+            self._ballast_missing = True
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._ages.close()
+        for chore in (self._dropping, self._merging, self._filling):
+            await chore.close()
+
+    async def _drop(self) -> None:
         aged, self._aged = self._aged, False
-        while await self._writer.call(lambda store: store.housekeeper.drop(store.now(), aged)):
-            pass
-        while True:
-            commits = self._commits
-            if not await self._writer.call(lambda store: store.housekeeper.merge()):
-                break
+        try:
+            while await self._writer.call(lambda store: store.housekeeper.drop(store.now(), aged)):
+                pass
+        except DiskFullError:
+            self._aged = aged
+            raise
+        if aged:
+            at = await self._writer.call(lambda store: store.housekeeper.next_expiry(store.now()))
+            self._ages.set(None if at is None else self._clock.monotonic() + (at - self._clock.now()) / SECOND)
+
+    async def _merge(self) -> None:
+        commits = self._commits
+        while await self._writer.call(lambda store: store.housekeeper.merge()):
             if commits != self._commits:
                 await self._clock.sleep(PAUSE_SECONDS)
-        if aged:
-            await self._plan()
+            commits = self._commits
 
-    @property
-    def _may_take_ballast(self) -> bool:
-        return self._ballast_missing and self._clock.monotonic() >= self._try_ballast_at
-
-    async def _plan(self) -> None:
-        at = await self._writer.call(lambda store: store.housekeeper.next_expiry(store.now()))
-        if at is not None:
-            self._timer.set(self._clock.monotonic() + (at - self._clock.now()) / SECOND)
+    async def _take_ballast(self) -> None:
+        if self._ballast is not None:
+            self._try_ballast_at = self._clock.monotonic() + RETRY_SECONDS
+            self._ballast_missing = not await asyncio.to_thread(self._ballast.take)

@@ -37,7 +37,8 @@ class Stage:
         self.positions: dict[tuple[int, int], GroupPosition] = {}
         self.dues: dict[tuple[int, int], Micros | None] = {}
         self.next_due: Micros | None = None  # known after `apply`, if there are `dues`
-        self.chores = False  # whether the housekeeping has something to do after it
+        self.oversized = False  # whether a stream holds more than it may, after it
+        self.crumbs = False  # whether there are small chunks to merge, after it
         self._index = index
         self._states: dict[tuple[int, int, str], bytes | None] = {}
         self._counts: Counter[tuple[int, str]] = Counter()
