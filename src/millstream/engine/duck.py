@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 _MEMORY = "1GB"  # DuckDB's own bound; a step of 256 K events needs some 50 MB
-_SCAN_ROWS = 1 << 15  # DuckDB scans one record batch a thread
+_SCAN_ROWS = 1 << 13  # DuckDB gives each thread a record batch at a time
 
 
 class Source:

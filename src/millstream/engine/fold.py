@@ -85,9 +85,14 @@ def _finish_text(plan: TumblingPlan, groups: list[str], merges: list[str], finis
 
 
 def _id(name: str, groups: list[str]) -> str:
-    """An id that the same window always gets: of the query, the key, the further groups and the window's end."""
-    parts = [_text(name), "key", '"end"', *(f"coalesce({group}::VARCHAR, chr(1))" for group in groups)]
-    return f"md5(concat_ws(chr(0), {', '.join(parts)}))"
+    """An id that the same window always gets: the query, the key, the window's end, and a digest of further groups.
+
+    It reads from its end, so a key with colons in it cannot make it another's."""
+    parts = [_text(f"{name}:"), "key", "':'", '"end"::VARCHAR']
+    if groups:
+        values = ", ".join(f"coalesce({group}::VARCHAR, chr(1))" for group in groups)
+        parts += ["':'", f"md5(concat_ws(chr(0), {values}))"]
+    return " || ".join(parts)
 
 
 def _json(column: Column) -> str:

@@ -27,10 +27,8 @@ from millstream.topic import Filter
 WINDOW_END = "#window_end"
 """The name that `System.Timestamp()` gets while a query is planned."""
 
-_NUMBERS = frozenset(
-    ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"]
-    + ["UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"]
-)
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+_NUMBERS = {*_INTEGERS, *(f"U{name}" for name in _INTEGERS), "FLOAT", "DOUBLE", "DECIMAL"}
 
 
 def is_number(type_: str) -> bool:

@@ -16,10 +16,9 @@ from sqlglot.tokenizer_core import Token
 
 from millstream.errors import QueryError
 
-_CLAUSES = frozenset(
-    ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "UNION", "EXCEPT", "INTERSECT", "WINDOW", "QUALIFY", ";"]
-    + ["JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL"]
-)
+_JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL")
+_SETS = ("UNION", "EXCEPT", "INTERSECT")
+_CLAUSES = {"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WINDOW", "QUALIFY", ";", *_JOINS, *_SETS}
 """What may stand behind `TIMESTAMP BY …`, and ends it."""
 
 

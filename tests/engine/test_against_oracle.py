@@ -1,0 +1,154 @@
+"""Any log, cut in any way, with failed commits at any step: the results are those of the definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support.windows import Oracle, Record, Sent, Store, Ticked, cut, data_of, reading
+
+from millstream.clock import SECOND
+from millstream.engine import Step, TumblingQuery
+from millstream.log.contract import StreamSpec
+from millstream.sql import plan_query
+
+IDLE = 10 * SECOND
+STREAMS = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device")}
+QUERY = """SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top, System.Timestamp() AS window_end
+           FROM telemetry TIMESTAMP BY ts WHERE ok::BOOLEAN GROUP BY device, TumblingWindow(second, {size})"""
+NAMES = {0: "cd", 1: "ab"}  # the devices of each partition
+BAD = [
+    b"",
+    b"{",
+    b"[1]",
+    b"3",
+    b"null",
+    b'"x"',
+    b"\xff\xfe",
+    b'{"ts":"\xff"}',
+    b'{"ok":true}',
+    b'{"ts":"soon","ok":true}',
+]
+
+gaps = st.sampled_from([0, 0, 0.1, 0.5, 1, 3, 8, 12, 25])  # between records, in seconds
+delays = st.sampled_from([0, 0, 0, 0, 0.2, 1, 4, 11, 14, 22, -30, 60])  # of an event
+lags = st.sampled_from([0, 0, 3, 15, -5])  # of a device's clock
+values = st.one_of(st.none(), st.integers(-5, 5))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Record]:
+    """Two partitions; arrivals and ticks go on; clocks are wrong, events are delayed, some payloads are bad."""
+    lag = {key: draw(lags) for key in "abcd"}
+    now = {0: 0.0, 1: 0.0}
+    log: list[Record] = []
+    for kind in draw(st.lists(st.integers(0, 19), min_size=1, max_size=40)):
+        partition = draw(st.integers(0, 1))
+        now[partition] += draw(gaps)
+        key = draw(st.sampled_from(NAMES[partition]))
+        if kind <= 4:
+            log.append(Ticked(now[partition], partition))
+        elif kind == 5:
+            log.append(Sent(key, now[partition], draw(st.sampled_from(BAD)), partition))
+        else:
+            beyond = 400 if kind == 6 else 0  # a clock so wrong that it is clamped
+            seconds = now[partition] - lag[key] - draw(delays) + beyond
+            sent = reading(key, seconds, now[partition], v=draw(values), ok=kind > 8)
+            log.append(replace(sent, partition=partition))
+    return log
+
+
+@st.composite
+def close_calls(draw: st.DrawFn) -> list[Record]:
+    """One device about the edges of its first windows: what is late often depends on a single tick."""
+    now = 0.0
+    log: list[Record] = []
+    for kind in draw(st.lists(st.integers(0, 3), min_size=3, max_size=8)):
+        now += draw(st.sampled_from([0, 5, 10, 15]))
+        if kind == 0:
+            log.append(Ticked(now))
+        else:
+            seconds = draw(st.sampled_from([0.1, 9.9, 10, 10.1, 19, 20.1]))
+            log.append(reading("c", seconds, now, v=1, ok=kind > 1))
+    return log
+
+
+@cache
+def query(size: int, grace: int) -> TumblingQuery:
+    plan = plan_query("q", QUERY.format(size=size), STREAMS, into="out")
+    return TumblingQuery(replace(plan, grace=grace * SECOND), threads=1)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    log=logs(),
+    lengths=st.lists(st.integers(1, 12), max_size=12),
+    failures=st.sets(st.integers(0, 12)),
+    size=st.sampled_from([1, 10]),
+    grace=st.sampled_from([0, 0, 2]),
+)
+def test_results_are_those_of_the_definition(
+    log: list[Record], lengths: list[int], failures: set[int], size: int, grace: int
+) -> None:
+    check(log, lengths, failures, size, grace)
+
+
+@settings(max_examples=200, deadline=None)
+@given(log=close_calls(), lengths=st.lists(st.integers(1, 4), max_size=1), grace=st.sampled_from([0, 0, 0, 5]))
+def test_close_calls_are_decided_as_in_the_definition(log: list[Record], lengths: list[int], grace: int) -> None:
+    check(log, lengths, set(), 10, grace)
+
+
+def check(log: list[Record], lengths: list[int], failures: set[int], size: int, grace: int) -> None:
+    """Run a log, cut into steps, of which some have to be repeated; compare everything that comes out."""
+    processor = query(size, grace)
+    oracle = Oracle(size * SECOND, IDLE, grace * SECOND)
+    store = Store()
+    results: dict[tuple[int, str], list[object]] = {}
+    late: list[str] = []
+    counts: dict[str, int] = {}
+    fed = rejected = 0
+    restore(processor, store)
+    for number, batches in enumerate(cut(log, lengths)):
+        step = processor.step(batches)
+        if number in failures:  # the commit failed: as if the step had not been
+            restore(processor, store)
+            step = processor.step(batches)
+        store.commit(step)
+        length = sum(len(batch) + len(batch.ticks) for batch in batches)
+        for place in range(fed, fed + length):
+            oracle.feed(place, log[place])
+        fed += length
+        for result in data_of(step.outputs):
+            results.setdefault((int(result["device"] in NAMES[1]), result["device"]), []).append(result)
+        late += late_positions(step)
+        rejected += len(step.rejected)
+        for name, count in {**step.counts, **step.notes}.items():
+            counts[name] = counts.get(name, 0) + count
+        assert sum(step.counts.values()) == sum(map(len, batches))
+        for batch in batches:
+            assert store.due.get(batch.partition) == oracle.due(batch.partition)
+    assert results == oracle.results
+    assert sorted(late) == sorted(position(log, place) for place in oracle.late)
+    assert rejected == len(oracle.rejected) == counts["rejected"]
+    assert counts["filtered"] == oracle.filtered
+    assert counts["late"] == len(oracle.late)
+    assert counts["clamped"] == oracle.clamped
+
+
+def restore(processor: TumblingQuery, store: Store) -> None:
+    for partition in NAMES:
+        processor.forget(partition)
+        processor.restore(partition, store.chunks.get(partition, {}))
+
+
+def late_positions(step: Step) -> list[str]:
+    headers = [] if step.late is None else step.late.column("headers").to_pylist()
+    return [dict(items)["late-position"] for items in headers]
+
+
+def position(log: list[Record], place: int) -> str:
+    partition = log[place].partition
+    return f"telemetry:{partition}:{sum(record.partition == partition for record in log[:place])}"
