@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from tests.support.millstream import Running, alive, cpu_seconds, environment, millstream, read_stream, running, until
 
+from millstream.clock import SystemClock
+from millstream.log.sqlite import SqliteLog
+from millstream.settings import LogSettings
+
 PLANT = """
 from millstream import App, Event
 
@@ -125,16 +129,15 @@ def test_children_end_with_a_killed_supervisor(tmp_path: Path, plant: Path) -> N
     assert stored(tmp_path / "data", "telemetry") == [1]
 
 
-def test_what_a_killed_server_leaves_behind_does_not_hinder_the_next_one(tmp_path: Path, plant: Path) -> None:
+def test_what_a_killed_server_leaves_behind_does_not_hinder_the_next_one(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with running(folder) as run:
         publish(run, "press-1", 1)
         run.close()
     assert (folder / "server.json").exists()
     assert (folder / "server.sock").exists()
-    with running(folder, str(plant)) as run:  # with an application this time
+    with running(folder) as run:
         publish(run, "press-1", 2)
-        assert echoed(folder, 1) == [2]
         assert run.stop()[0] == 0
     assert stored(folder, "events") == [1, 2]
 

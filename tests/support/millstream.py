@@ -115,13 +115,15 @@ class Running:
         return self.process.returncode, out
 
     def close(self) -> None:
-        """End it somehow, if it has not ended. Idempotent."""
+        """Kill whatever still runs, all at once. Idempotent."""
         if self._log.closed:
             return
-        children = self.children().values() if self.process.poll() is None else ()
-        for pid in (self.process.pid, *children):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)  # so that it starts nobody again
+            for pid in self.children().values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.kill()
         self.process.communicate()
         self._log.close()
 
