@@ -16,7 +16,8 @@ from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.waiting import Timer
 from millstream.log.sqlite.writer import Writer
 
-PAUSE_SECONDS = 0.05  # between merges while commits come: they get at least nine tenths of the thread
+PAUSE_SECONDS = 0.05  # between merges while commits come, at least
+PAUSE_SHARE = 25  # times as long as the last merge, with its wait for the thread: merging waits for quieter times
 RETRY_SECONDS = 5.0  # when there was no room on the disk
 
 
@@ -117,10 +118,13 @@ class Housekeeping:
 
     async def _merge(self) -> None:
         commits = self._commits
+        begin = self._clock.monotonic()
         while await self._writer.call(lambda store: store.housekeeper.merge()):
             if commits != self._commits:
-                await self._clock.sleep(PAUSE_SECONDS)
+                spent = self._clock.monotonic() - begin
+                await self._clock.sleep(max(PAUSE_SECONDS, PAUSE_SHARE * spent))
             commits = self._commits
+            begin = self._clock.monotonic()
 
     async def _take_ballast(self) -> None:
         if self._ballast is not None:
