@@ -7,31 +7,34 @@ import logging
 import pytest
 
 from millstream.clock import VirtualClock
+from millstream.errors import PayloadError
 from millstream.worker.complaints import Complaints
 
 
-def _error(text: str) -> ValueError:
+def _raised(error: Exception) -> Exception:
     try:
-        raise ValueError(text)
-    except ValueError as error:
-        return error
+        raise error
+    except Exception as raised:
+        return raised
 
 
 async def test_each_kind_of_failure_has_one_traceback_and_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     clock = VirtualClock()
     complaints = Complaints(clock, "plant.door")
     for number in range(5):
-        complaints.failed(f"events:0:{number}", _error("boom"), "tried again in 1 s (try 1 of 5)")
-    complaints.failed("events:0:9", KeyError("celsius"), "kept in the dead letters")
+        complaints.failed(f"events:0:{number}", _raised(ValueError("boom")), "tried again in 1 s (try 1 of 5)")
+    complaints.failed("events:0:9", _raised(KeyError("celsius")), "kept in the dead letters")
+    complaints.failed("events:0:10", PayloadError("the payload is no Reading"), "kept in the dead letters")
     await clock.advance(10)
-    complaints.failed("events:0:10", _error("boom"), "tried again in 1 s (try 1 of 5)")
+    complaints.failed("events:0:11", _raised(ValueError("boom")), "tried again in 1 s (try 1 of 5)")
     assert [record.getMessage() for record in caplog.records] == [
         "plant.door failed at events:0:0, tried again in 1 s (try 1 of 5): ValueError: boom",
         "plant.door failed at events:0:9, kept in the dead letters: KeyError: 'celsius'",
-        "plant.door failed at events:0:10, tried again in 1 s (try 1 of 5): ValueError: boom "
+        "plant.door failed at events:0:10, kept in the dead letters: PayloadError: the payload is no Reading",
+        "plant.door failed at events:0:11, tried again in 1 s (try 1 of 5): ValueError: boom "
         "(and 4 times more since the last line about it)",
     ]
-    assert [record.exc_info is not None for record in caplog.records] == [True, True, False]
+    assert [record.exc_info is not None for record in caplog.records] == [True, True, False, False]
     assert {record.name for record in caplog.records} == {"millstream.worker"}
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 

@@ -38,10 +38,12 @@ class Alarms:
                 heapq.heappop(self._waiting)[2]()
             self._sooner.clear()
             if self._waiting:
-                seconds = (self._waiting[0][0] - self._now()) / SECOND
-                await first_of(self._clock.sleep(seconds), self._sooner.wait())
+                await first_of(self._sleep_until(self._waiting[0][0]), self._sooner.wait())
             else:
                 await self._sooner.wait()
+
+    async def _sleep_until(self, due: int) -> None:
+        await self._clock.sleep((due - self._now()) / SECOND)  # from now on, when this runs
 
     def _now(self) -> int:
         return round(self._clock.monotonic() * SECOND)

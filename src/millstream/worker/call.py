@@ -8,7 +8,7 @@ is handed back, so that what is done can be committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from millstream.app.signature import Signature
 from millstream.errors import PayloadError
 from millstream.event import Event
 from millstream.worker.arguments import BatchArguments, EventArguments
-from millstream.worker.bisect import Failure, bisect
+from millstream.worker.bisect import Failure, Found, bisect
 from millstream.worker.results import Results
 from millstream.worker.segment import Item, key_of
 from millstream.worker.threads import Threads
@@ -41,8 +41,11 @@ class Ran:
 class Caller(Protocol):
     """One way to call a handler."""
 
+    at_a_time: int
+    """How many `run`s may go on."""
+
     limit: int
-    """How many events to take for the next `run`."""
+    """How many events to take for the next one."""
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
         """Call the handler with events, in order. `last_try`: some of them are not tried again if they fail."""
@@ -50,8 +53,8 @@ class Caller(Protocol):
 
 
 class ThreadedEvents:
-    """A function that is called for each event, in a thread. `alone`: one call a time is all there is, so a thread
-    may take many events; otherwise each goes its own way, and none waits for another's slow call."""
+    """A function that is called for each event, in a thread. With a concurrency of 1 the thread takes many events in a
+    go; with more, each goes its own way, so that none waits behind another key's slow call."""
 
     def __init__(
         self,
@@ -60,15 +63,15 @@ class ThreadedEvents:
         results: Results,
         threads: Threads,
         monotonic: Callable[[], float],
-        *,
-        alone: bool,
+        concurrency: int = 1,
     ) -> None:
+        self.at_a_time = concurrency
         self._function = signature.function
         self._arguments = arguments
         self._results = results
         self._threads = threads
         self._monotonic = monotonic
-        self._most = _MOST_IN_A_GO if alone else 1
+        self._most = _MOST_IN_A_GO if concurrency == 1 else 1
         self.limit = self._most
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
@@ -118,7 +121,8 @@ class AsyncEvents:
 
     limit = 1
 
-    def __init__(self, signature: Signature, arguments: EventArguments, results: Results) -> None:
+    def __init__(self, signature: Signature, arguments: EventArguments, results: Results, concurrency: int = 1) -> None:
+        self.at_a_time = concurrency
         self._signature = signature
         self._arguments = arguments
         self._results = results
@@ -143,7 +147,10 @@ class AsyncEvents:
 
 
 class Batches:
-    """A function that is called for many events at once, in a thread unless it is a coroutine function."""
+    """A function that is called for many events of a partition at once, in a thread unless it is a coroutine function.
+    It takes whatever has come, and calls with up to `concurrency` partitions of it at a time."""
+
+    at_a_time = 1
 
     def __init__(
         self,
@@ -152,17 +159,23 @@ class Batches:
         results: Results,
         threads: Threads,
         most: int | None,
+        concurrency: int,
     ) -> None:
         self._signature = signature
         self._arguments = arguments
         self._results = results
         self._threads = threads
+        self._calls = asyncio.Semaphore(concurrency)
         self.limit = most or _MOST_IN_A_BATCH
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
         ran = Ran()
-        for partition in sorted({segment.partition for segment, _ in items}):
-            await self._run_partition([item for item in items if item[0].partition == partition], last_try, ran)
+        by_partition: dict[int, list[Item]] = {}
+        for item in items:
+            by_partition.setdefault(item[0].partition, []).append(item)
+        async with asyncio.TaskGroup() as group:
+            for part in by_partition.values():
+                group.create_task(self._run_partition(part, last_try, ran))
         if ran.failures:
             handled = {item for failure in ran.failures for item in failure.items}.union(ran.done)
             ran.left = [item for item in items if item not in handled]
@@ -174,16 +187,20 @@ class Batches:
         fit = self._fitting(items, ran)
         if not fit:
             return
-        search = bisect(fit, thorough=last_try)
+        async with self._calls:
+            found = await self._search(bisect(fit, thorough=last_try), ran)
+        ran.done += found.done
+        ran.failures += found.failures
+
+    async def _search(self, search: Generator[list[Item], BaseException | None, Found], ran: Ran) -> Found:
         piece = next(search)
         while True:
             error = await self._call(piece, ran)
             try:
                 piece = search.send(error)
             except StopIteration as stop:
-                ran.done += stop.value.done
-                ran.failures += stop.value.failures
-                return
+                found: Found = stop.value
+                return found
 
     def _fitting(self, items: list[Item], ran: Ran) -> list[Item]:
         fit = []

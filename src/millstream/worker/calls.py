@@ -28,7 +28,7 @@ _YIELD_EVERY = 16  # calls in the event loop, until others have their turn
 
 
 class Calls:
-    """At most `handler.concurrency` calls at a time. `failed` is told of an error that is not the handler's."""
+    """As many at a time as the caller allows. `failed` is told of an error that is not the handler's."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Calls:
 
     def start(self) -> None:
         """Call the handler with what waits, as far as it may run now."""
-        while len(self._running) < self._handler.concurrency:
+        while len(self._running) < self._caller.at_a_time:
             take = self._take()
             if take is None:
                 return

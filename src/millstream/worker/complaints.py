@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import traceback
+from pathlib import Path
+from types import TracebackType
 
 from millstream.clock import Clock
 
 logger = logging.getLogger("millstream.worker")
 
 _SECONDS = 10.0  # between two lines about the same kind of failure
+_OURS = str(Path(__file__).parent)
 _KINDS = 100  # kinds that are remembered; a handler that finds more ways to fail begins anew
 
 
@@ -40,10 +43,18 @@ class Complaints:
             type(error).__name__,
             error,
             more,
-            exc_info=error if last is None else None,
+            exc_info=_users_part(error) if last is None else None,
         )
 
 
 def _kind(error: BaseException) -> object:
     frames = traceback.extract_tb(error.__traceback__)
     return (type(error), frames[-1].filename, frames[-1].lineno) if frames else type(error)
+
+
+def _users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
+    """The error with the frames of the user's code; None where it has none, as for a payload that does not fit."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return None if trace is None else (type(error), error, trace)

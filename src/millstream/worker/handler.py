@@ -139,9 +139,10 @@ def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
     signature, levels = handler.signature, Levels(handler.levels)
     results = Results(handler.group, handler.into, levels)
     if signature.per_batch:
-        return Batches(signature, BatchArguments(signature), results, threads, handler.batch)
-    arguments = EventArguments(signature, levels)
+        arguments = BatchArguments(signature)
+        return Batches(signature, arguments, results, threads, handler.batch, handler.concurrency)
     if signature.is_async:
-        return AsyncEvents(signature, arguments, results)
-    alone = handler.concurrency == 1
-    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic, alone=alone)
+        return AsyncEvents(signature, EventArguments(signature, levels), results, handler.concurrency)
+    return ThreadedEvents(
+        signature, EventArguments(signature, levels), results, threads, context.clock.monotonic, handler.concurrency
+    )

@@ -62,10 +62,8 @@ class QueryProcessor:
         self._membership.stopping.set()
 
     async def _session(self) -> None:
-        try:
-            await first_of(self._process(), self._drained())
-        finally:
-            await self._threads.run(self._forget, frozenset(self._partitions))
+        await self._threads.run(self._forget, frozenset(self._partitions))  # of a session that failed
+        await first_of(self._process(), self._drained())
 
     async def _drained(self) -> None:
         await self._membership.stopping.wait()
@@ -93,9 +91,9 @@ class QueryProcessor:
             await self._threads.run(self._forget, poll.lost)
             await self._membership.group.release(poll.lost)
         for partition in poll.gained:
+            self._partitions.add(partition)
             chunks = await self._membership.group.state(partition)
             await self._threads.run(self._processor.restore, partition, chunks)
-            self._partitions.add(partition)
 
     def _forget(self, partitions: frozenset[int]) -> None:
         for partition in partitions & self._partitions:

@@ -127,7 +127,7 @@ def _make_caller(subscription: Subscription, context: Context, threads: Threads)
     arguments = EventArguments(signature, levels)
     if signature.is_async:
         return AsyncEvents(signature, arguments, results)
-    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic, alone=True)
+    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic)
 
 
 def _as_batch(events: list[Event], now: Micros) -> Batch:

@@ -59,8 +59,14 @@ class Worker:
             *(self._query(query, plans[query.name]) for query in self._app.queries),
             *(Subscriber(subscription, self._context) for subscription in self._app.subscriptions),
         ]
-        for processor in self._processors:
-            await processor.join()
+        joined: list[_Processor] = []
+        try:
+            for processor in self._processors:
+                await processor.join()
+                joined.append(processor)
+        except BaseException:
+            await _leave(joined)
+            raise
         self._tasks = [asyncio.create_task(processor.run(), name=processor.name) for processor in self._processors]
 
     async def run(self) -> None:
@@ -92,3 +98,10 @@ class Worker:
     ) -> None:
         await self.stop()
         await self.run()
+
+
+async def _leave(processors: list[_Processor]) -> None:
+    """Leave the groups that were joined, without processing anything."""
+    for processor in processors:
+        processor.stop(0)
+        await processor.run()
