@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 GROUP = "$gateway"  # a group without streams, whose state are the ids that were seen
 _STATE = 0  # the partition number that such a group has
 
+_FAILED = "the log failed before it had committed the event"
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
 
 
@@ -68,6 +69,7 @@ class Ingest:
         self._idle = asyncio.Event()
         self._idle.set()
         self.gathering = Gathering(TopicTable())
+        self._failed = False
         self.disk_full = False
 
     async def start(self) -> None:
@@ -111,6 +113,10 @@ class Ingest:
 
         `LogUnavailableError`: the outcome is unknown."""
         await self._room.wait()
+        if self._failed:
+            raise LogUnavailableError(_FAILED)
+        if not events:
+            return 0
         gathering = self.gathering
         start = len(gathering)
         for topic, payload, attributes in events:
@@ -149,10 +155,12 @@ class Ingest:
 
     def abandon(self) -> None:
         """After `run` has raised: tell those who wait for an answer that there will be none."""
+        self._failed = True
+        self._room.set()
         for gathering in (self._under_way.gathering if self._under_way else None, self.gathering):
             for waiter in gathering.waiters if gathering else ():
                 if not waiter.duplicates.done():
-                    waiter.duplicates.set_exception(LogUnavailableError("the log failed; the event may be lost"))
+                    waiter.duplicates.set_exception(LogUnavailableError(_FAILED))
 
     def _wake(self) -> None:
         self._arrived.set()

@@ -1,0 +1,45 @@
+"""A gateway over the real engine in memory, on a clock that stands still, with clients that are closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.support.gateway import Plant
+
+from millstream.clock import VirtualClock
+from millstream.log import StreamSpec
+from millstream.log.sqlite import SqliteLog
+
+EVENTS = StreamSpec("events", ("#",), partitions=2)
+TELEMETRY = StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device", partitions=4)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+async def log(clock: VirtualClock) -> AsyncIterator[SqliteLog]:
+    """In memory, with two streams: one for telemetry, keyed by device, and one for everything."""
+    log = await SqliteLog.memory(clock)
+    await log.create(EVENTS)
+    await log.create(TELEMETRY)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def plant(log: SqliteLog, clock: VirtualClock) -> AsyncIterator[Plant]:
+    """Nothing is started yet."""
+    plant = Plant(log, clock)
+    yield plant
+    await plant.stop()
+
+
+@pytest.fixture
+async def running(plant: Plant) -> Plant:
+    """Started, with defaults."""
+    await plant.start()
+    return plant

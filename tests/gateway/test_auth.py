@@ -1,0 +1,170 @@
+"""Who may come in, and what it costs to find out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Any
+
+import pytest
+from tests.support.gateway import Plant
+
+from millstream.clock import VirtualClock
+from millstream.errors import SettingsError
+from millstream.gateway import Credentials, Identity, hash_password, verify_password
+from millstream.gateway.auth import BusyError, NotAuthenticatedError, UserAuthenticator
+from millstream.mqtt import Reason, Version
+from millstream.mqtt import packet as p
+
+CHEAP = "scrypt$2$1$1$c2FsdA==$Mg+j147YoCdA+qrUwvASXtMPpt7O8kuKFUTqdS+qQGA="  # of "secret", for tests of many checks
+
+
+def credentials(user_name: str | None, password: str = "secret") -> Credentials:
+    return Credentials(user_name, password.encode())
+
+
+def test_a_hash_fits_its_password_only() -> None:
+    hashed = hash_password("sécret")
+    assert hashed.startswith("scrypt$16384$8$1$")
+    assert hash_password("sécret") != hashed, "salted"
+    assert verify_password("sécret".encode(), hashed)
+    assert not verify_password(b"secret", hashed)
+
+
+def test_a_hash_of_other_parameters_fits_too() -> None:
+    assert verify_password(b"secret", CHEAP)
+
+
+WRONG_HASHES = [
+    "secret",
+    "",
+    "md5$1$1$1$c2FsdA==$eA==",
+    "scrypt$3$1$1$c2FsdA==$eA==",
+    "scrypt$0$1$1$c2FsdA==$eA==",
+    "scrypt$2$1$1$?$eA==",
+    "scrypt$2$1$1$c2FsdA==$",
+    "scrypt$1073741824$8$1$c2FsdA==$eA==",
+    "scrypt$2$1$x$c2FsdA==$eA==",
+]
+
+
+@pytest.mark.parametrize("text", WRONG_HASHES)
+def test_a_user_whose_hash_is_none_is_named_at_start(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"'ann'.*millstream password"):
+        UserAuthenticator({"ann": text}, False, VirtualClock())
+
+
+def test_nobody_could_come_in() -> None:
+    with pytest.raises(SettingsError, match=r"millstream password.*--allow-anonymous"):
+        UserAuthenticator({}, False, VirtualClock())
+
+
+async def test_anonymous_users_need_nothing_where_there_are_no_users() -> None:
+    everybody = UserAuthenticator({}, True, VirtualClock())
+    assert everybody.recall(credentials(None)) == Identity(None)
+    assert everybody.recall(credentials("ann")) == Identity(None)
+    everybody.close()
+
+
+async def test_where_there_are_users_a_name_must_be_right_and_none_may_be_allowed() -> None:
+    both = UserAuthenticator({"ann": CHEAP}, True, VirtualClock())
+    assert both.recall(credentials(None)) == Identity(None)
+    assert both.recall(credentials("ann")) is None
+    assert await both.authenticate(credentials("ann")) == Identity("ann")
+    with pytest.raises(NotAuthenticatedError, match="wrong"):
+        await both.authenticate(credentials("ann", "wrong"))
+    both.close()
+
+
+async def test_a_password_that_was_right_is_remembered_for_a_while() -> None:
+    clock = VirtualClock()
+    users = UserAuthenticator({"ann": CHEAP}, False, clock)
+    await users.authenticate(credentials("ann"))
+    assert users.recall(credentials("ann")) == Identity("ann")
+    assert users.recall(credentials("ann", "other")) is None
+    await clock.advance(601)
+    assert users.recall(credentials("ann")) is None
+    users.close()
+
+
+async def test_unknown_users_and_missing_names_are_refused() -> None:
+    users = UserAuthenticator({"ann": CHEAP}, False, VirtualClock())
+    for wrong in (credentials(None), credentials("bob"), credentials("")):
+        with pytest.raises(NotAuthenticatedError):
+            await users.authenticate(wrong)
+    users.close()
+
+
+async def test_a_thousand_wrong_passwords_wait_in_a_bounded_queue() -> None:
+    users = UserAuthenticator({"ann": CHEAP}, False, VirtualClock())
+    checks = [users.authenticate(credentials("ann", f"wrong {n}")) for n in range(1_100)]
+    outcomes = await asyncio.gather(*checks, return_exceptions=True)
+    kinds = [type(outcome) for outcome in outcomes]
+    assert set(kinds) == {NotAuthenticatedError, BusyError}
+    assert kinds.count(BusyError) == 100
+    assert await users.authenticate(credentials("ann")) == Identity("ann")
+    users.close()
+
+
+async def test_clients_that_show_the_same_share_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = 0
+    scrypt = hashlib.scrypt
+
+    def counted(*given: Any, **named: Any) -> bytes:
+        nonlocal checks
+        checks += 1
+        return scrypt(*given, **named)
+
+    monkeypatch.setattr("hashlib.scrypt", counted)
+    users = UserAuthenticator({"ann": CHEAP}, False, VirtualClock())
+    await asyncio.gather(*(users.authenticate(credentials("ann")) for _ in range(50)))
+    assert checks == 1
+    users.close()
+
+
+@pytest.mark.parametrize("version", list(Version))
+async def test_mqtt_clients_show_a_password(plant: Plant, version: Version) -> None:
+    await plant.start(allow_anonymous=False, users={"ann": CHEAP})
+    for user_name, password in ((None, None), ("ann", b"wrong"), ("bob", b"secret")):
+        client = await plant.open(version)
+        client.send(p.Connect(version=version, client_id="x", user_name=user_name, password=password))
+        client.send(p.Publish(topic="a", qos=1, packet_id=1))
+        (answer,) = await client.rest()
+        assert isinstance(answer, p.Connack)
+        assert answer.reason is Reason.BAD_USER_NAME_OR_PASSWORD
+    client = await plant.connect("press-1", version, user_name="ann", password=b"secret")
+    await client.publish("a", b"1")
+    again = await plant.connect("press-2", version, user_name="ann", password=b"secret")
+    await again.publish("a", b"2")
+    assert await plant.payloads("events") == [b"1", b"2"]
+
+
+async def test_wrong_passwords_do_not_hold_up_those_who_are_in(plant: Plant) -> None:
+    await plant.start(allow_anonymous=False, users={"ann": hash_password("secret")})
+    good = await plant.connect("good", user_name="ann", password=b"secret")
+    for number in range(100):
+        client = await plant.open()
+        client.send(p.Connect(version=Version.V5, client_id=str(number), user_name="ann", password=b"%d" % number))
+        await client.drain()
+    await good.publish("a")
+    await good.publish("a")
+    refused = plant.statistics["ended"].get("bad_user_name_or_password", 0)
+    assert refused < 100, "most of them are still being checked"
+
+
+async def test_a_client_that_leaves_during_its_check_is_forgotten(plant: Plant) -> None:
+    await plant.start(allow_anonymous=False, users={"ann": hash_password("secret")})
+    client = await plant.open()
+    client.send(p.Connect(version=Version.V5, client_id="x", user_name="ann", password=b"secret"))
+    await client.drain()
+    await client.close()
+    again = await plant.connect("y", user_name="ann", password=b"secret")
+    assert await again.is_silent()
+    assert plant.statistics["connections"] == 1
+
+
+async def test_anonymous_access_is_said_aloud(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        await plant.start()
+    assert any("anybody may connect" in record.message for record in caplog.records)
