@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from millstream.clock import Clock, SystemClock
@@ -141,9 +141,9 @@ async def _finish(seat: Seat) -> None:
         await seat.child.ended()
 
 
-async def _all(works: Any) -> None:
+async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
     """Do all at a time; the first failure ends the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -153,7 +153,8 @@ async def _all(works: Any) -> None:
 
 
 @contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Any:
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` for each signal that asks a process to end."""
     loop = asyncio.get_running_loop()
     wanted = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # started with nohup
