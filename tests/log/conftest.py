@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ByteSize
+from tests.support.records import SETTINGS
 
 from millstream.clock import VirtualClock
 from millstream.log import Log
 from millstream.log.sqlite import RemoteLog, SqliteLog, serve_log
 from millstream.runtime.bus import SocketBus, connect
-from millstream.settings import LogSettings
 
 AnotherLog = Callable[[], Coroutine[Any, Any, Log]]
 
@@ -31,7 +30,7 @@ async def another_log(request: pytest.FixtureRequest, clock: VirtualClock, tmp_p
         if request.param == "memory":
             server = await SqliteLog.memory(clock)
         else:
-            server = await SqliteLog.open(tmp_path / "data", LogSettings(ballast_bytes=ByteSize(0)), clock)
+            server = await SqliteLog.open(tmp_path / "data", SETTINGS, clock)
         closing.push_async_callback(server.close)
         if request.param == "bus":
             bus = SocketBus()

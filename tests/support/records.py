@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 import pyarrow as pa
+from pydantic import ByteSize
 
 from millstream.event import Batch, Event, to_columns
 from millstream.log import Committed, Group, Log, Poll, Position
+from millstream.settings import LogSettings
 
 LIMIT = 1 << 20
+SETTINGS = LogSettings(ballast_bytes=ByteSize(0))  # no test but those of full disks needs 16 MB of ballast
 WAIT = 20.0  # for what takes milliseconds on an idle machine
 
 

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.records import contents
+from tests.support.records import SETTINGS, contents
 
 from millstream.clock import SystemClock
 from millstream.log.sqlite import ReadOnlyLog, SqliteLog
-from millstream.settings import LogSettings
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +35,7 @@ async def test_what_was_acknowledged_survives(tmp_path: Path, reader: str) -> No
         acknowledged += append_until_killed(tmp_path, first, chance.randrange(1, 200))
         log: SqliteLog | ReadOnlyLog
         if reader == "recovered":
-            log = await SqliteLog.open(tmp_path, LogSettings(), SystemClock())
+            log = await SqliteLog.open(tmp_path, SETTINGS, SystemClock())
         else:
             log = await ReadOnlyLog.open(tmp_path)
         found = await contents(log, "a", 0)

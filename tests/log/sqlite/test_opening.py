@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.support.records import append, contents
+from tests.support.records import SETTINGS, append, contents
 
 from millstream.clock import VirtualClock
 from millstream.errors import DataFolderError, LogClosedError, LogUnavailableError
@@ -18,11 +18,10 @@ from millstream.log import EARLIEST, StreamSpec
 from millstream.log.sqlite import ReadOnlyLog, SqliteLog
 from millstream.log.sqlite.folder import FolderLock
 from millstream.log.sqlite.schema import APPLICATION_ID, FORMAT_VERSION, open_writer
-from millstream.settings import LogSettings
 
 
 async def open_log(folder: Path) -> SqliteLog:
-    return await SqliteLog.open(folder, LogSettings(), VirtualClock())
+    return await SqliteLog.open(folder, SETTINGS, VirtualClock())
 
 
 async def make_log(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.records import LIMIT, WAIT, append, gain, payloads, poll_events
+from tests.support.records import LIMIT, SETTINGS, WAIT, append, gain, payloads, poll_events
 from tests.support.streams import eventually
 
 from millstream.bus import Peer
@@ -18,7 +18,6 @@ from millstream.log import EARLIEST, Group, Position, StreamSpec
 from millstream.log.sqlite import RemoteLog, SqliteLog, serve_log
 from millstream.runtime.bus import SocketBus, connect
 from millstream.runtime.peer import SocketPeer
-from millstream.settings import LogSettings
 
 
 class Counting:
@@ -73,7 +72,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     clock = VirtualClock()
-    server = await SqliteLog.open(tmp_path, LogSettings(), clock)
+    server = await SqliteLog.open(tmp_path, SETTINGS, clock)
     await server.create(StreamSpec("a", partitions=4))
     bus = SocketBus()
     serve_log(server, bus)
@@ -210,13 +209,13 @@ async def test_positions_of_an_earlier_server_are_gone_on_from(tmp_path: Path) -
     clock = VirtualClock()
     stale = None
     for run in range(3):
-        server = await SqliteLog.open(tmp_path, LogSettings(), clock)
+        server = await SqliteLog.open(tmp_path, SETTINGS, clock)
         await server.create(StreamSpec("a", partitions=1))
         group = await server.join("g", ["a"], start=EARLIEST)
         assert (await gain(group))[0] == {"a": Position(run)}
         if stale is not None:
             with pytest.raises(FencedError):
-                server.core._coordinator.check("g", stale.member, stale.epochs, stale.owned)
+                await server.core.commit(stale)
         await append(server, "a", 0, str(run))
         assert payloads((await poll_events(group)).batches) == [str(run)]
         stale = group.transaction()

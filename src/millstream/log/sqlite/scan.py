@@ -11,7 +11,7 @@ import apsw
 
 from millstream.errors import CorruptChunkError
 from millstream.event import Batch
-from millstream.log.sqlite.format import CorruptError, Row, row_id, unpack
+from millstream.log.sqlite.format import CorruptError, Row, partition_of, row_id, unpack
 from millstream.log.sqlite.place import Cursor, Mark
 from millstream.log.sqlite.records import TICK_BYTES, Records, concatenate
 
@@ -50,20 +50,27 @@ class Scan:
     """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them."""
 
     def __init__(self, db: apsw.Connection, partition: int, cursor: Cursor) -> None:
+        self._db = db
         self._cursor = cursor
-        self._first = first_mark(db, partition)
-        self._start = max(cursor.offset, self._first.offset)
+        self._start = cursor.offset
+        self._first: Mark | None = None
         self._rows: list[Row] = []
         self._cut: int | None = None
-        begin, end = row_id(partition, self._start), row_id(partition + 1, 0)
-        header = header_at(db, partition, self._start)
-        if header is not None and header.next_offset > self._start:
-            begin = header.id
-        self._fetch = db.execute(_FROM, (begin, end))
+        self._fetch: apsw.Cursor | None = None
+        header = header_at(db, partition, cursor.offset)
+        if header is None:  # nothing so far back: the partition begins later, or is empty
+            self._first = first_mark(db, partition)
+            self._start = max(cursor.offset, self._first.offset)
+            self._open(row_id(partition, self._start))
+        elif header.next_offset > cursor.offset:
+            self._open(header.id)
+
+    def _open(self, chunk_id: int) -> None:
+        self._fetch = self._db.execute(_FROM, (chunk_id, row_id(partition_of(chunk_id) + 1, 0)))
 
     def take(self, limit_bytes: int) -> int | None:
         """Fetch one more row, of which at most about `limit_bytes` will be used; how many that is, None at the end."""
-        row = self._fetch.fetchone()
+        row = None if self._fetch is None else self._fetch.fetchone()
         if row is None:
             return None
         taken = Row(*row)
@@ -74,13 +81,15 @@ class Scan:
 
     def end(self) -> None:
         """Fetch no more: an unfinished statement would keep the read transaction open."""
-        self._fetch.close()
+        if self._fetch is not None:
+            self._fetch.close()
 
     def piece(self) -> Piece:
         """What the fetched rows hold."""
         expired = self._expired()
         if not self._rows:
-            return Piece(None, self._behind(self._start, None), expired)
+            events_before = self._cursor.events_before if self._first is None else self._first.events
+            return Piece(None, self._behind(self._start, events_before), expired)
         pieces = [unpack_row(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
         pieces[0] = pieces[0].since(self._start)
         if self._cut is not None:
@@ -92,13 +101,11 @@ class Scan:
     def _behind(self, offset: int, events_before: int | None) -> Cursor:
         cursor = self._cursor
         done = tuple(one for one in cursor.done if one >= offset)
-        if events_before is None:
-            events_before = self._first.events if offset == self._first.offset else cursor.events_before
         return Cursor(cursor.stream, cursor.partition, offset, done, events_before)
 
     def _expired(self) -> int:
         first, cursor = self._first, self._cursor
-        if cursor.offset >= first.offset:
+        if first is None or cursor.offset >= first.offset:
             return 0
         passed = sum(1 for one in cursor.done if one < first.offset)
         before = cursor.events_before
