@@ -270,10 +270,14 @@ def _unpack_ticks(row: Row) -> tuple[Numbers, Numbers]:
 
 
 def count_events(row: Row, offset: int) -> int:
-    """How many of a chunk's events stand before `offset`, without unpacking them."""
+    """How many of a chunk's events stand before `offset`, without unpacking them; none, if that cannot be told because
+    the chunk is damaged."""
     if offset <= row.offset:
         return 0
     if offset >= row.next_offset:
         return row.events
-    tick_offsets, _ = _unpack_ticks(row)
+    try:
+        tick_offsets, _ = _unpack_ticks(row)
+    except (pa.ArrowException, OSError, ValueError):
+        return 0
     return offset - row.offset - int(np.searchsorted(tick_offsets, offset))

@@ -7,10 +7,11 @@ wait already. An idle system has nothing to do.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from millstream.clock import SECOND, Clock
-from millstream.errors import DiskFaultError, DiskFullError, LogClosedError
+from millstream.errors import DiskFaultError, DiskFullError, LogClosedError, LogError
 from millstream.log.sqlite.folder import Ballast
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.waiting import Timer
@@ -19,6 +20,8 @@ from millstream.log.sqlite.writer import Writer
 PAUSE_SECONDS = 0.05  # between merges while commits come, at least
 PAUSE_SHARE = 25  # times as long as the last merge, with its wait for the thread: merging waits for quieter times
 RETRY_SECONDS = 5.0  # when there was no room on the disk
+
+_log = logging.getLogger(__name__)
 
 
 class Chore:
@@ -53,6 +56,8 @@ class Chore:
             self._retry.set(self._clock.monotonic() + RETRY_SECONDS)
         except (DiskFaultError, LogClosedError):
             return  # everybody is told, and the process ends
+        except LogError as error:
+            _log.error("tidying up has failed, and will be tried again later: %s", error)
 
 
 class Housekeeping:

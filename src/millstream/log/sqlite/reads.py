@@ -12,12 +12,12 @@ from typing import Protocol, TypeVar
 import apsw
 
 from millstream.clock import Clock
-from millstream.errors import CorruptChunkError, LogClosedError, LogError
+from millstream.errors import LogClosedError
 from millstream.event import Batch
 from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.records import NO_EVENTS
-from millstream.log.sqlite.schema import open_reader
+from millstream.log.sqlite.schema import open_reader, read_error
 from millstream.log.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class FileReads:
         try:
             return function(self._reader)
         except apsw.Error as error:
-            raise read_error(self._path, error) from error
+            raise read_error(str(self._path), error) from error
 
     def _close(self) -> None:
         if self._reader is not None:
@@ -78,15 +78,6 @@ class WriterReads:
 
     async def close(self) -> None:
         """Nothing: the connection is the writer's."""
-
-
-def read_error(path: Path, error: apsw.Error) -> LogError:
-    """What a failed read means, for a person."""
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return CorruptChunkError(
-            f"{path} is damaged: {error}; check the disk, and restore the data folder from a backup"
-        )
-    return LogError(f"{path} cannot be read: {error}; check the disk (dmesg, smartctl)")
 
 
 async def read_batch(

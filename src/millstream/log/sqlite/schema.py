@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from millstream.errors import DataFolderError, DiskFaultError, DiskFullError
+from millstream.errors import CorruptChunkError, DataFolderError, DiskFaultError, DiskFullError, LogError
 
 FILE_NAME = "log.db"
 
@@ -161,3 +161,12 @@ def write_error(error: apsw.Error) -> DiskFullError | DiskFaultError:
         f"writing the log failed: {error}; what was being committed may or may not be there after a restart; "
         "check the disk (dmesg, smartctl), then start again"
     )
+
+
+def read_error(what: str, error: apsw.Error) -> LogError:
+    """What a failed read of `what` means."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return CorruptChunkError(
+            f"{what} is damaged: {error}; check the disk, and restore the data folder from a backup"
+        )
+    return LogError(f"{what} cannot be read: {error}; check the disk (dmesg, smartctl)")

@@ -17,9 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import apsw
+
 from millstream.errors import DiskFaultError, DiskFullError, LogClosedError
 from millstream.log.contract import Committed
 from millstream.log.sqlite.changes import Changes
+from millstream.log.sqlite.schema import read_error
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.store import Store
 
@@ -145,6 +148,8 @@ class Writer:
                 if self._fault is not None:
                     raise self._fault
                 outcome = job.function(self._store)
+            except apsw.Error as error:  # a write's are told by the store
+                outcome = read_error("the log", error)
             except Exception as error:
                 self._note(error)
                 outcome = error
