@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -17,7 +18,9 @@ import pytest
 from tests.support.millstream import Running, alive, cpu_seconds, environment, millstream, read_stream, running, until
 
 from millstream.clock import SystemClock
+from millstream.errors import MillstreamError
 from millstream.log.sqlite import SqliteLog
+from millstream.runtime.server import LOG_FAULT_EXIT
 from millstream.settings import LogSettings
 
 PLANT = """
@@ -107,6 +110,21 @@ def test_killed_children_are_started_again_and_nothing_is_lost_or_done_twice(tmp
         assert "printed by a handler" in run.logs()
         assert "killed by SIGKILL" in run.logs()
         assert "Traceback" not in run.logs()
+
+
+def test_a_server_whose_disk_fails_ends_and_recovers_without_having_promised_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with running(folder) as run:
+        publish(run, "press-1", 1)
+        # Files may not be written beyond this any more, which the log finds out in the middle of a commit.
+        resource.prlimit(run.children()["server"], resource.RLIMIT_FSIZE, (20_000, 20_000))
+        with pytest.raises(MillstreamError):
+            publish(run, "press-1", 2)
+        until(lambda: "server is back" in run.logs(), what="a server without that limit")
+        assert f"exit code {LOG_FAULT_EXIT}" in run.logs()
+        publish(run, "press-1", 3)
+        assert run.stop()[0] == 0
+    assert stored(folder, "events") in ([1, 3], [1, 2, 3])
 
 
 def check_that_it_idles(run: Running) -> None:

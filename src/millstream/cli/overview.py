@@ -140,14 +140,13 @@ def _groups_table(rows: list[Row]) -> Table:
 def _server_table(folder: Path, server: Row) -> Table:
     if not server["running"]:
         return output.make_facts({"server": f"none runs on {folder} (millstream run --data {folder})"})
-    return output.make_facts({name: value for name, value in _flat(server) if name != "running"})
+    facts = {name: server.get(name) for name in ("mqtt", "http", "pid", "version", "started")}
+    counts = {name: _words(value) for name, value in server["statistics"].items()}
+    return output.make_facts({**facts, **counts})
 
 
-def _flat(row: Row, prefix: str = "") -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = []
-    for name, value in row.items():
-        if isinstance(value, dict):
-            pairs += _flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append((prefix + name, value))
-    return pairs
+def _words(value: object) -> object:
+    """A count as it is; counts by reason as one text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or 0
+    return value
