@@ -1,10 +1,13 @@
 """From payloads to lifted events: one DuckDB statement decodes the fields that a query needs, and evaluates its
 event-level fragments.
 
-A payload that is no JSON makes a vectorised decode fail for all, so validity is masked first, by DuckDB's `json_valid`
-(measured: a quarter of the decode; `TRY` around it costs three times as much as soon as one payload in a vector of 2048
-is bad). Its parser also refuses whatever is not UTF-8, wherever it stands, so raw bytes are handed to it as they are.
-It tolerates a trailing comma and the numbers `NaN` and `Infinity`, which are then absent: JSON has no such values.
+A payload that is no JSON makes a vectorised decode fail for all. What does not begin and end like an object is masked
+first, by a glance at two bytes. The rest is decoded in the hope that it is JSON, and if that fails again, and for some
+steps afterwards, with whatever is not `json_valid` masked (measured: hope saves a quarter of the decode; `TRY` would
+cost three times as much as soon as one payload in a vector of 2048 is bad). Both ways decode the same payloads to the
+same values. DuckDB's parser also refuses whatever is not UTF-8, wherever it stands, so raw bytes are handed to it as
+they are. It tolerates a trailing comma, and the numbers `NaN` and `Infinity`, which are then absent: JSON has no such
+values.
 
 A value that does not fit the type that the query wants is NULL, and so is an expression that fails on a value
 (`TRY`): one event can never stop a query.
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -30,8 +34,8 @@ from millstream.event import Batch
 from millstream.topic import Filter
 
 _NAME = re.compile(r'"[^"]+"|\w+')
-_OBJECT = ord("{")
 _JSON_SPACE = b" \t\n\r"
+_CAREFUL_STEPS = 64  # after hope was in vain; bounds what bad payloads can cost to a fraction of the decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,25 @@ class Decoder:
             ]
         )
         self._source = duck.source("events", self._schema)
-        self._statement = duck.statement(_decode_text(plan, partials))
-        self.columns: pa.Schema = self._split(self._statement.run()).columns.schema
+        self._hopeful = duck.statement(_decode_text(plan, partials, '"#data"'))
+        self._careful = duck.statement(_decode_text(plan, partials, 'CASE WHEN json_valid("#data") THEN "#data" END'))
+        self._careful_steps = 0
+        self.columns: pa.Schema = self._split(self._careful.run()).columns.schema
 
     def decode(self, batches: Sequence[Batch]) -> Decoded:
         """The batches' events, in their order."""
         self._source.put(pa.Table.from_batches([self._inputs(batch) for batch in batches], self._schema))
-        return self._split(self._statement.run())
+        return self._split(self._run())
+
+    def _run(self) -> pa.Table:
+        if self._careful_steps:
+            self._careful_steps -= 1
+        else:
+            try:
+                return self._hopeful.run()
+            except (duckdb.Error, UnicodeDecodeError):  # the error quotes the payload, which may not be UTF-8
+                self._careful_steps = _CAREFUL_STEPS
+        return self._careful.run()
 
     def _split(self, table: pa.Table) -> Decoded:
         valid = table.column("valid").to_numpy()
@@ -144,14 +160,16 @@ class Decoder:
 
 def _as_text(data: pa.Array) -> pa.Array:
     """Payloads as DuckDB's text, without a copy and without a look at their encoding; those that cannot be JSON objects
-    because of their first byte are null."""
+    because of their first or last byte are null."""
     validity, offsets, content = data.buffers()
-    starts = np.frombuffer(offsets, np.int32)[data.offset : data.offset + len(data) + 1]
+    bounds = np.frombuffer(offsets, np.int32)[data.offset : data.offset + len(data) + 1]
     if content is None or not content.size:
         return pa.nulls(len(data), pa.string())
-    first = np.frombuffer(content, np.uint8)[np.minimum(starts[:-1], content.size - 1)]
-    doubtful = np.flatnonzero((first != _OBJECT) | (starts[:-1] == starts[1:]))
-    wrong = [row for row in doubtful.tolist() if not data[row].as_py().lstrip(_JSON_SPACE).startswith(b"{")]
+    characters = np.frombuffer(content, np.uint8)
+    first = characters[np.minimum(bounds[:-1], content.size - 1)]
+    last = characters[np.maximum(bounds[1:], 1) - 1]
+    doubtful = np.flatnonzero((first != ord("{")) | (last != ord("}")) | (bounds[:-1] == bounds[1:]))
+    wrong = [row for row in doubtful.tolist() if not _is_braced(data[row].as_py())]
     if wrong:
         valid = np.ones(data.offset + len(data), np.bool_)
         valid[np.array(wrong) + data.offset] = False
@@ -159,11 +177,16 @@ def _as_text(data: pa.Array) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(data), [validity, offsets, content], offset=data.offset)
 
 
-def _decode_text(plan: TumblingPlan, partials: Partials) -> str:
+def _is_braced(payload: bytes) -> bool:
+    inner = payload.strip(_JSON_SPACE)
+    return inner.startswith(b"{") and inner.endswith(b"}")
+
+
+def _decode_text(plan: TumblingPlan, partials: Partials, data: str) -> str:
     """The statement, in four levels: the payload parsed; the fields; the fragments; the lifted partial values.
 
     The names of our own columns that meet a user's have a `#`, which no parameter can have."""
-    parsed = select(["*", f'{_parse(plan.fields)} AS "#json"'], "events")
+    parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "events")
     fields = ['"#json" IS NOT NULL AS "#valid"', *(f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields)]
     fields += map(quoted, (*plan.attributes, *plan.parameters))
     fragments = ['"#valid" AS valid', *(f"{guarded(sql)} AS x{n}" for n, sql in enumerate(partials.arguments))]
@@ -179,11 +202,11 @@ def _decode_text(plan: TumblingPlan, partials: Partials) -> str:
     return select(lifted, select(fragments, select(fields, parsed)))
 
 
-def _parse(fields: Sequence[Field]) -> str:
+def _parse(fields: Sequence[Field], data: str) -> str:
     if not fields:
         return 'CASE WHEN json_valid("#data") THEN 1 END'
     structure = json.dumps(_structure(fields), ensure_ascii=False).replace("'", "''")
-    return f"""from_json(CASE WHEN json_valid("#data") THEN "#data" END, '{structure}')"""
+    return f"from_json({data}, '{structure}')"
 
 
 def _structure(fields: Sequence[Field]) -> dict[str, object]:

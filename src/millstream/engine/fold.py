@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from millstream.clock import SECOND, Micros
 from millstream.engine.decode import Partials, guarded
 from millstream.engine.duck import Duck, select
 from millstream.engine.plan import Column, TumblingPlan
@@ -77,11 +78,14 @@ def _finish_text(plan: TumblingPlan, groups: list[str], merges: list[str], finis
     merged = _merge_text("closed", groups, merges, "any_value(key) AS key")
     values = [f"({finish}) AS a{n}" for n, finish in enumerate(finishes)]
     place = ["slot", '"end"', "key", *groups]
-    window = select([*place, *values, 'make_timestamp("end") AS window_end'], merged)
-    data = ", ".join(f"{_text(column.name)}, {_json(column)}" for column in plan.columns)
+    # ordered before the JSON is made, because sorting moves whole rows
+    window = select(
+        [*place, *values, 'make_timestamp("end") AS window_end'], merged, order=['"end"', "key", *groups, "slot"]
+    )
+    data = ", ".join(f"{_text(column.name)}, {_json(column, plan.size)}" for column in plan.columns)
     result = ["key", f"{_id(plan.name, groups)} AS id", f"json_object({data})::VARCHAR AS data"]
     having = guarded(plan.having) if plan.having is not None else None
-    return select(result, window, where=having, order=['"end"', "key", *groups, "slot"])
+    return select(result, window, where=having)
 
 
 def _id(name: str, groups: list[str]) -> str:
@@ -95,8 +99,10 @@ def _id(name: str, groups: list[str]) -> str:
     return " || ".join(parts)
 
 
-def _json(column: Column) -> str:
+def _json(column: Column, size: Micros) -> str:
     """A fragment as JSON shows it: times in RFC 3339, and numbers that JSON does not have as null."""
+    if column.sql == "window_end" and size % SECOND == 0:
+        return "strftime(window_end, '%Y-%m-%dT%H:%M:%SZ')"  # a third faster than with a fraction that may be needed
     sql = guarded(column.sql)
     if column.type.startswith("TIMESTAMP"):
         return f"replace({sql}::TIMESTAMP::VARCHAR, ' ', 'T') || 'Z'"
