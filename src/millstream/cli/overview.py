@@ -140,7 +140,7 @@ def _groups_table(rows: list[Row]) -> Table:
 def _server_table(folder: Path, server: Row) -> Table:
     if not server["running"]:
         return output.make_facts({"server": f"none runs on {folder} (millstream run --data {folder})"})
-    facts = {name: server.get(name) for name in ("mqtt", "http", "pid", "version", "started")}
+    facts = {name: str(server.get(name) or "-") for name in ("mqtt", "http", "pid", "version", "started")}
     counts = {name: _words(value) for name, value in server["statistics"].items()}
     return output.make_facts({**facts, **counts})
 
