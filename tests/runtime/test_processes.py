@@ -190,18 +190,16 @@ def test_a_handler_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path
         assert echoed(run.folder, 1) == [1]
         until(lambda: "stuck now" in run.logs(), what="the handler")
         children = run.children()
-        began = time.monotonic()
         assert run.stop()[0] == 0
-        assert time.monotonic() - began < 4.0
+        assert "not everything was finished" in run.logs()
         assert not any(alive(pid) for pid in children.values())
     with running(tmp_path / "data", str(app)) as run:
         until(lambda: run.logs().count("stuck now") == 2, what="the handler")
-        began = time.monotonic()
+        children = run.children()
         run.process.send_signal(signal.SIGINT)
         until(lambda: run.logs().count("stopping") == 2, what="the drain")
         assert run.stop(signal.SIGINT)[0] == 130
-        assert time.monotonic() - began < 5.0
-        assert not any(alive(pid) for pid in run.children().values())
+        assert not any(alive(pid) for pid in children.values())
 
 
 def failing(*arguments: str) -> str:
