@@ -20,7 +20,7 @@ SPLITTABLE = ("count", "sum", "avg", "min", "max")
 """The aggregates a window can have."""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
-_FLOATS = {"FLOAT", "DOUBLE"}
+FLOATS = {"FLOAT", "DOUBLE"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _NESTED = re.compile(r"(STRUCT|MAP|UNION|JSON|BLOB|BIT|VARIANT)\b|.*\[\d*\]$")
 
@@ -37,7 +37,7 @@ def sum_type(argument: str) -> str | None:
     """The type in which values of a type are summed without loss; None: they are not summed."""
     if argument in _INTEGERS:
         return "DECIMAL(38,0)"
-    if argument in _FLOATS:
+    if argument in FLOATS:
         return "DOUBLE"
     decimal = _DECIMAL.fullmatch(argument)
     return f"DECIMAL(38,{decimal[2]})" if decimal and int(decimal[1]) <= 18 else None

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from millstream.engine.aggregate import Partial, split
+from millstream.engine.aggregate import FLOATS, Partial, split
 from millstream.engine.duck import Duck, select
 from millstream.engine.keys import Ints
-from millstream.engine.plan import Field, TumblingPlan
+from millstream.engine.plan import Aggregate, Field, TumblingPlan
 from millstream.event import Batch
 from millstream.topic import Filter
 
@@ -58,9 +58,10 @@ class Partials:
         self.arguments: list[str] = []
         self.lifts: list[str] = []
         self.merges: list[str] = []
-        self.finishes = [self._add(*split(a), a.arguments) for a in plan.aggregates]
+        self.finishes = [self._add(a, *split(a)) for a in plan.aggregates]
 
-    def _add(self, partials: tuple[Partial, ...], finish: str, arguments: tuple[str, ...]) -> str:
+    def _add(self, aggregate: Aggregate, partials: tuple[Partial, ...], finish: str) -> str:
+        arguments = map(_argument, aggregate.arguments, aggregate.argument_types)
         columns = [f"x{self._place(self.arguments, argument)}" for argument in arguments]
         return finish.format(*(f"p{self._lift(p.lift.format(*columns), p.merge)}" for p in partials))
 
@@ -189,7 +190,7 @@ def _decode_text(plan: TumblingPlan, partials: Partials, data: str) -> str:
     parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "events")
     fields = ['"#json" IS NOT NULL AS "#valid"', *(f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields)]
     fields += map(quoted, (*plan.attributes, *plan.parameters))
-    fragments = ['"#valid" AS valid', *(f"{guarded(sql)} AS x{n}" for n, sql in enumerate(partials.arguments))]
+    fragments = ['"#valid" AS valid', *(f"{sql} AS x{n}" for n, sql in enumerate(partials.arguments))]
     fragments += [f"{guarded(group.sql)}::{group.type} AS g{n}" for n, group in enumerate(plan.groups)]
     lifted = ["valid", *(f"g{n}" for n in range(len(plan.groups)))]
     lifted += [f"{sql} AS p{n}" for n, sql in enumerate(partials.lifts)]
@@ -227,14 +228,22 @@ def _read(field: Field) -> str:
         value = f"struct_extract({value}, '{text}')"
     if field.type == "TIMESTAMP":
         return f"make_timestamp(epoch_us({value}))"
-    if field.type in ("DOUBLE", "FLOAT"):
-        return f"CASE WHEN isfinite({value}) THEN {value} END"
-    return value
+    return finite(value) if field.type in FLOATS else value
+
+
+def _argument(sql: str, type_: str) -> str:
+    """An aggregate's argument: one infinite value would be all that is left of a sum."""
+    return finite(guarded(sql)) if type_ in FLOATS and not _NAME.fullmatch(sql) else guarded(sql)
 
 
 def quoted(name: str) -> str:
     """A name as an identifier of DuckDB."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def finite(sql: str) -> str:
+    """A floating fragment that is NULL where it is infinite or no number."""
+    return f"CASE WHEN isfinite({sql}) THEN {sql} END"
 
 
 def guarded(sql: str) -> str:

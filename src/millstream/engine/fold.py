@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.decode import Partials, guarded
+from millstream.engine.aggregate import FLOATS
+from millstream.engine.decode import Partials, finite, guarded
 from millstream.engine.duck import Duck, select
 from millstream.engine.plan import Column, TumblingPlan
 
@@ -106,9 +107,7 @@ def _json(column: Column, size: Micros) -> str:
     sql = guarded(column.sql)
     if column.type.startswith("TIMESTAMP"):
         return f"replace({sql}::TIMESTAMP::VARCHAR, ' ', 'T') || 'Z'"
-    if column.type in ("DOUBLE", "FLOAT"):
-        return f"CASE WHEN isfinite({sql}) THEN {sql} END"
-    return sql
+    return finite(sql) if column.type in FLOATS else sql
 
 
 def _text(value: str) -> str:

@@ -13,6 +13,7 @@ Fragments are scalar and deterministic: the planner has bound each of them, with
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from millstream.clock import SECOND, Micros
@@ -55,6 +56,11 @@ class Aggregate:
     arguments: tuple[str, ...]
     argument_types: tuple[str, ...]
     type: str
+
+    @property
+    def text(self) -> str:
+        """The aggregate as a person would write it."""
+        return f"{self.function}({', '.join(self.arguments) or '*'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +119,21 @@ class TumblingPlan:
             ("event time", self.time or "the arrival at the gateway"),
             ("keeps", self.where or ""),
             ("per", f"key{groups}, and window of {_duration(self.size)}"),
-            ("computes", ", ".join(f"{a.function}({', '.join(a.arguments) or '*'}) {a.type}" for a in self.aggregates)),
+            ("computes", ", ".join(f"{aggregate.text} {aggregate.type}" for aggregate in self.aggregates)),
             ("closes", f"{_duration(self.grace)} of event time after its end, or {_duration(self.idle)} of silence"),
-            ("only if", self.having or ""),
-            ("gives", ", ".join(f"{column.name} {column.type}" for column in self.columns)),
+            ("only if", self._named(self.having or "")),
+            ("gives", ", ".join(f"{column.name} {column.type} = {self._named(column.sql)}" for column in self.columns)),
             ("into", f"{self.into}; late events into {self.late}"),
         ]
+
+    def _named(self, sql: str) -> str:
+        """A window-level fragment with what its groups and aggregates stand for."""
+
+        def meaning(name: re.Match[str]) -> str:
+            place = int(name[2])
+            return self.aggregates[place].text if name[1] == "a" else self.groups[place].sql
+
+        return re.sub(r"\b([ag])(\d+)\b", meaning, sql)
 
 
 def _duration(micros: Micros) -> str:

@@ -250,7 +250,18 @@ class _Planner:
         try:
             return self._binder.type_of(_sql(node), types)
         except ValueError as error:
-            raise self._query.error(str(error), written) from None
+            place = self._culprit(node, types)
+            raise self._query.error(str(error), place if "start" in place.meta else written) from None
+
+    def _culprit(self, node: exp.Expr, types: dict[str, str]) -> exp.Expr:
+        """The innermost call in a fragment that does not bind by itself either."""
+        for inner in reversed(list(node.bfs())):
+            if isinstance(inner, exp.Func) and not isinstance(inner, exp.Binary):
+                try:
+                    self._binder.type_of(_sql(inner), types)
+                except ValueError:
+                    return inner
+        return node
 
 
 def _sql(node: exp.Expr) -> str:

@@ -6,6 +6,7 @@ own; what is cut is replaced by spaces, so that line and column of all the rest 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from sqlglot.tokenizer_core import Token
 from millstream.errors import QueryError
 
 _JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL")
+_CALL = re.compile(r"\b\w+\s*\(\s*$")  # the name of a function whose first argument comes next
 _SETS = ("UNION", "EXCEPT", "INTERSECT")
 _CLAUSES = {"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WINDOW", "QUALIFY", ";", *_JOINS, *_SETS}
 """What may stand behind `TIMESTAMP BY …`, and ends it."""
@@ -52,7 +54,7 @@ class QueryText:
 
     def error(self, message: str, node: exp.Expr | None = None) -> QueryError:
         """An error that points at where a part of the query begins."""
-        start = _start(node)
+        start = _start(self.text, node)
         return error_at(self.text, len(self.text) - len(self.text.lstrip()) if start is None else start, message)
 
     def written(self, node: exp.Expr) -> str:
@@ -66,14 +68,25 @@ def error_at(text: str, offset: int, message: str) -> QueryError:
     return QueryError(message, line, offset - text.rfind("\n", 0, offset))
 
 
-def _start(node: exp.Expr | None) -> int | None:
+def _start(text: str, node: exp.Expr | None) -> int | None:
     """The first character of a part, as far as the parser tells; else that of the part around it."""
     while node is not None:
-        starts = [inner.meta["start"] for inner in node.walk() if "start" in inner.meta]
-        if starts:
-            return int(min(starts))
+        start = _first(text, node)
+        if start is not None:
+            return start
         node = node.parent
     return None
+
+
+def _first(text: str, node: exp.Expr) -> int | None:
+    own = node.meta.get("start")
+    starts = [own] if own is not None else []
+    starts += [start for inner in node.iter_expressions() if (start := _first(text, inner)) is not None]
+    if own is None and starts and isinstance(node, exp.Func):  # of some functions the parser tells no place
+        call = _CALL.search(text, 0, min(starts))
+        is_its = call is not None and ("CAST" in call[0].upper()) == isinstance(node, exp.Cast)  # not x of max(x::T)
+        starts += [call.start()] if call is not None and is_its else []
+    return min(starts, default=None)
 
 
 def _blank(text: str) -> str:
@@ -114,9 +127,11 @@ def _parse(text: str, sql: str) -> exp.Select:
     except ParseError as error:
         raise _syntax_error(text, error) from None
     if not statements or statements[0] is None:
-        raise QueryError("the query is empty; write SELECT … FROM stream … GROUP BY …, TumblingWindow(second, 10)")
+        raise error_at(
+            text, 0, "the query is empty; write SELECT … FROM stream … GROUP BY …, TumblingWindow(second, 10)"
+        )
     if len(statements) > 1 and statements[1] is not None:
-        start = _start(statements[1])
+        start = _start(text, statements[1])
         message = "a query is one SELECT; give each its own app.query"
         raise error_at(text, start, message) if start is not None else QueryError(message)
     if not isinstance(statements[0], exp.Select):

@@ -1,0 +1,115 @@
+"""What is wrong in a query is said at its place, with the mend."""
+
+# ruff: noqa: E501 (a case a line)
+
+from __future__ import annotations
+
+import pytest
+
+from millstream.errors import QueryError
+from millstream.log.contract import StreamSpec
+from millstream.sql import plan_query
+
+STREAMS = {
+    spec.name: spec
+    for spec in (
+        StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device"),
+        StreamSpec("levels", ("site/{site}/{device}/state",)),
+        StreamSpec("wild", ("site/{site}/#",)),
+        StreamSpec("everything", ("#",)),
+    )
+}
+WINDOW = "GROUP BY device, TumblingWindow(second, 10)"
+KEY = "GROUP BY must contain the stream's key, because windows close for each key by itself: "
+SUPPORTED = "is not supported over windows yet; there are count, sum, avg, min, max"
+UNSETTLED = (
+    "does not depend on the events, and would give another result when they are processed again; the time of an event "
+    "is _time, the end of its window System.Timestamp()"
+)
+TIME = (
+    "TIMESTAMP BY needs a time; write to_timestamp(x::DOUBLE) for seconds since 1970, epoch_ms(x::BIGINT) for "
+    "milliseconds, or a field with ISO 8601 text by itself (this is a BIGINT)"
+)
+
+CASES = [
+    # the text
+    ("", 1, 1, "the query is empty; write SELECT … FROM stream … GROUP BY …, TumblingWindow(second, 10)"),
+    ("SELECT (device FROM telemetry", 1, 16, "the query cannot be read near 'FROM'"),
+    ("SELECT device FROM telemetry\nWHERE", 2, 1, "the query cannot be read near 'WHERE'"),
+    ("SELECT 'device FROM telemetry", 1, 8, "a quote or a comment is not closed"),
+    ("DROP TABLE telemetry", 1, 1, "DROP is not supported; a query is one SELECT"),
+    ("SELECT device FROM telemetry; SELECT 1", 1, 38, "a query is one SELECT; give each its own app.query"),
+    ("SELECT device FROM telemetry UNION SELECT 1", 1, 1, "UNION is not supported; a query is one SELECT"),
+    # the stream
+    ("SELECT 1 AS one", 1, 8, "the query has no FROM; name the stream that it reads"),
+    (f"SELECT device\nFROM telemtry {WINDOW}", 2, 6, "there is no stream 'telemtry'; did you mean 'telemetry'?"),
+    ("SELECT a FROM x", 1, 15, "there is no stream 'x'; there are everything, levels, telemetry, wild"),
+    ("SELECT a FROM (SELECT 1 AS a)", 1, 23, "FROM takes the name of a stream"),
+    # clauses there are not
+    (f"WITH x AS (SELECT 1) SELECT device FROM telemetry {WINDOW}", 1, 6, "WITH is not supported yet; a query reads a stream directly"),
+    (f"SELECT DISTINCT device FROM telemetry {WINDOW}", 1, 17, "SELECT DISTINCT is not supported; GROUP BY already gives one result for each group and window"),
+    (f"SELECT device FROM telemetry JOIN levels ON true {WINDOW}", 1, 35, "JOIN is not supported yet; a query reads one stream"),
+    (f"SELECT device FROM telemetry, levels {WINDOW}", 1, 31, "JOIN is not supported yet; a query reads one stream"),
+    (f"SELECT device FROM telemetry {WINDOW}\nORDER BY device", 2, 10, "ORDER BY is not supported; results come in the order of the windows' ends"),
+    (f"SELECT device FROM telemetry {WINDOW} LIMIT 3", 1, 80, "LIMIT is not supported; a stream has no end, so use HAVING to choose results"),
+    (f"SELECT device INTO x FROM telemetry {WINDOW}", 1, 20, "INTO is not part of the query; name the target with app.query(…, into=…)"),
+    ("SELECT device FROM telemetry GROUP BY ALL", 1, 8, "GROUP BY ALL is not supported; name the columns"),
+    (f"SELECT (SELECT 1) AS x FROM telemetry {WINDOW}", 1, 16, "a subquery is not supported yet"),
+    (f"SELECT * FROM telemetry {WINDOW}", 1, 8, "* is not supported; name the columns"),
+    (f"SELECT sum(x) OVER () AS x FROM telemetry {WINDOW}", 1, 8, "OVER is not supported; windows of time stand in GROUP BY: TumblingWindow(second, 10)"),
+    (f"SELECT unnest(x) AS x FROM telemetry {WINDOW}", 1, 8, "UNNEST is not supported yet"),
+    (f"SELECT max(x) + ? AS x FROM telemetry {WINDOW}", 1, 8, "a query has no parameters; write the value itself"),
+    # windows
+    ("SELECT device FROM telemetry GROUP BY device", 1, 39, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry", 1, 8, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
+    (f"SELECT device FROM telemetry {WINDOW}, TumblingWindow(day, 1)", 1, 75, "a query has one window"),
+    ("SELECT device FROM telemetry GROUP BY device, HoppingWindow(second, 10, 5)", 1, 47, "HoppingWindow is not supported yet; there is TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second)", 1, 47, "TumblingWindow takes a unit and a number, as in TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(fortnight, 1)", 1, 62, "'fortnight' is no unit of time; there are millisecond, second, minute, hour and day"),
+    ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second, 0)", 1, 70, "the size of TumblingWindow is a whole number from 1, as in TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second, 1.5)", 1, 70, "the size of TumblingWindow is a whole number from 1, as in TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(day, 400)", 1, 67, "a window of more than 366 days is not supported"),
+    # the key
+    ("SELECT site FROM telemetry GROUP BY site, TumblingWindow(second, 1)", 1, 37, KEY + "the key of stream 'telemetry' is {device}; add device; or declare the stream with key='site'"),
+    ("SELECT count(*) AS n FROM telemetry GROUP BY TumblingWindow(second, 1)", 1, 46, KEY + "the key of stream 'telemetry' is {device}; add device"),
+    ("SELECT device FROM levels GROUP BY device, TumblingWindow(second, 1)", 1, 36, KEY + "the key of stream 'levels' is the topic; add all of site, device, or _topic; or declare the stream with key='device'"),
+    ("SELECT site FROM wild GROUP BY site, TumblingWindow(second, 1)", 1, 32, KEY + "the key of stream 'wild' is the topic; add _topic; or declare the stream with key='site'"),
+    ("SELECT topic FROM everything GROUP BY topic, TumblingWindow(second, 1)", 1, 39, KEY + "the key of stream 'everything' is the topic; add _topic ('topic' is a field of the payload; the event's own is _topic)"),
+    ("SELECT device FROM telemetry GROUP BY 1, TumblingWindow(second, 1)", 1, 39, "GROUP BY takes columns, not their numbers; write the column itself"),
+    # names and types
+    (f"SELECT avg(celsius) FROM telemetry {WINDOW}", 1, 8, "AVG(celsius) needs a name: write … AS name"),
+    (f"SELECT System.Timestamp() FROM telemetry {WINDOW}", 1, 8, "System.Timestamp() needs a name: write … AS name"),
+    (f"SELECT max(a) AS x, min(b) AS X FROM telemetry {WINDOW}", 1, 21, "two columns are called 'X'; give one another name: … AS name"),
+    (f"SELECT device,\n  celsius FROM telemetry {WINDOW}", 2, 3, "'celsius' is neither in GROUP BY nor inside of an aggregate, as in max(celsius)"),
+    (f"SELECT sum(v) AS s FROM telemetry WHERE v = 'x' {WINDOW}", 1, 41, "'v' is used as VARCHAR and as DOUBLE; write a cast for one of the uses: v::DOUBLE"),
+    (f"SELECT max(a) AS x, max(A) AS y FROM telemetry {WINDOW}", 1, 25, "'A' and 'a' differ only in case, which a query cannot tell"),
+    (f"SELECT max(a) AS x, max(a.b) AS y FROM telemetry {WINDOW}", 1, 25, "'a' is used as a value, and as an object that has 'a.b'"),
+    (f"SELECT sum(v::VARCHAR) AS s FROM telemetry {WINDOW}", 1, 8, "sum takes numbers of at most 64 bits or 18 digits, and its argument is a VARCHAR; write a cast"),
+    (f"SELECT max(v::BLOB) AS s FROM telemetry {WINDOW}", 1, 8, "max takes plain values, and its argument is a BLOB; write a cast"),
+    (f"SELECT max(v::NONSENSE) AS s FROM telemetry {WINDOW}", 1, 12, "Type with name NONSENSE does not exist! Did you mean \"JSON\"?"),
+    (f"SELECT device FROM telemetry WHERE v + 1 {WINDOW}", 1, 36, "WHERE takes a condition, and this is a DOUBLE"),
+    (f"SELECT device FROM telemetry {WINDOW} HAVING max(v) + 1", 1, 81, "HAVING takes a condition, and this is a DOUBLE"),
+    (f"SELECT device FROM telemetry TIMESTAMP BY ts::BIGINT {WINDOW}", 1, 43, TIME),
+    (f"SELECT device FROM telemetry\nTIMESTAMP BY\n{WINDOW}", 2, 1, "TIMESTAMP BY needs an expression: the field with the event's time"),
+    (f"SELECT device FROM telemetry TIMESTAMP BY a, b {WINDOW}", 1, 43, "TIMESTAMP BY takes one expression, without a name"),
+    (f"SELECT device FROM telemetry TIMESTAMP BY (ts {WINDOW}", 1, 47, "the query cannot be read near 'GROUP BY'"),
+    # functions
+    (f"SELECT device, median(v) AS m FROM telemetry {WINDOW}", 1, 16, f"median {SUPPORTED}"),
+    (f"SELECT device, string_agg(v, ',') AS m FROM telemetry {WINDOW}", 1, 16, f"listagg {SUPPORTED}"),
+    (f"SELECT count(DISTINCT v) AS m FROM telemetry {WINDOW}", 1, 8, "count(DISTINCT …) is not supported yet"),
+    (f"SELECT max(v, 3) AS m FROM telemetry {WINDOW}", 1, 8, "max takes one argument"),
+    (f"SELECT max(min(v)) AS m FROM telemetry {WINDOW}", 1, 12, "an aggregate inside of max"),
+    (f"SELECT device, now() AS m FROM telemetry {WINDOW}", 1, 16, f"now {UNSETTLED}"),
+    (f"SELECT device, current_date AS m FROM telemetry {WINDOW}", 1, 32, f"current_date {UNSETTLED}"),
+    (f"SELECT device FROM telemetry WHERE random() > 0.5 {WINDOW}", 1, 36, f"random {UNSETTLED}"),
+    (f"SELECT device, 1 + flor(max(v)) AS m FROM telemetry {WINDOW}", 1, 20, "Scalar Function with name flor does not exist! Did you mean \"floor\"?"),
+    (f"SELECT device FROM telemetry WHERE max(v) > 3 {WINDOW}", 1, 36, "WHERE comes before there are windows; use HAVING for aggregates"),
+    (f"SELECT device FROM telemetry WHERE System.Timestamp() > _time {WINDOW}", 1, 36, "System.Timestamp() is a window's end, and WHERE comes before"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "column", "message"), CASES, ids=[case[0][:70] for case in CASES])
+def test_error_says_what_and_where(text: str, line: int, column: int, message: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        plan_query("q", text, STREAMS, into="out")
+    assert (str(caught.value), caught.value.line, caught.value.column) == (message, line, column)

@@ -1,0 +1,203 @@
+"""What a query's text comes to: names, types, groups, windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import msgspec
+import pydantic
+import pytest
+
+from millstream.clock import SECOND
+from millstream.engine import TumblingPlan
+from millstream.log.contract import StreamSpec
+from millstream.sql import plan_query
+
+STREAMS = {
+    spec.name: spec
+    for spec in (
+        StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device"),
+        StreamSpec("levels", ("site/{site}/{device}/state",)),
+        StreamSpec("two", ("a/{device}/x", "b/{device}/{part}/x")),
+        StreamSpec("alerts"),
+    )
+}
+
+
+def plan(select: str, rest: str = "", stream: str = "telemetry", group: str = "device", **types: Any) -> TumblingPlan:
+    text = f"SELECT {select} FROM {stream} {rest} GROUP BY {group}, TumblingWindow(second, 10)"
+    return plan_query("q", text, STREAMS, into="out", types={stream: types["types"]} if types else None)
+
+
+def fields(plan: TumblingPlan) -> dict[str, str]:
+    return {field.name: field.type for field in plan.fields}
+
+
+@pytest.mark.parametrize(
+    ("select", "rest", "expected"),
+    [
+        ("sum(v) AS x", "", {"v": "DOUBLE"}),
+        ("max(v) AS x", "", {"v": "DOUBLE"}),
+        ("max(v) AS x", "WHERE v <> 'off'", {"v": "VARCHAR"}),
+        ("max(v::VARCHAR) AS x", "", {"v": "VARCHAR"}),
+        ("count(v) AS x", "", {"v": "VARCHAR"}),
+        ("count(*) AS x", "WHERE v > 3", {"v": "DOUBLE"}),
+        ("count(*) AS x", "WHERE 3 < v", {"v": "DOUBLE"}),
+        ("count(*) AS x", "WHERE v = 'on' OR w IN ('a', 'b')", {"v": "VARCHAR", "w": "VARCHAR"}),
+        ("count(*) AS x", "WHERE v BETWEEN 1 AND w + 1", {"v": "DOUBLE", "w": "DOUBLE"}),
+        ("count(*) AS x", "WHERE v AND NOT w", {"v": "BOOLEAN", "w": "BOOLEAN"}),
+        ("count(*) AS x", "WHERE v = true", {"v": "BOOLEAN"}),
+        ("count(*) AS x", "WHERE v > w", {"v": "DOUBLE", "w": "DOUBLE"}),
+        ("count(*) AS x", "WHERE v = device", {"v": "VARCHAR"}),
+        ("count(*) AS x", "WHERE v IS NULL", {"v": "VARCHAR"}),
+        ("count(*) AS x", "WHERE v LIKE 'a%' AND w || 'x' = 'y'", {"v": "VARCHAR", "w": "VARCHAR"}),
+        ("count(*) AS x", "WHERE round(v, 1) > 3 AND lower(w) = 'x'", {"v": "DOUBLE", "w": "VARCHAR"}),
+        ("count(*) AS x", "WHERE hour(v) = 3", {"v": "TIMESTAMP"}),
+        ("count(*) AS x", "WHERE v > TIMESTAMP '2026-01-01'", {"v": "TIMESTAMP"}),
+        ("count(*) AS x", "WHERE coalesce(v, 0) > w", {"v": "DOUBLE", "w": "DOUBLE"}),
+        ("sum(CASE WHEN v THEN w ELSE 0 END) AS x", "", {"v": "BOOLEAN", "w": "DOUBLE"}),
+        ("sum(v::INTEGER) AS x", "WHERE v > 3", {"v": "INTEGER"}),
+        ("sum(v::DECIMAL(9, 2)) AS x", "", {"v": "DECIMAL(9,2)"}),
+        ("max(v::INTEGER) AS x, max(v::VARCHAR) AS y", "", {"v": "VARCHAR"}),
+        ("count(*) FILTER (WHERE v > 1) AS x", "", {"v": "DOUBLE"}),
+        ("max(motor.temperature) AS x", "", {"motor.temperature": "DOUBLE"}),
+        ('max(payload."the value") AS x', "", {"the value": "DOUBLE"}),
+        ("max(payload.device) AS x", "", {"payload.device": "DOUBLE"}),
+        ("max(t.v) AS x", "AS t", {"v": "DOUBLE"}),
+        ("max(telemetry.v) AS x", "", {"v": "DOUBLE"}),
+        ("count(*) AS x", "TIMESTAMP BY ts", {"ts": "TIMESTAMP"}),
+        ("count(*) AS x", "TIMESTAMP BY to_timestamp(ts)", {"ts": "DOUBLE"}),
+        ("count(*) AS x", "TIMESTAMP BY epoch_ms(ts::BIGINT)", {"ts": "BIGINT"}),
+        ("max(ts) AS x", "TIMESTAMP BY ts", {"ts": "TIMESTAMP"}),
+    ],
+)
+def test_use_gives_a_field_its_type(select: str, rest: str, expected: dict[str, str]) -> None:
+    assert fields(plan(select, rest)) == expected
+
+
+class Motor(msgspec.Struct):
+    temperature: int
+
+
+class Reading(msgspec.Struct, rename="camel"):
+    v: int
+    motor_state: Motor
+    note: str | None = None
+
+
+@dataclass
+class PlainReading:
+    v: int
+
+
+class DictReading(TypedDict):
+    v: int
+
+
+class ModelReading(pydantic.BaseModel):
+    v: int
+    motor: ModelMotor | None = None
+
+
+class ModelMotor(pydantic.BaseModel):
+    temperature: float = 0
+
+
+@pytest.mark.parametrize("kind", [Reading, PlainReading, DictReading, ModelReading, {"v": "BIGINT"}])
+def test_annotation_gives_a_field_its_type(kind: Any) -> None:
+    assert fields(plan("sum(v) AS x", types=kind)) == {"v": "BIGINT"}
+
+
+def test_annotation_reaches_into_objects_and_follows_renaming() -> None:
+    assert fields(plan("max(motorState.temperature) AS x", types=Reading)) == {"motorState.temperature": "BIGINT"}
+    assert fields(plan("max(note) AS x", types=Reading)) == {"note": "VARCHAR"}
+
+
+def test_time_of_an_annotated_text_is_still_read_as_a_time() -> None:
+    assert fields(plan("count(*) AS x", "TIMESTAMP BY ts", types={"ts": "VARCHAR"})) == {"ts": "TIMESTAMP"}
+
+
+def test_levels_come_before_attributes_and_fields() -> None:
+    made = plan("device, max(site) AS x, max(_id) AS y, max(_time) AS z, max(v) AS w")
+    assert (made.parameters, made.attributes, fields(made)) == (("device", "site"), ("_id", "_time"), {"v": "DOUBLE"})
+    assert [column.type for column in made.columns] == ["VARCHAR", "VARCHAR", "VARCHAR", "TIMESTAMP", "DOUBLE"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "group"),
+    [
+        ("telemetry", "device"),
+        ("telemetry", "_key"),
+        ("telemetry", "site, device"),
+        ("levels", "site, device"),
+        ("levels", "_topic"),
+        ("levels", "_key"),
+        ("two", "_topic"),
+        ("alerts", "_key"),
+    ],
+)
+def test_groups_that_lie_within_one_key(stream: str, group: str) -> None:
+    plan("count(*) AS x", stream=stream, group=group)
+
+
+def test_name_of_the_select_list_may_be_grouped_by_and_filtered() -> None:
+    made = plan_query(
+        "q",
+        "SELECT device, floor(v / 10) AS bucket, count(*) AS n FROM telemetry "
+        "GROUP BY device, bucket, TumblingWindow(second, 1) HAVING n > 3",
+        STREAMS,
+        into="out",
+    )
+    assert [(group.sql, group.type) for group in made.groups] == [('FLOOR("v" / 10)', "DOUBLE")]
+    assert made.having == "a0 > 3"
+
+
+@pytest.mark.parametrize(
+    ("window", "micros"),
+    [
+        ("TumblingWindow(second, 10)", 10 * SECOND),
+        ("tumblingwindow(MINUTES, 1)", 60 * SECOND),
+        ("TumblingWindow(Duration(hh, 2))", 7200 * SECOND),
+        ("TumblingWindow(ms, 250)", SECOND // 4),
+        ("TumblingWindow('day', 1)", 86_400 * SECOND),
+    ],
+)
+def test_window_sizes(window: str, micros: int) -> None:
+    text = f"SELECT device FROM telemetry GROUP BY device, {window}"
+    assert plan_query("q", text, STREAMS, into="out").size == micros
+
+
+def test_an_aggregate_is_computed_once() -> None:
+    made = plan("avg(v) AS x, avg(v) + 1 AS y, mean(v) AS z, count(*) AS n")
+    assert [(a.function, a.arguments) for a in made.aggregates] == [("avg", ('"v"',)), ("count", ())]
+    assert [column.sql for column in made.columns] == ["a0", "a0 + 1", "a0", "a1"]
+
+
+def test_timestamp_by_may_stand_anywhere_behind_the_stream() -> None:
+    text = "SELECT device\nFROM telemetry AS t\n  TIMESTAMP\n  BY t.ts\nWHERE t.v > 1\n"
+    text += "GROUP BY device, TumblingWindow(day, 1)"
+    made = plan_query("q", text, STREAMS, into="out")
+    assert (made.time, made.where) == ('"ts"', '"v" > 1')
+
+
+def test_explain_is_for_a_person() -> None:
+    text = (
+        "SELECT device, avg(celsius) AS mean, System.Timestamp() AS window_end FROM telemetry TIMESTAMP BY ts "
+        "WHERE line = 'A' GROUP BY device, TumblingWindow(second, 10) HAVING avg(celsius) > 80"
+    )
+    assert plan_query("overheating", text, STREAMS, into="alerts").explain() == "\n".join(
+        [
+            "query       overheating",
+            "reads       stream telemetry, key: {device}",
+            "decodes     ts TIMESTAMP, line VARCHAR, celsius DOUBLE",
+            'event time  "ts"',
+            "keeps       \"line\" = 'A'",
+            "per         key, and window of 10 s",
+            'computes    avg("celsius") DOUBLE',
+            "closes      0 s of event time after its end, or 10 s of silence",
+            'only if     avg("celsius") > 80',
+            'gives       device VARCHAR = key, mean DOUBLE = avg("celsius"), window_end TIMESTAMP = window_end',
+            "into        alerts; late events into overheating.late",
+        ]
+    )
