@@ -89,13 +89,14 @@ class Router:
 
     def split(self, events: pa.RecordBatch) -> list[tuple[str, int, pa.RecordBatch]]:
         """Events (`EVENT_SCHEMA`) as appends: a stream, a partition, and its events in order with their keys there."""
-        topics = events.column("topic").to_pylist()
-        keys = events.column("key").to_pylist()
-        codes: dict[tuple[str, str | None], int] = {}
-        rows = np.fromiter(
-            (codes.setdefault(pair, len(codes)) for pair in zip(topics, keys, strict=True)), np.int32, len(topics)
-        )
-        return distribute(events, rows, [self.route(topic, key) for topic, key in codes])
+        topics = events.column("topic").dictionary_encode()
+        keys = events.column("key").dictionary_encode(null_encoding="encode")
+        wide = len(keys.dictionary)
+        pairs = topics.indices.to_numpy().astype(np.int64) * wide + keys.indices.to_numpy()
+        used, codes = np.unique(pairs, return_inverse=True)
+        names, own = topics.dictionary.to_pylist(), keys.dictionary.to_pylist()
+        routes = [self.route(names[pair // wide], own[pair % wide]) for pair in used.tolist()]
+        return distribute(events, codes.astype(np.int32), routes)
 
 
 def distribute(
