@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
-from tests.support.records import WAIT, append, contents, gain
+from tests.support.records import LIMIT, WAIT, append, contents, gain, payloads, poll_events
 
 from millstream.errors import AppError, StreamMismatchError, TopicError, UnknownStreamError
-from millstream.log import EARLIEST, Log, StreamSpec
+from millstream.log import EARLIEST, Log, Poll, Position, StreamSpec
 
 SPEC = StreamSpec(
     "a",
@@ -107,6 +107,25 @@ async def test_a_group_goes_on_with_the_streams_that_are_left(log: Log) -> None:
     await append(log, "b", 0, "x")
     poll = await asyncio.wait_for(group.poll(1000), WAIT)
     assert [batch.stream for batch in poll.batches] == ["b"]
+
+
+async def test_a_group_reads_a_stream_made_again_from_its_beginning(log: Log) -> None:
+    await log.create(StreamSpec("a", partitions=1))
+    await append(log, "a", 0, *"abcdef")
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await gain(group)
+    assert payloads((await poll_events(group)).batches) == [*"abcdef"]
+    await log.drop("a")
+    assert await group.poll(LIMIT, timeout=0) == Poll()
+    polling = asyncio.ensure_future(group.poll(LIMIT))
+    await log.streams()
+    await log.create(StreamSpec("a", partitions=1))
+    await append(log, "a", 0, "new")
+    found = await asyncio.wait_for(polling, WAIT)
+    assert payloads(found.batches) == ["new"]
+    transaction = group.transaction()
+    transaction.position("a", 0, Position(1))
+    await transaction.commit()
 
 
 async def test_watchers_hear_of_the_streams_now_and_after_every_change(log: Log) -> None:

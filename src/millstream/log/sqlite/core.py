@@ -101,8 +101,9 @@ class Core:
         return self.catalog
 
     def _catalog_changed(self) -> None:
-        for place in self.catalog.places.values():
-            self._ends.setdefault(place, 0)
+        new = [place for place in self.catalog.places.values() if place not in self._ends]
+        self._ends.update(dict.fromkeys(new, 0))
+        self._waiters.wake(new)
         for changed in self._watchers:
             asyncio.get_running_loop().call_soon(changed, self.catalog.specs)
         self._waiters.wake([_STREAMS])
@@ -141,12 +142,9 @@ class Core:
     # --- waiting
 
     async def beyond(self, offsets: Mapping[Place, int], timeout: float | None) -> None:
-        """Wait until there is a record at or after one of the offsets, at most `timeout` seconds."""
-        if not self._is_beyond(offsets):
+        """Wait, at most `timeout` seconds, until there is a record at one of the offsets or after it, or its stream is gone."""
+        if all(self._ends.get(place, offset + 1) <= offset for place, offset in offsets.items()):
             await self._waiters.wait(offsets, timeout)
-
-    def _is_beyond(self, offsets: Mapping[Place, int]) -> bool:
-        return any(self._ends.get(place, offset + 1) > offset for place, offset in offsets.items())
 
     # --- groups
 
@@ -170,7 +168,8 @@ class Core:
     async def watch(
         self, member: int, known: Ownership, offsets: Mapping[Place, int], timeout: float | None
     ) -> Ownership:
-        if self._coordinator.version(member) == known.version and not self._is_beyond(offsets):
+        at_end = all(self._ends.get(place, offset) <= offset for place, offset in offsets.items())
+        if at_end and self._coordinator.version(member) == known.version:
             await self._waiters.wait([member, *offsets], timeout)
         return await self.ownership(member, known)
 

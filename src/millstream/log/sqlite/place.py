@@ -33,13 +33,15 @@ class GroupPosition(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where to read on in a partition. `done` are offsets to leave out; `events_before`, where it is known, counts the
-    events before `offset`, so that those which retention drops can be told from ticks."""
+    events before `offset`, so that those which retention drops can be told from ticks. `stream_id`, where it is known,
+    tells whether the stream is still the same, or another one of that name."""
 
     stream: str
     partition: int
     offset: int
     done: tuple[int, ...] = ()
     events_before: int | None = None
+    stream_id: int | None = None
 
 
 class Resume(NamedTuple):

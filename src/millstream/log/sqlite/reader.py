@@ -61,7 +61,8 @@ class Reader:
     def read(self, cursor: Cursor, limit_bytes: int) -> Piece:
         """What stands at a cursor, about `limit_bytes` of it. `UnknownStreamError`, `CorruptChunkError`."""
         with self._transaction() as catalog:
-            scan = Scan(self._db, catalog.partition(cursor.stream, cursor.partition), cursor)
+            catalog.partition(cursor.stream, cursor.partition)  # raises if there is none
+            scan = Scan(self._db, catalog.stream(cursor.stream), cursor)
             take_turns([scan], limit_bytes)
         return scan.piece()
 
@@ -70,9 +71,9 @@ class Reader:
         where there is nothing, or no stream any more. `CorruptChunkError`."""
         with self._transaction() as catalog:
             scans = [
-                Scan(self._db, catalog.partition(cursor.stream, cursor.partition), cursor)
+                Scan(self._db, stream, cursor)
                 for cursor in cursors
-                if cursor.stream in catalog.streams
+                if (stream := catalog.streams.get(cursor.stream)) and cursor.partition < len(stream.partitions)
             ]
             take_turns(scans, limit_bytes)
         return [piece for piece in (scan.piece() for scan in scans) if piece.moved]

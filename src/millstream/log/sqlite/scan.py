@@ -11,6 +11,7 @@ import apsw
 
 from millstream.errors import CorruptChunkError
 from millstream.event import Batch
+from millstream.log.sqlite.catalog import Stream
 from millstream.log.sqlite.format import CorruptError, Row, partition_of, row_id, unpack
 from millstream.log.sqlite.place import Cursor, Mark
 from millstream.log.sqlite.records import TICK_BYTES, Records, concatenate
@@ -27,16 +28,13 @@ _LAST_ROW = _LAST.format(columns=_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What was read at a cursor: the records but those in its `done`, the cursor behind them, and how many events
-    retention had dropped before them."""
+    """What was read at a cursor: the records but those in its `done`, the cursor behind them, how many events
+    retention had dropped before them, and whether any of this is news."""
 
     records: Records | None
     cursor: Cursor
-    expired: int = 0
-
-    @property
-    def moved(self) -> bool:
-        return self.records is not None or self.expired > 0
+    expired: int
+    moved: bool
 
     def batch(self) -> Batch | None:
         """The records as a batch, or None if nothing is left of them."""
@@ -49,8 +47,13 @@ class Piece:
 class Scan:
     """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them."""
 
-    def __init__(self, db: apsw.Connection, partition: int, cursor: Cursor) -> None:
+    def __init__(self, db: apsw.Connection, stream: Stream, cursor: Cursor) -> None:
+        self._moved = cursor.stream_id not in (None, stream.id)
+        if self._moved:  # the stream that it was in is gone
+            cursor = Cursor(cursor.stream, cursor.partition, 0)
+        partition = stream.partitions[cursor.partition]
         self._db = db
+        self._stream_id = stream.id
         self._cursor = cursor
         self._start = cursor.offset
         self._first: Mark | None = None
@@ -89,19 +92,19 @@ class Scan:
         expired = self._expired()
         if not self._rows:
             events_before = self._cursor.events_before if self._first is None else self._first.events
-            return Piece(None, self._behind(self._start, events_before), expired)
+            return Piece(None, self._behind(self._start, events_before), expired, self._moved or expired > 0)
         pieces = [unpack_row(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
         pieces[0] = pieces[0].since(self._start)
         if self._cut is not None:
             pieces[-1] = pieces[-1].within(self._cut)
         records = concatenate(pieces)
         cursor = self._behind(records.next_offset, records.events_before + len(records))
-        return Piece(records.without(self._cursor.done) if self._cursor.done else records, cursor, expired)
+        return Piece(records.without(self._cursor.done) if self._cursor.done else records, cursor, expired, True)
 
     def _behind(self, offset: int, events_before: int | None) -> Cursor:
         cursor = self._cursor
         done = tuple(one for one in cursor.done if one >= offset)
-        return Cursor(cursor.stream, cursor.partition, offset, done, events_before)
+        return Cursor(cursor.stream, cursor.partition, offset, done, events_before, self._stream_id)
 
     def _expired(self) -> int:
         first, cursor = self._first, self._cursor

@@ -7,6 +7,7 @@ transaction. Only when that is durable does the memory change: after a failure t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -34,6 +35,9 @@ CHECKPOINT_PAGES = (
     16 << 20
 ) // PAGE_BYTES  # longer ones are more efficient, but hold up the commits that come meanwhile
 WAL_LIMIT_PAGES = 8 * CHECKPOINT_PAGES
+CHECKPOINT_MILLISECONDS = 100  # for readers to end, when the WAL has grown to that: their transactions are short
+
+_log = logging.getLogger(__name__)
 
 Outcome = Committed | LogError
 
@@ -51,6 +55,7 @@ class Store:
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         db.set_wal_hook(self._note_wal)
+        db.set_busy_timeout(CHECKPOINT_MILLISECONDS)
 
     def close(self) -> None:
         """Copy what remains of the WAL into the file, remove it unless the disk fails, and close."""
@@ -102,8 +107,11 @@ class Store:
             mode = apsw.SQLITE_CHECKPOINT_RESTART
         try:
             self.db.wal_checkpoint(mode=mode)
-        except apsw.BusyError:  # somebody reads for longer than the busy time-out
-            pass
+        except apsw.BusyError:
+            _log.warning(
+                "somebody has been reading for long, and the write-ahead log has grown to %d MB; is a process stopped?",
+                self._wal_pages * PAGE_BYTES >> 20,
+            )
         except apsw.Error as error:
             raise write_error(error) from error
         self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
@@ -147,8 +155,9 @@ class Store:
             if known is not None:
                 self.db.execute("UPDATE streams SET spec = ? WHERE id = ?", (text, known.id))
             else:
-                self.db.execute("INSERT INTO streams(name, spec) VALUES(?,?)", (spec.name, text))
-                self._insert_partitions(self.db.last_insert_rowid(), spec.partitions)
+                stream_id = self.index.catalog.version  # never used before: a stream made again is another one
+                self.db.execute("INSERT INTO streams VALUES(?,?,?)", (stream_id, spec.name, text))
+                self._insert_partitions(stream_id, spec.partitions)
             self.db.execute("UPDATE catalog SET version = version + 1")
         self.index.catalog = load_catalog(self.db)
         for partition in self.index.catalog.stream(spec.name).partitions:
