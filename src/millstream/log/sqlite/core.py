@@ -142,7 +142,8 @@ class Core:
     # --- waiting
 
     async def beyond(self, offsets: Mapping[Place, int], timeout: float | None) -> None:
-        """Wait, at most `timeout` seconds, until there is a record at one of the offsets or after it, or its stream is gone."""
+        """Wait until there is a record at one of the offsets or after it, or a stream is gone, or for `timeout`
+        seconds."""
         if all(self._ends.get(place, offset + 1) <= offset for place, offset in offsets.items()):
             await self._waiters.wait(offsets, timeout)
 
