@@ -15,7 +15,7 @@ from benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned
 from benchmarks.process import RunError, end
 
 _HERE = Path(__file__).parent
-_TINY = 2 * events.DEVICES  # events of the run that costs hardly more than its start
+_TINY = 2 * events.DEVICES  # events a rate of 1 of the run that costs hardly more than its start
 _RUN_SECONDS = 900
 _CORES = (SERVER_CORE, LOAD_CORE)
 
@@ -35,7 +35,7 @@ def millstream(*cores: int) -> Callable[[Events, Path | None], float]:
     """Server, log and one worker, on these cores."""
 
     def measure(made: Events, results: Path | None) -> float:
-        command = [sys.executable, "-m", "benchmarks.windows_millstream", made.count, *_results(results)]
+        command = [sys.executable, "-m", "benchmarks.windows_millstream", made.count, made.rate, *_results(results)]
         return made.count / _run(command, cores)[-1]
 
     return measure
@@ -44,7 +44,7 @@ def millstream(*cores: int) -> Callable[[Events, Path | None], float]:
 def flink(made: Events, results: Path | None) -> float:
     """Flink SQL on a local mini-cluster. A run over all events warms the JVM up; then a tiny run tells what a job costs
     before and after its events, which is taken off the measured one."""
-    tiny = events.make(_TINY)
+    tiny = events.make(_TINY * made.rate, made.rate)
     sources = [made.parts, tiny.parts, made.parts]
     command = [peers.flink_python(), "-P", _HERE / "windows_flink.py", *sources, *_windows()]
     _, start, full = _run([*command, "--parallelism", len(_CORES)], _CORES)

@@ -1,8 +1,8 @@
 """The events of the windows benchmark: made once, the same for every engine, with what must come of them.
 
-A thousand devices report once a second, each a little before or after the others and always in order of its own;
-one line in ten thousand is no JSON. No time stamp is on the boundary of a window, which belongs to the window before
-it here and to the one after it in other engines.
+A thousand devices report so many times a second, each a little before or after the others and always in order of its
+own; one line in ten thousand is no JSON. No time stamp is on the boundary of two windows, which belongs to the earlier
+one here and to the later one in other engines.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ Results = dict[tuple[str, int], tuple[int, float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Where they are: `parts` together hold every line, `whole` holds them in the order of their times."""
+    """Where they are: `parts` together hold every line, `whole` holds them in the order of their times. `rate`: events
+    of a device a second."""
 
     count: int
+    rate: int
     folder: Path
 
     @property
@@ -46,20 +48,20 @@ class Events:
     @property
     def last_closed(self) -> int:
         """The end of the last window that a later event closes for every device; results up to here are compared."""
-        seconds = self.count // DEVICES
+        seconds = self.count // DEVICES // self.rate
         return _EPOCH + (seconds - 1) // WINDOW_SECONDS * WINDOW_SECONDS
 
 
-def make(count: int) -> Events:
-    """The events, from the cache or made now. `count` is a multiple of `DEVICES`."""
-    events = Events(count, CACHE.absolute() / "events" / str(count))
+def make(count: int, rate: int) -> Events:
+    """The events, from the cache or made now. `count` is a multiple of `DEVICES`, and `rate` divides 100."""
+    events = Events(count, rate, CACHE.absolute() / "events" / f"{count}-{rate}")
     complete = events.folder / "complete"
     if complete.exists():
         return events
     events.parts.mkdir(parents=True, exist_ok=True)
     parts = [(events.parts / f"part-{number}.json").open("w") for number in range(PARTS)]
     with events.whole.open("w") as whole:
-        for device, line in _lines(count):
+        for device, line in _lines(count, rate):
             whole.write(line)
             parts[device % PARTS].write(line)
     for part in parts:
@@ -68,21 +70,23 @@ def make(count: int) -> Events:
     return events
 
 
-def _lines(count: int) -> Iterator[tuple[int, str]]:
+def _lines(count: int, rate: int) -> Iterator[tuple[int, str]]:
     chance = random.Random(count)
     level = [chance.uniform(20, 70) for _ in range(DEVICES)]
-    for number in range(count):
-        second, device = divmod(number, DEVICES)
-        if number % _MALFORMED_EVERY == _MALFORMED_EVERY // 2 - 1:
-            yield device, f"{chance.choice(_MALFORMED)}\n"
-            continue
-        level[device] += chance.uniform(-0.5, 0.5)
-        moment = datetime.fromtimestamp(_EPOCH + second, UTC)
-        yield (
-            device,
-            f'{{"device":"device-{device:04}","ts":"{moment:%Y-%m-%dT%H:%M:%S}.{chance.randrange(1, 1000):03}Z",'
-            f'"celsius":{level[device]:.2f},"state":"running"}}\n',
-        )
+    step = 1000 // rate  # milliseconds
+    for turn in range(count // DEVICES):
+        second = f"{datetime.fromtimestamp(_EPOCH + turn // rate, UTC):%Y-%m-%dT%H:%M:%S}"
+        for device in range(DEVICES):
+            if (turn * DEVICES + device) % _MALFORMED_EVERY == _MALFORMED_EVERY // 2 - 1:
+                yield device, f"{chance.choice(_MALFORMED)}\n"
+                continue
+            level[device] += chance.uniform(-0.5, 0.5)
+            millisecond = turn % rate * step + chance.randrange(1, step)
+            yield (
+                device,
+                f'{{"device":"device-{device:04}","ts":"{second}.{millisecond:03}Z",'
+                f'"celsius":{level[device]:.2f},"state":"running"}}\n',
+            )
 
 
 def device_of(number: int) -> str:

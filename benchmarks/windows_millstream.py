@@ -1,4 +1,4 @@
-"""Millstream over the events of the windows benchmark: `python -m benchmarks.windows_millstream COUNT`.
+"""Millstream over the events of the windows benchmark: `python -m benchmarks.windows_millstream COUNT RATE`.
 
 The events stand in a log on disk, in batches as a busy gateway commits them. A server runs on a copy of it, without
 workers; the worker, the real one, runs in this process, connected to the server as any worker is. Its group is wrapped
@@ -30,6 +30,7 @@ from millstream.log.contract import Committed, Start
 from millstream.log.sqlite import RemoteLog, SqliteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import socket_path
+from millstream.runtime.loop import run_in_loop
 from millstream.runtime.topics import BusTopics
 from millstream.settings import LogSettings, Settings
 from millstream.worker import Worker
@@ -181,14 +182,15 @@ async def _write(log: RemoteLog, results: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, help="events, a multiple of the devices")
+    parser.add_argument("rate", type=int, help="events of a device a second")
     parser.add_argument("--results", type=Path, help="where to write what the query found")
     options = parser.parse_args()
-    filled = asyncio.run(fill(events.make(options.count)))
+    filled = asyncio.run(fill(events.make(options.count, options.rate)))
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="data-") as name:
         folder = Path(name).absolute()
         data = shutil.copytree(filled, folder / "data")
         with serve_app("windows_app.py", data, folder / "output", workers=0):
-            print(json.dumps([asyncio.run(work(data, options.results))]))
+            print(json.dumps([run_in_loop(work(data, options.results))]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from benchmarks.events import DEVICES, Events
 def made(tmp_path_factory: pytest.TempPathFactory) -> Events:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "CACHE", tmp_path_factory.mktemp("cache"))
-        return events.make(25 * DEVICES)
+        return events.make(25 * DEVICES, rate=1)
 
 
 def test_both_files_together_have_the_lines_of_the_whole(made: Events) -> None:
