@@ -71,3 +71,9 @@ def test_a_text_line_is_one_line_without_control_characters(payload: bytes, topi
 
 def test_a_text_line_shows_what_can_be_shown() -> None:
     assert text_line(event("21 °C\x1b[2J".encode())).decode() == "2026-01-31T12:00:00.250000Z  site/a  21 °C\\x1b[2J"
+
+
+def test_a_dead_letter_shows_who_gave_it_up_and_why() -> None:
+    letter = event(b"{")
+    letter.headers = {"dead-letter-reason": "no JSON\x1b", "dead-letter-group": "overheating"}
+    assert text_line(letter).decode().endswith("site/a  {  [overheating: no JSON\\x1b]")

@@ -6,12 +6,24 @@ the app that the command line names.
 """
 
 from millstream.app.application import App
-from millstream.app.declarations import CATCH_ALL, DEAD_LETTERS, Handler, Query, Retry, Stream, Subscription
+from millstream.app.declarations import (
+    CATCH_ALL,
+    DEAD_LETTER_GROUP,
+    DEAD_LETTER_REASON,
+    DEAD_LETTERS,
+    Handler,
+    Query,
+    Retry,
+    Stream,
+    Subscription,
+)
 from millstream.app.load import load_app
 
 __all__ = [
     "CATCH_ALL",
     "DEAD_LETTERS",
+    "DEAD_LETTER_GROUP",
+    "DEAD_LETTER_REASON",
     "App",
     "Handler",
     "Query",

@@ -19,6 +19,9 @@ CATCH_ALL = "events"
 DEAD_LETTERS = "$deadletters"
 """Where events end that could not be processed. It captures no topics; the workers append to it."""
 
+DEAD_LETTER_REASON, DEAD_LETTER_GROUP = "dead-letter-reason", "dead-letter-group"
+"""Headers of a dead letter: why the event was given up, and by which group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from millstream.app import DEAD_LETTER_GROUP, DEAD_LETTER_REASON
 from millstream.cli.output import printable
 from millstream.clock import to_micros, to_text
 from millstream.event import Event
@@ -31,8 +32,11 @@ def json_line(event: Event) -> bytes:
 
 
 def text_line(event: Event) -> bytes:
-    """Time, topic and payload, on one line whatever they hold."""
-    return f"{_time(event)}  {printable(event.topic)}  {payload_text(event.payload)}".encode()
+    """Time, topic and payload, on one line whatever they hold; of a dead letter also who gave it up, and why."""
+    line = f"{_time(event)}  {printable(event.topic)}  {payload_text(event.payload)}"
+    if (reason := event.headers.get(DEAD_LETTER_REASON)) is not None:
+        line += f"  [{printable(event.headers.get(DEAD_LETTER_GROUP, '?'))}: {printable(reason)}]"
+    return line.encode()
 
 
 def payload_member(payload: bytes) -> dict[str, Any]:

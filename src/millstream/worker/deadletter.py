@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from millstream.app import DEAD_LETTERS
+from millstream.app import DEAD_LETTER_GROUP, DEAD_LETTER_REASON, DEAD_LETTERS
 from millstream.event import Event, to_columns
 from millstream.log import Router, Transaction, partition_of
 
@@ -17,8 +17,8 @@ def dead_letter(event: Event, *, group: str, reason: str, error: BaseException |
     """The event with headers `dead-letter-…`: why, in whose hands, and where it stands."""
     headers = {
         **event.headers,
-        "dead-letter-reason": reason[:_TEXT],
-        "dead-letter-group": group,
+        DEAD_LETTER_REASON: reason[:_TEXT],
+        DEAD_LETTER_GROUP: group,
         "dead-letter-stream": event.stream or "",
         "dead-letter-partition": str(event.partition),
         "dead-letter-offset": str(event.offset),
