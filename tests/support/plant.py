@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import msgspec
 from tests.support.streams import eventually, publish, read_all
 from tests.support.topics import MemoryTopics
 
 from millstream.app import DEAD_LETTERS, App
-from millstream.clock import VirtualClock
+from millstream.clock import SECOND, VirtualClock
 from millstream.event import Event, encode_payload
 from millstream.log import GroupStatus, Log
 from millstream.settings import Settings
@@ -34,9 +35,9 @@ class Plant:
         await worker.start()
         return worker
 
-    async def stop(self, worker: Worker) -> None:
+    async def stop(self, worker: Worker, drain: timedelta | None = None) -> None:
         self.workers.remove(worker)
-        await worker.stop()
+        await worker.stop(drain)
         await worker.run()
 
     async def publish(self, *messages: tuple[str, object]) -> None:
@@ -67,6 +68,11 @@ class Plant:
             return not any(group.lag.values()) and not any(position.done for position in group.positions.values())
 
         await self.pass_time_until(no_lag, f"group {name!r} without lag")
+
+    async def someone_sleeps(self, seconds: float) -> None:
+        """Return when somebody has begun to wait until so many seconds from now."""
+        due = self.clock.now() + round(seconds * SECOND)
+        await eventually(lambda: any(at == due for at, _, woken in self.clock._sleepers if not woken.done()))
 
     async def settle(self) -> None:
         """Let everything run that can without waiting for time or for a thread."""

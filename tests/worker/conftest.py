@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from tests.support.plant import Plant
@@ -18,5 +19,5 @@ async def plant() -> AsyncIterator[Plant]:
     plant = Plant(clock, log)
     yield plant
     for worker in list(plant.workers):
-        await plant.stop(worker)
+        await plant.stop(worker, timedelta(0))  # a test that failed may have left calls that nothing ends
     await log.close()

@@ -142,7 +142,7 @@ async def test_calls_that_outlast_the_drain_time_are_cancelled(plant: Plant) -> 
     await eventually(lambda: calls_under_way(worker) == 16)
     plant.workers.remove(worker)
     stopping = asyncio.ensure_future(worker.stop(timedelta(seconds=3)))
-    await plant.settle()
+    await plant.someone_sleeps(3)
     await plant.clock.advance(2.999)
     await plant.settle()
     assert not stopping.done()
@@ -168,7 +168,7 @@ async def test_calls_that_outlast_a_hand_over_are_thrown_away(
     await eventually(lambda: calls_under_way(plant.workers[0]) == 16)
     quick: list[int] = []
     await plant.start(make_app(quick))
-    await plant.settle()
+    await plant.someone_sleeps(1_000 if is_fenced else 5)
     await plant.clock.advance(4.999)
     await plant.settle()
     assert quick == []

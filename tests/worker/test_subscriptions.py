@@ -156,7 +156,7 @@ async def test_call_that_outlasts_the_drain_time_is_cancelled(plant: Plant) -> N
     await begun.wait()
     plant.workers.remove(worker)
     stopping = asyncio.ensure_future(worker.stop(timedelta(seconds=3)))
-    await plant.settle()
+    await plant.someone_sleeps(3)
     await plant.clock.advance(2.999)
     await plant.settle()
     assert not stopping.done()
