@@ -138,8 +138,8 @@ def test_sliced_batches_are_read_at_their_place(query: MakeQuery) -> None:
 
 def test_query_reaches_nothing_outside() -> None:
     duck = Duck(1)
-    for text in ("SELECT * FROM read_csv('/etc/hostname')", "SELECT * FROM glob('/*')", "INSTALL httpfs"):
-        with pytest.raises(Exception, match=r"disabled by configuration|Permission|not allowed|lock"):
+    for text in ("SELECT * FROM read_csv('/etc/hostname')", "SELECT * FROM glob('/*')", "SELECT getenv('HOME')"):
+        with pytest.raises(Exception, match=r"disabled by configuration|does not exist"):
             duck.statement(text).run()
 
 

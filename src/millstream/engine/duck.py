@@ -1,13 +1,14 @@
 """DuckDB in memory as the engine's calculator: locked down, fed with Arrow, answering with Arrow.
 
 Queries come from users, so the connection reaches nothing outside: no files, no network, no extensions to load.
-A statement is bound once. It scans *sources*, whose tables are exchanged between runs: a source hands DuckDB its
-present table through Arrow's C stream interface, without a copy, and the statement stays valid (measured: 1.2 ms a run
-of one row instead of 2.4 ms when a table is registered and the text bound anew each time).
+A statement is prepared once. It scans *sources*, whose tables are exchanged between runs: a source hands DuckDB its
+present table through Arrow's C stream interface, without a copy, and the statement stays valid (measured: 0.9 ms a run
+over one row, 2.4 ms when a table is registered and the text planned anew each time).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,14 +34,15 @@ class Source:
 
 
 class Statement:
-    """A query over sources."""
+    """A prepared query over sources."""
 
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
-        self._relation = relation
+    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        self._connection = connection
+        self._execute = f"EXECUTE {name}"
 
     def run(self) -> pa.Table:
         """The answer over what the sources hold now."""
-        return self._relation.to_arrow_table()
+        return self._connection.sql(self._execute).to_arrow_table()
 
 
 def select(
@@ -72,6 +74,7 @@ class Duck:
         }
         if threads is not None:
             config["threads"] = threads
+        self._numbers = itertools.count()
         self._connection = duckdb.connect(":memory:", config=config)
         # a timestamp without a zone is UTC, whatever the machine's zone
         self._connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
@@ -83,8 +86,10 @@ class Duck:
         return source
 
     def statement(self, text: str) -> Statement:
-        """Bind a query; every source that it names must be there."""
-        return Statement(self._connection.sql(text))
+        """Prepare a query; every source that it names must be there."""
+        name = f"statement_{next(self._numbers)}"
+        self._connection.execute(f"PREPARE {name} AS {text}")
+        return Statement(self._connection, name)
 
     def types(self, text: str) -> list[str]:
         """The types of a query's columns, as it binds; it does not run."""
