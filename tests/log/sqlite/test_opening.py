@@ -102,6 +102,8 @@ async def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
 async def test_an_empty_file_becomes_a_log(tmp_path: Path) -> None:
     """As left by a crash at the very beginning."""
     (tmp_path / "log.db").touch()
+    with pytest.raises(DataFolderError, match=r"there is no log in .* yet"):
+        await ReadOnlyLog.open(tmp_path)
     await make_log(tmp_path)
 
 

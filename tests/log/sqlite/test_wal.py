@@ -11,7 +11,7 @@ from tests.support.records import LIMIT, SETTINGS, append, gain
 
 from millstream.clock import VirtualClock
 from millstream.log import EARLIEST, StreamSpec
-from millstream.log.sqlite import SqliteLog, store
+from millstream.log.sqlite import SqliteLog, checkpoint
 from millstream.log.sqlite.schema import FILE_NAME, PAGE_BYTES, open_reader
 
 STEP, LIMIT_PAGES = 20, 100
@@ -19,9 +19,9 @@ STEP, LIMIT_PAGES = 20, 100
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "CHECKPOINT_PAGES", STEP)
-    monkeypatch.setattr(store, "WAL_LIMIT_PAGES", LIMIT_PAGES)
-    monkeypatch.setattr(store, "CHECKPOINT_MILLISECONDS", 20)
+    monkeypatch.setattr(checkpoint, "STEP_PAGES", STEP)
+    monkeypatch.setattr(checkpoint, "LIMIT_PAGES", LIMIT_PAGES)
+    monkeypatch.setattr(checkpoint, "PATIENCE_MILLISECONDS", 20)
 
 
 def wal_pages(folder: Path) -> int:

@@ -118,7 +118,7 @@ class Scan:
 def take_turns(scans: Sequence[Scan], limit_bytes: int) -> None:
     """Let each scan fetch a row after the other until `limit_bytes` are used up, or none has any more."""
     active = deque(scans)
-    left = limit_bytes
+    left = max(1, limit_bytes)
     while active and left > 0:
         scan = active.popleft()
         if (taken := scan.take(left)) is not None:

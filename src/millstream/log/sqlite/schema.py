@@ -100,7 +100,7 @@ def open_reader(path: Path) -> apsw.Connection:
 def _prepare(db: apsw.Connection, path: Path, private: bool) -> None:
     if private:
         _pragma(db, "locking_mode = EXCLUSIVE")
-    new = not db.execute("SELECT count(*) FROM sqlite_schema").get
+    new = _is_empty(db)
     if new:
         _pragma(db, f"page_size = {PAGE_BYTES}")
     else:
@@ -127,6 +127,8 @@ def _create(db: apsw.Connection) -> None:
 
 
 def _check_version(db: apsw.Connection, path: Path) -> None:
+    if _is_empty(db):
+        raise DataFolderError(f"there is no log in {str(path.parent)!r} yet: a server is starting, or was ended there")
     if _pragma(db, "application_id") != APPLICATION_ID:
         raise DataFolderError(f"{path} is an SQLite file of something else; give Millstream a data folder of its own")
     if (found := _pragma(db, "user_version")) != FORMAT_VERSION:
@@ -134,6 +136,10 @@ def _check_version(db: apsw.Connection, path: Path) -> None:
             f"{path} has format version {found}, and this Millstream writes and reads version {FORMAT_VERSION}; "
             "run the version of Millstream that wrote it, or use a new data folder"
         )
+
+
+def _is_empty(db: apsw.Connection) -> bool:
+    return not db.execute("SELECT count(*) FROM sqlite_schema").get
 
 
 def _pragma(db: apsw.Connection, text: str) -> object:

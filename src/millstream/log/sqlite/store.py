@@ -7,7 +7,6 @@ transaction. Only when that is durable does the memory change: after a failure t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -20,24 +19,17 @@ from millstream.log.contract import EARLIEST, Committed, Start, StreamSpec
 from millstream.log.router import Router
 from millstream.log.sqlite.catalog import load_catalog
 from millstream.log.sqlite.changes import Changes
+from millstream.log.sqlite.checkpoint import Checkpointer
 from millstream.log.sqlite.format import MAX_PARTITIONS
 from millstream.log.sqlite.housekeeper import Housekeeper
 from millstream.log.sqlite.index import load_index
 from millstream.log.sqlite.place import GroupPosition, Mark, Resume
 from millstream.log.sqlite.reader import Reader
-from millstream.log.sqlite.schema import PAGE_BYTES, write_error
+from millstream.log.sqlite.schema import write_error
 from millstream.log.sqlite.stage import Stage
 from millstream.settings import LogSettings
 
 MAX_PARTITIONS_A_STREAM = 1024  # each costs every reader a seek a poll; a wrong setting should not cost a million
-
-CHECKPOINT_PAGES = (
-    16 << 20
-) // PAGE_BYTES  # longer ones are more efficient, but hold up the commits that come meanwhile
-WAL_LIMIT_PAGES = 8 * CHECKPOINT_PAGES
-CHECKPOINT_MILLISECONDS = 100  # for readers to end, when the WAL has grown to that: their transactions are short
-
-_log = logging.getLogger(__name__)
 
 Outcome = Committed | LogError
 
@@ -52,10 +44,7 @@ class Store:
         self._clock = clock
         self._last_time = self.index.last_time
         self.housekeeper = Housekeeper(db, self.index, settings, self.transaction)
-        self._wal_pages = 0
-        self._checkpoint_at = CHECKPOINT_PAGES
-        db.set_wal_hook(self._note_wal)
-        db.set_busy_timeout(CHECKPOINT_MILLISECONDS)
+        self.checkpointer = Checkpointer(db)
 
     def close(self) -> None:
         """Copy what remains of the WAL into the file, remove it unless the disk fails, and close."""
@@ -96,31 +85,6 @@ class Store:
         if any(isinstance(outcome, Committed) for outcome in outcomes):
             self._write(stage)
         return outcomes, stage
-
-    def checkpoint(self) -> None:
-        """Copy the WAL into the file once it has grown enough. Readers may keep some of it; when it has grown too far,
-        wait until they have ended. `DiskFullError`, `DiskFaultError`."""
-        if self._wal_pages < self._checkpoint_at:
-            return
-        mode = apsw.SQLITE_CHECKPOINT_PASSIVE
-        if self._wal_pages >= WAL_LIMIT_PAGES:
-            mode = apsw.SQLITE_CHECKPOINT_RESTART
-        try:
-            self.db.wal_checkpoint(mode=mode)
-        except apsw.BusyError:
-            _log.warning(
-                "somebody has been reading for long, and the write-ahead log has grown to %d MB; is a process stopped?",
-                self._wal_pages * PAGE_BYTES >> 20,
-            )
-        except apsw.Error as error:
-            raise write_error(error) from error
-        self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
-
-    def _note_wal(self, db: apsw.Connection, name: str, pages: int) -> int:
-        if pages < self._wal_pages:  # it was begun again
-            self._checkpoint_at = CHECKPOINT_PAGES
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
 
     def tick(self) -> Stage:
         """Append a tick to every partition where one is due, and take those dues back."""
@@ -174,7 +138,7 @@ class Store:
         self.db.executemany("INSERT INTO partitions(id, stream_id, number) VALUES(?,?,?)", rows)
 
     def drop(self, name: str) -> None:
-        """Drop a stream. Its chunks stay in the file, out of sight, until the maintenance has removed them."""
+        """Drop a stream. Its chunks stay in the file, out of sight, until the housekeeper has removed them."""
         stream = self.index.catalog.stream(name)
         with self.transaction():
             self.db.execute("DELETE FROM streams WHERE id = ?", (stream.id,))

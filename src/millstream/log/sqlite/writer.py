@@ -157,7 +157,7 @@ class Writer:
 
     def _checkpoint(self) -> None:
         try:
-            self._store.checkpoint()
+            self._store.checkpointer.run()
         except (DiskFullError, DiskFaultError) as error:
             self._note(error)
 
