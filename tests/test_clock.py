@@ -80,3 +80,11 @@ async def test_who_sleeps_again_is_woken_again_within_one_advance() -> None:
     await asyncio.wait([task])
     await clock.advance(10)
     assert times == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seconds", [0, -1.5])
+async def test_no_time_has_passed_at_once(seconds: float) -> None:
+    clock = VirtualClock()
+    async with asyncio.timeout(20):
+        await clock.sleep(seconds)
+    assert clock.monotonic() == 0

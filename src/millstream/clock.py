@@ -82,6 +82,9 @@ class VirtualClock:
         return (self._now - self._start) / SECOND
 
     async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:  # they have passed, and others have their turn, as in asyncio.sleep
+            await asyncio.sleep(0)
+            return
         woken = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + round(seconds * SECOND), next(self._order), woken))
         await woken
