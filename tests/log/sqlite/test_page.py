@@ -14,10 +14,11 @@ from tests.support.streams import eventually
 from millstream.clock import VirtualClock
 from millstream.event import BATCH_SCHEMA, Event, to_columns
 from millstream.log import StreamSpec
-from millstream.log.sqlite import SqliteLog
+from millstream.log.contract import MAX_CHUNK_BYTES
+from millstream.log.sqlite import SqliteLog, checkpoint, coalesce, retention
 from millstream.log.sqlite.folder import Ballast, FolderLock
-from millstream.log.sqlite.format import OFFSET_BITS, Codec, Row, row_id, unpack
-from millstream.log.sqlite.schema import APPLICATION_ID, FILE_NAME, FORMAT_VERSION, open_memory
+from millstream.log.sqlite.format import CHUNK_BYTES, OFFSET_BITS, Codec, Row, row_id, unpack
+from millstream.log.sqlite.schema import APPLICATION_ID, FILE_NAME, FORMAT_VERSION, PAGE_BYTES, open_memory
 
 PAGE = (Path(__file__).parents[3] / "docs" / "log-format.md").read_text()
 
@@ -32,6 +33,20 @@ def test_the_versions_are_the_codes() -> None:
     assert f"× 2{str(OFFSET_BITS).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" in PAGE
     for codec, name in zip(Codec, ("not at all", "LZ4 block", "Zstandard"), strict=True):
         assert f"{codec.value} {name}" in PAGE
+
+
+def test_the_sizes_are_the_codes() -> None:
+    text = " ".join(PAGE.split())
+    kilo, mega = 1 << 10, 1 << 20
+    assert f"pages of {PAGE_BYTES // kilo} KB" in text
+    assert f"when it has grown by {checkpoint.STEP_PAGES * PAGE_BYTES // mega} MB" in text
+    assert f"if it has come to {checkpoint.LIMIT_PAGES * PAGE_BYTES // mega} MB" in text
+    assert f"several, if it has more than {CHUNK_BYTES // mega} MB" in text
+    assert f"{coalesce.ENOUGH} such *crumbs* (below {coalesce.CRUMB_BYTES // kilo} KB)" in text
+    assert f"{coalesce.ENOUGH} of the resulting *pieces* (below {coalesce.LARGE_BYTES // kilo} KB)" in text
+    assert f"up to {coalesce.TARGET_BYTES // kilo} KB" in text
+    assert f"at most {retention.SLICE} or so" in text
+    assert f"at most {MAX_CHUNK_BYTES // kilo} KB" in text
 
 
 def test_every_file_is_described(tmp_path: Path) -> None:
