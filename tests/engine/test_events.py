@@ -199,3 +199,10 @@ def test_failed_commit_is_as_if_the_step_had_not_been(query: MakeQuery) -> None:
     made.forget(0)
     made.restore(0, store.chunks[0])
     assert data_of(made.step(second).outputs) == [{"n": 2}]
+
+
+def test_only_bad_payloads_change_nothing(query: MakeQuery) -> None:
+    made = query("device")
+    (step,) = run(made, cut([Sent("c", 1, b"x"), Sent("d", 1, b"y")], []))
+    assert step.counts == {"processed": 0, "filtered": 0, "late": 0, "rejected": 2}
+    assert (dict(step.save), step.due) == ({}, {("telemetry", 0): None})

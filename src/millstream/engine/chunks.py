@@ -57,8 +57,11 @@ class ChunkLog:
         """The log of a partition that was restored from these chunks."""
         log = ChunkLog()
         log._names = sorted(chunks)
-        log._next = int(log._names[-1].partition("-")[0], 16) + 1 if chunks else 0
-        log._delta_bytes = sum(map(len, chunks.values()))
+        if log._names:
+            first = _number(log._names[0])
+            log._next = _number(log._names[-1]) + 1
+            log._snapshot_bytes = sum(len(chunk) for name, chunk in chunks.items() if _number(name) == first)
+            log._delta_bytes = sum(map(len, chunks.values())) - log._snapshot_bytes
         return log
 
     @property
@@ -68,16 +71,17 @@ class ChunkLog:
     def delta(self, blob: bytes) -> dict[str, bytes]:
         """The chunks of a further delta."""
         pieces = self._cut(blob)
+        if self._names:
+            self._delta_bytes += len(blob)
+        else:  # the first one says everything
+            self._snapshot_bytes, self._delta_bytes = len(blob), 0
         self._names += pieces
-        self._delta_bytes += len(blob)
         return pieces
 
     def snapshot(self, blob: bytes) -> tuple[dict[str, bytes], list[str]]:
         """The chunks of a snapshot, and the names of the earlier ones, which it replaces."""
         dropped, self._names = self._names, []
-        pieces = self.delta(blob)
-        self._snapshot_bytes, self._delta_bytes = len(blob), 0
-        return pieces, dropped
+        return self.delta(blob), dropped
 
     def _cut(self, blob: bytes) -> dict[str, bytes]:
         number, self._next = self._next, self._next + 1
@@ -115,10 +119,14 @@ def decode(
         )
 
 
+def _number(name: str) -> int:
+    return int(name.partition("-")[0], 16)
+
+
 def _join(chunks: Mapping[str, bytes]) -> Sequence[bytes]:
-    blobs: dict[str, list[bytes]] = {}
+    blobs: dict[int, list[bytes]] = {}
     for name in sorted(chunks):
-        blobs.setdefault(name.partition("-")[0], []).append(chunks[name])
+        blobs.setdefault(_number(name), []).append(chunks[name])
     return [b"".join(pieces) for pieces in blobs.values()]
 
 

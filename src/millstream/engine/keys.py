@@ -53,6 +53,9 @@ class Keys:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __contains__(self, partition: int) -> bool:
+        return partition in self._index
+
     def slots(self, partition: int, names: Iterable[str]) -> Ints:
         """The slots of keys of a partition; a key that is new gets one."""
         index = self._index.setdefault(partition, {})

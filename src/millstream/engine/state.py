@@ -59,7 +59,8 @@ class WindowState:
 
     def forget(self, partition: int) -> None:
         """Drop a partition; one that is not there is fine."""
-        if self._chunks.pop(partition, None) is not None:
+        self._chunks.pop(partition, None)
+        if partition in self.keys:
             self.panes.move(self.keys.forget(partition))
 
     def add(self, panes: pa.Table) -> None:

@@ -1,0 +1,104 @@
+"""How state is saved: small deltas, snapshots when they have grown, chunks of a bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from tests.support.windows import START, Store, Ticked, cut, data_of, reading, run
+
+from millstream.clock import SECOND
+from millstream.engine import TumblingQuery
+from millstream.errors import QueryError
+from millstream.log.contract import MAX_CHUNK_BYTES
+
+MakeQuery = Callable[..., TumblingQuery]
+
+
+def size(store: Store) -> int:
+    return sum(map(len, store.chunks.get(0, {}).values()))
+
+
+def test_small_step_saves_little_however_large_the_state(query: MakeQuery) -> None:
+    log = [*(reading(f"{n:05}", 1, v=n) for n in range(5000)), reading("00007", 2, v=1)]
+    _, small = run(query("max(v) AS x"), cut(log, [5000]))
+    assert sum(map(len, small.save[0].values())) < 1000
+
+
+def test_deltas_become_a_snapshot_before_they_outgrow_it(query: MakeQuery) -> None:
+    log = [reading(f"{n % 50}", 1 + n / 100, v=n) for n in range(900)]
+    store, largest, snapshots = Store(), 0, 0
+    for step in run(query("max(v) AS x"), cut(log, [1] * 900)):
+        store.commit(step)
+        largest = max(largest, size(store))
+        snapshots += bool(step.drop)
+    assert snapshots > 2
+    assert largest < 80_000
+    made = query("max(v) AS x")
+    made.restore(0, store.chunks[0])
+    (batches,) = cut([Ticked(100)], [])
+    assert sorted(result["x"] for result in data_of(made.step(batches).outputs)) == list(range(850, 900))
+
+
+def test_large_state_is_cut_into_chunks(query: MakeQuery) -> None:
+    notes = [hashlib.sha512(str(n).encode()).hexdigest() for n in range(12_000)]  # do not compress well
+    log = [reading(f"{n:05}", 1, note=note) for n, note in enumerate(notes)]
+    made = query("device, max(note::VARCHAR) AS x")
+    (step,) = run(made, cut(log, []))
+    chunks = step.save[0]
+    assert len(chunks) > 1
+    assert max(map(len, chunks.values())) == MAX_CHUNK_BYTES
+    made.forget(0)
+    made.restore(0, chunks)
+    (batches,) = cut([Ticked(100)], [])
+    results = data_of(made.step(batches).outputs)
+    assert (len(results), results[7]) == (12_000, {"device": "00007", "x": notes[7]})
+
+
+def test_state_of_another_query_is_refused(query: MakeQuery) -> None:
+    (step,) = run(query("max(v) AS x"), cut([reading("c", 1, v=1)], []))
+    for other in (query("min(v) AS x"), query("max(v) AS x", window="second, 20")):
+        with pytest.raises(QueryError, match="give the changed query a new name"):
+            other.restore(0, step.save[0])
+
+
+def test_changed_select_list_and_having_go_on_with_the_state(query: MakeQuery) -> None:
+    (step,) = run(query("max(v) AS x"), cut([reading("c", 1, v=1)], []))
+    made = query("device, max(v) + 1 AS y", "TIMESTAMP BY ts HAVING max(v) > 0")
+    made.restore(0, step.save[0])
+    (batches,) = cut([Ticked(100)], [])
+    assert data_of(made.step(batches).outputs) == [{"device": "c", "y": 2.0}]
+
+
+def test_partitions_come_and_go_by_themselves(query: MakeQuery) -> None:
+    made, store = query("device, count(*) AS n"), Store()
+    log = [reading(key, second) for second in (1, 2) for key in "abcd"]
+    placed = [type(record)(record.key, record.seconds, record.payload, "ab".find(record.key) % 3) for record in log]
+    for step in run(made, cut(placed, []), partitions=(0, 1, 2)):
+        store.commit(step)
+    made.forget(1)
+    made.restore(1, {})
+    made.forget(0)
+    made.restore(0, store.chunks[0])
+    (batches,) = cut([Ticked(100, partition) for partition in (0, 1, 2)], [])
+    step = made.step(batches)
+    assert data_of(step.outputs) == [{"device": key, "n": 2} for key in "acd"]
+    assert {partition: due for (_, partition), due in step.due.items()} == {0: None, 1: None, 2: None}
+
+
+def test_panes_of_a_long_window_are_merged_now_and_then(query: MakeQuery) -> None:
+    made = query("count(*) AS n, sum(v) AS s", window="day, 1")
+    log = [reading("c", 1 + n / 100, v=1) for n in range(6000)]
+    run(made, cut(log, [100] * 60))
+    assert len(made._state.panes) < 4200
+    (batches,) = cut([Ticked(200_000)], [])
+    assert data_of(made.step(batches).outputs) == [{"n": 6000, "s": 6000.0}]
+
+
+def test_tick_is_asked_for_again_after_a_restore(query: MakeQuery) -> None:
+    made = query("device")
+    (step,) = run(made, cut([reading("c", 1)], []))
+    made.restore(0, step.save[0])
+    (batches,) = cut([reading("c", 1)], [])
+    assert made.step(batches).due == {("telemetry", 0): START + 20 * SECOND}
