@@ -93,7 +93,10 @@ CASES = [
     (f"SELECT device FROM telemetry\nTIMESTAMP BY\n{WINDOW}", 2, 1, "TIMESTAMP BY needs an expression: the field with the event's time"),
     (f"SELECT device FROM telemetry TIMESTAMP BY a, b {WINDOW}", 1, 43, "TIMESTAMP BY takes one expression, without a name"),
     (f"SELECT device FROM telemetry TIMESTAMP BY (ts {WINDOW}", 1, 47, "the query cannot be read near 'GROUP BY'"),
+    (f"SELECT device, [max(v)] AS x FROM telemetry {WINDOW}", 1, 17, "a column of the result is a plain value, and 'x' is a DOUBLE[]"),
+    ("SELECT device FROM telemetry GROUP BY device, a::JSON, TumblingWindow(second, 1)", 1, 47, "GROUP BY takes plain values, and this is a JSON"),
     # functions
+    (f"SELECT device, max(v.round(1)) AS m FROM telemetry {WINDOW}", 1, 20, "a function is not called with a dot; write round(…)"),
     (f"SELECT device, median(v) AS m FROM telemetry {WINDOW}", 1, 16, f"median {SUPPORTED}"),
     (f"SELECT device, string_agg(v, ',') AS m FROM telemetry {WINDOW}", 1, 16, f"listagg {SUPPORTED}"),
     (f"SELECT count(DISTINCT v) AS m FROM telemetry {WINDOW}", 1, 8, "count(DISTINCT …) is not supported yet"),

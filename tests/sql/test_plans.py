@@ -168,6 +168,12 @@ def test_window_sizes(window: str, micros: int) -> None:
     assert plan_query("q", text, STREAMS, into="out").size == micros
 
 
+def test_deep_fields_and_the_windows_end_in_any_spelling() -> None:
+    made = plan("max(a.b.c.d.e.f) AS x, system.timestamp AS y, SYSTEM.TIMESTAMP() AS z")
+    assert fields(made) == {"a.b.c.d.e.f": "DOUBLE"}
+    assert [column.sql for column in made.columns] == ["a0", "window_end", "window_end"]
+
+
 def test_an_aggregate_is_computed_once() -> None:
     made = plan("avg(v) AS x, avg(v) + 1 AS y, mean(v) AS z, count(*) AS n")
     assert [(a.function, a.arguments) for a in made.aggregates] == [("avg", ('"v"',)), ("count", ())]

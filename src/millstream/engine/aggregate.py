@@ -33,6 +33,11 @@ class Partial:
     merge: str
 
 
+def is_plain(type_: str) -> bool:
+    """Whether values of a type are single ones that can be compared: no lists, objects or bytes."""
+    return not _NESTED.match(type_)
+
+
 def sum_type(argument: str) -> str | None:
     """The type in which values of a type are summed without loss; None: they are not summed."""
     if argument in _INTEGERS:
@@ -52,7 +57,7 @@ def result_type(function: str, arguments: Sequence[str]) -> str | None:
             return "HUGEINT" if summed == "DECIMAL(38,0)" else summed
         case "avg", (argument,) if sum_type(argument):
             return "DOUBLE"
-        case "min" | "max", (argument,) if not _NESTED.match(argument):
+        case "min" | "max", (argument,) if is_plain(argument):
             return argument
     return None
 

@@ -68,6 +68,8 @@ class TumblingQuery:
 
     def step(self, batches: Sequence[Batch]) -> Step:
         """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`; notes: `clamped`, `results`."""
+        if not batches:
+            return Step()
         decoded = self._decoder.decode(batches)
         events = gather(batches, decoded, self._state.keys, self.plan.size)
         ticks = place_ticks(batches)

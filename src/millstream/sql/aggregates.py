@@ -6,8 +6,7 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.engine.aggregate import SPLITTABLE
-from millstream.sql.demand import function_name
-from millstream.sql.functions import functions
+from millstream.sql.functions import function_name, functions
 from millstream.sql.text import QueryText
 
 _OTHER_NAMES = {"mean": "avg"}

@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError
 
-from millstream.sql.functions import Binder, functions
+from millstream.sql.functions import Binder, function_name, functions
 from millstream.sql.scope import Scope, is_number
 from millstream.sql.text import QueryText
 
@@ -152,14 +152,6 @@ class Demand:
 
 def _plain(type_: str | None) -> str | None:
     return "DOUBLE" if type_ is not None and is_number(type_) else type_
-
-
-def function_name(node: exp.Expr) -> str:
-    """The name of a function in DuckDB; empty for what is no call."""
-    if isinstance(node, exp.Binary):  # the parser counts AND and OR among the functions
-        return ""
-    head, bracket, _ = node.sql(dialect=DuckDB).partition("(")
-    return head.lower() if bracket and head.isidentifier() else ""
 
 
 def _arguments(node: exp.Func) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import duckdb
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.engine.duck import Duck, select
 
@@ -55,6 +57,14 @@ def functions() -> Functions:
         if row["function_type"] == "scalar":
             overloads.setdefault(name, []).append(row["parameter_types"])
     return Functions(frozenset(aggregates - scalars), frozenset(unsettled), overloads)
+
+
+def function_name(node: exp.Expr) -> str:
+    """The name of a function in DuckDB; empty for what is no call."""
+    if isinstance(node, exp.Binary):  # the parser counts AND and OR among the functions
+        return ""
+    head, bracket, _ = node.sql(dialect=DuckDB).partition("(")
+    return head.lower() if bracket and head.isidentifier() else ""
 
 
 class Binder:

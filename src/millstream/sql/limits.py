@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 
+from millstream.sql.functions import function_name, functions
 from millstream.sql.text import QueryText
 
 _CLAUSES: dict[str, str] = {
@@ -53,5 +55,21 @@ def check_parts(query: QueryText, node: exp.Expr) -> None:
         message = _PARTS.get(type(inner))
         if message is not None:
             raise query.error(message, inner)
+        if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Func):
+            called = inner.expression.name
+            if called.lower() != "timestamp":  # System.Timestamp()
+                raise query.error(f"a function is not called with a dot; write {called}(…)", inner)
         if isinstance(inner, exp.Star) and not isinstance(inner.parent, exp.Count):
             raise query.error("* is not supported; name the columns", inner)
+
+
+def check_functions(query: QueryText, node: exp.Expr) -> None:
+    """Raise `QueryError` for a function whose result is not settled by its arguments."""
+    for inner in node.find_all(exp.Func):
+        name = function_name(inner) or inner.sql(dialect=DuckDB).lower()
+        if name in functions().unsettled or name.startswith(("current_", "local")):
+            raise query.error(
+                f"{name} does not depend on the events, and would give another result when they are processed again; "
+                "the time of an event is _time, the end of its window System.Timestamp()",
+                inner,
+            )

@@ -1,28 +1,28 @@
 """From a query's text to its plan.
 
-The text is parsed (`text.py`), checked for what there is not (`limits.py`), its names are resolved (`scope.py`), the
-types of payload fields follow from their uses (`demand.py`), and each fragment is bound in DuckDB (`functions.py`):
-whatever is wrong is found here, with its line and column, and not while events are processed.
+The text is parsed (`text.py`), checked for what there is not (`limits.py`), taken apart (`parts.py`) and its names
+resolved (`scope.py`); the types of payload fields follow from their uses (`demand.py`), and each fragment is bound in
+DuckDB (`functions.py`): whatever is wrong is found here, with its line and column, and not while events are processed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
-from millstream.engine.aggregate import result_type
-from millstream.engine.plan import Aggregate, Column, Field, Group, TumblingPlan
+from millstream.engine.aggregate import is_plain, result_type
+from millstream.engine.plan import Aggregate, Column, Group, TumblingPlan
 from millstream.log.contract import StreamSpec
-from millstream.sql.aggregates import Aggregates, first_aggregate, is_aggregate
-from millstream.sql.demand import Demand, function_name
-from millstream.sql.functions import Binder, functions
-from millstream.sql.grouping import Grouping, grouping
-from millstream.sql.limits import check_clauses, check_parts
+from millstream.sql.aggregates import Aggregates, is_aggregate
+from millstream.sql.demand import Demand
+from millstream.sql.functions import Binder
+from millstream.sql.grouping import Grouping
+from millstream.sql.limits import check_clauses
+from millstream.sql.parts import Parts, resolve
 from millstream.sql.payload import field_types
 from millstream.sql.scope import WINDOW_END, Scope, source
 from millstream.sql.text import QueryText
@@ -49,17 +49,6 @@ def plan_query(
         return _Planner(query, spec, Scope(query, spec, alias, declared), binder).plan(name, into)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A query's parts, with their names resolved."""
-
-    time: exp.Expr | None
-    where: exp.Expr | None
-    groups: Grouping
-    columns: list[tuple[str, exp.Expr]]
-    having: exp.Expr | None
-
-
 class _Planner:
     """Plans one query."""
 
@@ -71,23 +60,16 @@ class _Planner:
         self._aggregates = Aggregates(query)
 
     def plan(self, name: str, into: str) -> TumblingPlan:
-        parts = self._resolve()
+        parts = resolve(self._query, self._scope, self._spec)
         self._note_types(parts)
-        window_level = [(column, self._window_level(node, parts.groups)) for column, node in parts.columns]
+        columns = [(column, self._window_level(node, parts.groups), node) for column, node in parts.columns]
         having = self._window_level(parts.having, parts.groups) if parts.having is not None else None
-        types = self._scope.types()
-        groups = tuple(self._group(node, types) for node in parts.groups.others)
-        aggregates = tuple(self._aggregate(*found, types) for found in self._aggregates.found)
-        time = self._time(parts.time, types)
-        where = self._condition("WHERE", parts.where, parts.where, types)
+        of_event = self._scope.types()
+        groups = tuple(self._group(node, of_event) for node in parts.groups.others)
+        aggregates = tuple(self._aggregate(*found, of_event) for found in self._aggregates.found)
         of_window = {"key": "VARCHAR", "window_end": "TIMESTAMP"}
         of_window |= {f"g{number}": group.type for number, group in enumerate(groups)}
         of_window |= {f"a{number}": aggregate.type for number, aggregate in enumerate(aggregates)}
-        columns = tuple(
-            Column(column, _sql(node), self._bind(node, of_window, written))
-            for (column, node), (_, written) in zip(window_level, parts.columns, strict=True)
-        )
-        scope = self._scope
         return TumblingPlan(
             name=name,
             text=self._query.text,
@@ -96,92 +78,18 @@ class _Planner:
             filters=self._spec.topics,
             key=self._spec.key,
             size=parts.groups.size,
-            columns=columns,
+            columns=tuple(self._column(*column, of_window) for column in columns),
             aggregates=aggregates,
-            fields=tuple(Field(field, uses.path, scope.type_of(field)) for field, uses in scope.fields.items()),
-            parameters=tuple(scope.parameters),
-            attributes=tuple(scope.attributes),
+            fields=self._scope.payload_fields(),
+            parameters=tuple(self._scope.parameters),
+            attributes=tuple(self._scope.attributes),
             groups=groups,
-            time=time,
-            where=where,
+            time=self._time(parts.time, of_event),
+            where=self._condition("WHERE", parts.where, parts.where, of_event),
             having=self._condition("HAVING", having, parts.having, of_window),
         )
 
-    def _resolve(self) -> _Parts:
-        """The parts with their names resolved; only columns that the engine needs enter the scope."""
-        query, scope = self._query, self._scope
-        select = query.select
-        for node in (
-            *select.expressions,
-            *(select.args.get(clause) for clause in ("where", "group", "having")),
-            query.time,
-        ):
-            if node is not None:
-                check_parts(query, node)
-                self._check_functions(node)
-        groups = grouping(query, scope, self._spec)
-        where = select.args.get("where")
-        having = select.args.get("having")
-        parts = _Parts(
-            time=scope.resolve(query.time) if query.time is not None else None,
-            where=scope.resolve(where.this) if where is not None else None,
-            groups=groups,
-            columns=self._columns(select.expressions),
-            having=scope.resolve(self._with_aliases(having.this)) if having is not None else None,
-        )
-        self._check_event_level("TIMESTAMP BY", parts.time)
-        self._check_event_level("WHERE", parts.where)
-        for node in groups.others:
-            self._check_event_level("GROUP BY", node)
-        return parts
-
-    def _columns(self, expressions: list[exp.Expr]) -> list[tuple[str, exp.Expr]]:
-        """The selected expressions, resolved, by their names."""
-        found: list[tuple[str, exp.Expr]] = []
-        for node in expressions:
-            inner = node.this if isinstance(node, exp.Alias) else node
-            resolved = self._scope.resolve(inner)
-            is_column = isinstance(resolved, exp.Column) and resolved.name != WINDOW_END
-            if not isinstance(node, exp.Alias) and not is_column:
-                raise self._query.error(f"{self._query.written(inner)} needs a name: write … AS name", node)
-            name = node.alias if isinstance(node, exp.Alias) else (node.name or resolved.name.rpartition(".")[2])
-            if name.lower() in (known.lower() for known, _ in found):
-                raise self._query.error(f"two columns are called {name!r}; give one another name: … AS name", node)
-            found.append((name, resolved))
-        return found
-
-    def _with_aliases(self, node: exp.Expr) -> exp.Expr:
-        """HAVING may use the names of the SELECT list."""
-        named = {item.alias: item.this for item in self._query.select.expressions if isinstance(item, exp.Alias)}
-
-        def replace(inner: exp.Expr) -> exp.Expr:
-            is_name = isinstance(inner, exp.Column) and not inner.table and inner.name in named
-            return named[inner.name].copy() if is_name and inner.find_ancestor(exp.AggFunc) is None else inner
-
-        return node.transform(replace)
-
-    def _check_functions(self, node: exp.Expr) -> None:
-        for inner in node.walk():
-            name = function_name(inner) if isinstance(inner, exp.Func) else ""
-            name = name or (inner.sql(dialect=DuckDB).lower() if isinstance(inner, exp.Func) else "")
-            if name in functions().unsettled or name.startswith(("current_", "local")):
-                raise self._query.error(
-                    f"{name} does not depend on the events, and would give another result when they are processed "
-                    "again; the time of an event is _time, the end of its window System.Timestamp()",
-                    inner,
-                )
-
-    def _check_event_level(self, clause: str, node: exp.Expr | None) -> None:
-        if node is None:
-            return
-        aggregate = first_aggregate(node)
-        if aggregate is not None:
-            raise self._query.error(f"{clause} comes before there are windows; use HAVING for aggregates", aggregate)
-        for column in node.find_all(exp.Column):
-            if column.name == WINDOW_END:
-                raise self._query.error(f"System.Timestamp() is a window's end, and {clause} comes before", column)
-
-    def _note_types(self, parts: _Parts) -> None:
+    def _note_types(self, parts: Parts) -> None:
         demand = Demand(self._query, self._scope, self._binder)
         if parts.time is not None:
             demand.visit(parts.time, "TIMESTAMP" if isinstance(parts.time, exp.Column) else None)
@@ -212,9 +120,15 @@ class _Planner:
 
         return node.transform(replace)
 
+    def _column(self, name: str, node: exp.Expr, written: exp.Expr, types: dict[str, str]) -> Column:
+        type_ = self._bind(node, types, written)
+        if not is_plain(type_):
+            raise self._query.error(f"a column of the result is a plain value, and {name!r} is a {type_}", written)
+        return Column(name, _sql(node), type_)
+
     def _group(self, node: exp.Expr, types: dict[str, str]) -> Group:
         type_ = self._bind(node, types, node)
-        if result_type("min", [type_]) is None:
+        if not is_plain(type_):
             raise self._query.error(f"GROUP BY takes plain values, and this is a {type_}", node)
         return Group(_sql(node), type_)
 

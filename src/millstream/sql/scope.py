@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from millstream.engine.plan import ATTRIBUTES
-from millstream.errors import QueryError
+from millstream.engine.plan import ATTRIBUTES, Field
 from millstream.log.contract import StreamSpec
 from millstream.sql.text import QueryText
 from millstream.topic import Filter
@@ -72,7 +71,7 @@ class Scope:
         path = _path(node)
         if path is None:
             return node
-        name = WINDOW_END if _is_window_end(node, path) else self._name(path, node)
+        name = WINDOW_END if _is_window_end(path) else self._name(path, node)
         column = exp.column(exp.to_identifier(name, quoted=True))
         column.meta.update(start=_first(node))
         return column
@@ -134,6 +133,10 @@ class Scope:
             return firm[0] if firm else "VARCHAR"
         return next(iter(uses.soft), "VARCHAR")
 
+    def payload_fields(self) -> tuple[Field, ...]:
+        """The payload's fields used so far."""
+        return tuple(Field(name, uses.path, self.type_of(name)) for name, uses in self.fields.items())
+
     def types(self) -> dict[str, str]:
         """The columns used so far, quoted, with their types."""
         names = [*self.parameters, *self.attributes, *self.fields]
@@ -168,17 +171,15 @@ def _path(node: exp.Expr) -> tuple[str, ...] | None:
         return tuple(part.name for part in node.parts)
     if isinstance(node, exp.Dot):
         before = _path(node.this) if not isinstance(node.this, exp.Identifier) else (node.this.name,)
-        if before is not None and isinstance(node.expression, exp.Identifier | exp.Anonymous):
-            return (*before, node.expression.name)
+        path = (*before, node.expression.name) if before is not None else ()
+        if isinstance(node.expression, exp.Identifier) or _is_window_end(path):
+            return path or None
     return None
 
 
-def _is_window_end(node: exp.Expr, path: tuple[str, ...]) -> bool:
+def _is_window_end(path: tuple[str, ...]) -> bool:
     return [name.lower() for name in path] == ["system", "timestamp"]
 
 
 def _first(node: exp.Expr) -> int:
     return int(min((inner.meta["start"] for inner in node.walk() if "start" in inner.meta), default=0))
-
-
-__all__ = ["WINDOW_END", "QueryError", "Scope", "Uses", "is_number", "nearest", "source"]
