@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
-import pytest
+import contextlib
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millstream.engine import TumblingQuery
 from millstream.errors import QueryError
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
@@ -116,3 +121,111 @@ def test_error_says_what_and_where(text: str, line: int, column: int, message: s
     with pytest.raises(QueryError) as caught:
         plan_query("q", text, STREAMS, into="out")
     assert (str(caught.value), caught.value.line, caught.value.column) == (message, line, column)
+
+
+WORDS = [
+    "SELECT",
+    "device",
+    ",",
+    "avg",
+    "(",
+    "v",
+    ")",
+    "AS",
+    "mean",
+    ",",
+    "System.Timestamp()",
+    "AS",
+    "w",
+    ",",
+    "count",
+    "(",
+    "*",
+    ")",
+    "FILTER",
+    "(",
+    "WHERE",
+    "x",
+    ">",
+    "1",
+    ")",
+    "AS",
+    "n",
+    "FROM",
+    "telemetry",
+    "AS",
+    "t",
+    "TIMESTAMP",
+    "BY",
+    "ts",
+    "WHERE",
+    "s",
+    "=",
+    "'ok'",
+    "AND",
+    "a.b",
+    "BETWEEN",
+    "1",
+    "AND",
+    "2",
+    "GROUP",
+    "BY",
+    "device",
+    ",",
+    "site",
+    ",",
+    "TumblingWindow",
+    "(",
+    "second",
+    ",",
+    "10",
+    ")",
+    "HAVING",
+    "avg",
+    "(",
+    "v",
+    ")",
+    ">",
+    "80",
+]
+OTHERS = [
+    "NULL",
+    "1",
+    "'x'",
+    "(",
+    ")",
+    ",",
+    ".",
+    "*",
+    "::",
+    "CASE",
+    "END",
+    "DISTINCT",
+    "lower",
+    "max",
+    "x.y",
+    "_time",
+    ";",
+    "--",
+    "/*",
+    '"',
+    "'",
+    "$1",
+    "?",
+    "@",
+    "[1]",
+    "{'a':1}",
+    "->",
+    "TumblingWindow(day,1)",
+]
+changes = st.tuples(st.integers(0, 2), st.integers(0, len(WORDS) - 1), st.sampled_from([*OTHERS, *WORDS]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(changes, min_size=1, max_size=3))
+def test_any_garbage_is_a_plan_or_a_query_error(made: list[tuple[int, int, str]]) -> None:
+    words = list(WORDS)
+    for kind, place, word in made:
+        words[place : place + (kind != 1)] = [word] if kind else []
+    with contextlib.suppress(QueryError):
+        TumblingQuery(plan_query("q", " ".join(words), STREAMS, into="out"), threads=1)
