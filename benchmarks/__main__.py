@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from benchmarks import idle, ingest, machine, windows
 from benchmarks.peers import CACHE
-from benchmarks.process import RunError
+from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
 
 _BENCHMARKS: dict[str, Callable[[bool], Section]] = {"ingest": ingest.run, "windows": windows.run, "idle": idle.run}
@@ -20,7 +18,7 @@ _BENCHMARKS: dict[str, Callable[[bool], Section]] = {"ingest": ingest.run, "wind
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, _interrupt)  # so that SIGTERM ends what runs, as Ctrl-C does
+    unwind_on_sigterm()
     CACHE.mkdir(exist_ok=True)
     facts = "\n".join(f"- {fact}" for fact in machine.describe(CACHE))
     print(facts)
@@ -47,10 +45,6 @@ def _options() -> argparse.Namespace:
 
 def _when(quick: bool) -> str:
     return f"Measured on {time.strftime('%Y-%m-%d')}{', in a hurry (`--quick`)' if quick else ''}, on:"
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Effort:
     rounds: int
 
 
-THOROUGH = Effort(warm_up=2, seconds=5, rounds=5)
+THOROUGH = Effort(warm_up=2, seconds=5, rounds=3)
 QUICK = Effort(warm_up=0.5, seconds=2, rounds=1)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 _START_SECONDS = 60.0
@@ -68,18 +69,27 @@ def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], output: P
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """End a process that leads a session, and whatever of its session outlives it. One that has ended is fine."""
-    session = [pid for pid in family(process.pid) if pid != process.pid]
+    """End a process, and whatever of its descendants outlives it. One that has ended is fine."""
+    descendants = [(pid, _started(pid)) for pid in family(process.pid) if pid != process.pid]
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for pid in session:
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == process.pid:  # not a stranger who got the number since
+    for pid, started in descendants:
+        if started is not None and _started(pid) == started:  # not a stranger who got the number since
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def unwind_on_sigterm() -> None:
+    """SIGTERM ends this process as Ctrl-C does: what was started is ended, what was made is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def family(pid: int) -> list[int]:
@@ -102,6 +112,12 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 def resident_bytes(pids: Sequence[int]) -> int:
     """Resident memory of these processes together."""
     return sum(int(stat[21]) for pid in pids if (stat := _stat(pid))) * _PAGE
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; None if it is gone."""
+    stat = _stat(pid)
+    return stat[19] if stat else None
 
 
 def _stat(pid: int) -> list[str]:

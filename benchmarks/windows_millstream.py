@@ -21,6 +21,7 @@ from typing import Any, cast
 from benchmarks import events
 from benchmarks.events import Events
 from benchmarks.peers import CACHE
+from benchmarks.process import unwind_on_sigterm
 from benchmarks.servers import serve_app
 from benchmarks.windows_app import app, telemetry
 from millstream.clock import SystemClock
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("rate", type=int, help="events of a device a second")
     parser.add_argument("--results", type=Path, help="where to write what the query found")
     options = parser.parse_args()
+    unwind_on_sigterm()
     filled = asyncio.run(fill(events.make(options.count, options.rate)))
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="data-") as name:
         folder = Path(name).absolute()
