@@ -189,7 +189,7 @@ def test_messages_become_columns_and_their_acknowledgements_wait_in_order(client
     assert [client.numbers.names[topic] for topic in client.arrivals.topics] == ["a", "a", "b", "a"]
     assert (client.arrivals.qualities, client.arrivals.quality_starts) == ([1, 0, 1], [0, 2, 3])
     assert client.arrivals.properties == {3: Properties(user_properties=(("id", "x"),))}
-    assert b"".join(client.session.take_acknowledgements()) == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
+    assert client.session.take_acknowledgements() == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
     assert client.read() == []
 
 

@@ -105,12 +105,13 @@ class FanOut:
         if not len(self._wishes):
             return
         audiences = [self.audience(topic) for topic in sealed.topics]
-        wanted = np.array([audience is not None for audience in audiences], bool)[sealed.topic_codes]
+        wanted = np.array([audience is not None for audience in audiences], bool)[sealed.codes]
         wanted &= sealed.is_captured == captured
-        wanted[list(sealed.duplicates)] = False
+        if sealed.duplicates:
+            wanted[np.array(sealed.duplicates)] = False
         delivery = Delivery(self._statistics, time)
         for row in np.flatnonzero(wanted).tolist():
-            code = sealed.topic_codes[row]
+            code = sealed.codes[row]
             audience = audiences[code]
             assert audience is not None
             delivery.give(_post(sealed.gathering, sealed.topics[code], row), audience)

@@ -113,7 +113,10 @@ class Gateway:
     def statistics(self) -> dict[str, Any]:
         """What happened since the start; see `Statistics`."""
         return self._statistics.report(
-            connected=self._mqtt.connected, pending=self._ingest.pending, pending_bytes=self._ingest.pending_bytes
+            connected=self._mqtt.connected,
+            gathered=len(self._ingest.gathering),
+            pending=self._ingest.pending,
+            pending_bytes=self._ingest.pending_bytes,
         )
 
     def unready(self) -> str | None:

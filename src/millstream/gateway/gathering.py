@@ -39,25 +39,21 @@ class Gathering:
         self.arrivals = Arrivals(table)
         self.attributes: dict[int, Attributes] = {}
         self.size = 0
-        self.acknowledgements: dict[Publisher, list[bytes]] = {}
         self.waiters: list[Waiter] = []
-        self._publishers: list[Publisher | None] = []
-        self._publishers_from: list[int] = []  # which row on
+        self.publishers: list[Publisher | None] = []  # who each piece of the rows came from
+        self.acknowledgements: list[bytes] = []  # what each of them is owed
+        self._starts: list[int] = []  # the row that each piece begins with
 
     def __len__(self) -> int:
         return len(self.arrivals.payloads)
 
-    def came(self, publisher: Publisher, rows_before: int, size: int, acks: list[bytes]) -> None:
-        """A connection has added to `arrivals`, where `rows_before` were before, what came in `size` bytes."""
-        self._publishers.append(publisher)
-        self._publishers_from.append(rows_before)
-        self.size += size + ROW_BYTES * (len(self) - rows_before)
-        if acks:
-            owed = self.acknowledgements.get(publisher)
-            if owed is None:
-                self.acknowledgements[publisher] = acks
-            else:
-                owed += acks
+    def came(self, publisher: Publisher, rows_before: int, size: int, acks: bytes) -> None:
+        """A connection has added to `arrivals`, where `rows_before` were before, what came in `size` bytes. It is owed
+        `acks`."""
+        self.publishers.append(publisher)
+        self.acknowledgements.append(acks)
+        self._starts.append(rows_before)
+        self.size += size + ROW_BYTES * (len(self.arrivals.payloads) - rows_before)
 
     def add(
         self,
@@ -69,8 +65,9 @@ class Gathering:
         properties: Properties | None = None,
     ) -> None:
         """Append an event that came otherwise, on a valid topic."""
-        self._publishers.append(None)
-        self._publishers_from.append(len(self))
+        self.publishers.append(None)
+        self.acknowledgements.append(b"")
+        self._starts.append(len(self))
         if attributes is not PLAIN:
             self.attributes[len(self)] = attributes
         self.arrivals.add(topic, qos, payload, properties)
@@ -78,7 +75,7 @@ class Gathering:
 
     def publisher(self, row: int) -> Publisher | None:
         """The connection that an event came from, None for another way."""
-        return self._publishers[bisect_right(self._publishers_from, row) - 1]
+        return self.publishers[bisect_right(self._starts, row) - 1]
 
     def quality(self, row: int) -> int:
         """The QoS of an event."""

@@ -2,8 +2,7 @@
 
 Whatever has arrived while the last commit was running is the next batch, committed in one transaction with the ids that
 it brought. Then acknowledgements are written, then subscribers get it, then HTTP requests are answered. So a quiet
-gateway commits single events within milliseconds and a busy one thousands at a time, with nothing to tune. The next
-batch is handed to the log before the last one is acknowledged, so that its fsync runs meanwhile.
+gateway commits single events within milliseconds and a busy one thousands at a time, with nothing to tune.
 
 Events that no stream captures are given to subscribers before the commit of their batch, and acknowledged with it,
 so that PUBACKs stay in order (MQTT 5.0, 4.6).
@@ -21,10 +20,11 @@ from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamE
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.deduplication import Deduplication, Remembered
 from millstream.gateway.gathering import Gathering, Publisher
+from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import TopicTable
-from millstream.log import Group, Log, Router, StreamSpec, Transaction, distribute
+from millstream.log import Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ GROUP = "$gateway"  # a group without streams, whose state are the ids that were
 _STATE = 0  # the partition number that such a group has
 
 _FAILED = "the log failed before it had committed the event"
+_ECHO = 64  # events; fewer are not worth a wait
+_QUIET_TURNS = 16  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
 
 
@@ -59,16 +61,19 @@ class Ingest:
         self._statistics = statistics
         self._clock = clock
         self._limit = pending_bytes
+        self._most = pending_bytes  # that may gather beside what is under way
         self._fan_out = fan_out
         self._hold = hold
-        self._router = Router(())
+        self._streams: Mapping[str, StreamSpec] = {}
         self._under_way: Sealed | None = None
+        self._awake = False  # events are there, and `run` knows
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.gathering = Gathering(TopicTable())
+        self._routing = Routing({}, self.gathering.table)
         self._failed = False
         self.disk_full = False
 
@@ -99,14 +104,15 @@ class Ingest:
 
     def use(self, streams: Mapping[str, StreamSpec]) -> None:
         """Capture for these streams from the next batch on."""
-        self._router = Router(streams.values())
+        self._streams = streams
+        self._routing = Routing(streams, self.gathering.table)
 
-    def came(self, publisher: Publisher, rows_before: int, size: int, acks: list[bytes]) -> None:
-        """A connection has added to `gathering.arrivals`. See `Gathering.came`."""
-        gathering = self.gathering
-        gathering.came(publisher, rows_before, size, acks)
-        self._statistics.received += len(gathering) - rows_before
-        self._wake()
+    def came(self, publisher: Publisher, rows_before: int, size: int, acks: bytes) -> None:
+        """A connection has added to `gathering.arrivals`, where `rows_before` were before, what came in `size` bytes;
+        `acks` are to be written when it is committed."""
+        self.gathering.came(publisher, rows_before, size, acks)
+        if not self._awake or self.gathering.size > self._most:
+            self._wake()
 
     async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
         """Take events in together, once there is room. Returns when they are committed: how many were duplicates.
@@ -121,14 +127,12 @@ class Ingest:
         start = len(gathering)
         for topic, payload, attributes in events:
             gathering.add(topic, payload, attributes)
-        self._statistics.received += len(events)
         self._wake()
         return await gathering.wait(range(start, len(gathering)))
 
     def put(self, topic: str, payload: bytes, qos: int, properties: Properties) -> None:
         """Take in an event that nobody waits for: a will."""
         self.gathering.add(topic, payload, qos=qos, properties=properties)
-        self._statistics.received += 1
         self._wake()
 
     async def drain(self) -> None:
@@ -137,21 +141,30 @@ class Ingest:
 
     async def run(self) -> None:
         """Commit for ever. Raises what the log raises when it cannot go on; nothing of that batch is acknowledged."""
-        finished: tuple[Sealed, Micros] | None = None
         while True:
-            sealed = self._seal() if len(self.gathering) else None
-            if sealed is not None:
-                commit = asyncio.get_running_loop().create_task(self._commit(sealed))
-                await asyncio.sleep(0)  # so that the log has it
-            if finished is not None:
-                self._answer(*finished)
-                finished = None
-            if sealed is not None:
-                finished = sealed, await commit
-            elif not len(self.gathering):
+            if not len(self.gathering):
+                self._awake = False
                 self._idle.set()
                 self._arrived.clear()
                 await self._arrived.wait()
+            sealed = self._seal()
+            time = await self._commit(sealed)
+            self._answer(sealed, time)
+            await self._hear_echo(len(sealed) + len(self.gathering))
+
+    async def _hear_echo(self, expected: int) -> None:
+        """After a commit of many: whoever got an acknowledgement sends the next message at once, so wait for about as
+        many, as long as some come in every few turns of the event loop. A commit costs much by itself and little by
+        the event, so that it pays to commit them together."""
+        if expected < _ECHO:
+            return
+        before = len(self.gathering)
+        quiet_turns = 0
+        while before < expected and quiet_turns < _QUIET_TURNS:
+            await asyncio.sleep(0)
+            now = len(self.gathering)
+            quiet_turns = 0 if now > before else quiet_turns + 1
+            before = now
 
     def abandon(self) -> None:
         """After `run` has raised: tell those who wait for an answer that there will be none."""
@@ -163,16 +176,21 @@ class Ingest:
                     waiter.duplicates.set_exception(LogUnavailableError(_FAILED))
 
     def _wake(self) -> None:
-        self._arrived.set()
-        self._idle.clear()
-        if self.pending_bytes > self._limit and self._room.is_set():
+        if not self._awake:
+            self._awake = True
+            self._arrived.set()
+            self._idle.clear()
+        if self.gathering.size > self._most and self._room.is_set():
             self._room.clear()
             self._hold(True)
 
     def _seal(self) -> Sealed:
-        self._under_way = sealed = Sealed(self.gathering, self._router)
-        table = self.gathering.table
-        self.gathering = Gathering(TopicTable() if table.is_full else table)
+        self._under_way = sealed = Sealed(self.gathering, self._routing)
+        if self.gathering.table.is_full:
+            self._routing = Routing(self._streams, TopicTable())
+        self.gathering = Gathering(self._routing.table)
+        self._most = self._limit - sealed.gathering.size
+        self._statistics.received += len(sealed)
         self._fan_out(sealed, False, self._clock.now())
         return sealed
 
@@ -184,6 +202,7 @@ class Ingest:
         if captured > duplicates:
             time = await self._write(sealed, remembered)
         self._under_way = None
+        self._most = self._limit
         self._statistics.committed += captured - duplicates
         self._statistics.duplicates += duplicates
         self._statistics.transient += len(sealed) - captured
@@ -194,7 +213,7 @@ class Ingest:
         if not rows:
             return None
         remembered = self._deduplication.remember(digests, time)
-        sealed.leave_out([row for row, first in zip(rows, remembered.first, strict=True) if not first])
+        sealed.duplicates = [row for row, first in zip(rows, remembered.first, strict=True) if not first]
         return remembered
 
     async def _write(self, sealed: Sealed, remembered: Remembered | None) -> Micros:
@@ -205,7 +224,7 @@ class Ingest:
                 committed = await self._transaction(sealed, remembered).commit()
             except UnknownStreamError:  # dropped since the batch was routed
                 self.use(await self._log.streams())
-                sealed.route(self._router)
+                sealed.route(Routing(self._streams, sealed.gathering.table))
             except DiskFullError as error:
                 _log.error("%s; %d events wait, and nothing is acknowledged until there is room", error, self.pending)
                 self.disk_full = True
@@ -221,8 +240,8 @@ class Ingest:
     def _transaction(self, sealed: Sealed, remembered: Remembered | None) -> Transaction:
         assert self._group is not None, "start comes first"
         transaction = self._group.transaction()
-        for stream, partition, events in distribute(sealed.columns(), sealed.route_codes, sealed.routes):
-            transaction.append(stream, partition, events)
+        for append in sealed.appends():
+            transaction.append(*append)
         if remembered is not None:
             for name, chunk in remembered.saves.items():
                 transaction.save(_STATE, name, chunk)
@@ -231,11 +250,13 @@ class Ingest:
         return transaction
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
-        for publisher, acks in sealed.gathering.acknowledgements.items():
-            publisher.acknowledge(acks[0] if len(acks) == 1 else b"".join(acks))
+        gathering = sealed.gathering
+        for publisher, acks in zip(gathering.publishers, gathering.acknowledgements, strict=True):
+            if acks and publisher is not None:
+                publisher.acknowledge(acks)
         self._fan_out(sealed, True, time)
         duplicates = sealed.duplicates
-        for waiter in sealed.gathering.waiters:
+        for waiter in gathering.waiters:
             if not waiter.duplicates.done():
                 first, last = (bisect_left(duplicates, row) for row in (waiter.rows.start, waiter.rows.stop))
                 waiter.duplicates.set_result(last - first)

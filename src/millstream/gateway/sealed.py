@@ -1,47 +1,46 @@
-"""Gathered events with the streams and partitions that capture them, as columns."""
+"""Gathered events with what they became: which are captured, which are duplicates, and the appends to streams."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from millstream.event import EVENT_SCHEMA
-from millstream.gateway.attributes import Attributes, from_properties
+from millstream.gateway.attributes import from_properties
 from millstream.gateway.deduplication import digest
 from millstream.gateway.gathering import Gathering
+from millstream.gateway.routing import Routing, StreamRoutes
 from millstream.gateway.topic_table import Topic
-from millstream.log import Router, Target
+
+Rows = npt.NDArray[np.int64]
+Append = tuple[str, int, pa.RecordBatch]
 
 _HEADERS = EVENT_SCHEMA.field("headers").type
 
 
 class Sealed:
-    """Events that are complete as a batch. Row i is on `topics[topic_codes[i]]` and goes to `routes[route_codes[i]]`:
-    the route of its topic, unless it has a key of its own or is left out."""
+    """Events that are complete as a batch. Row i is on `topics[codes[i]]`; `is_captured[i]` tells whether a stream
+    takes it, unless it is one of the `duplicates` (ascending)."""
 
-    def __init__(self, gathering: Gathering, router: Router) -> None:
+    def __init__(self, gathering: Gathering, routing: Routing) -> None:
         self.gathering = gathering
         for row, properties in gathering.arrivals.properties.items():
             gathering.attributes[row] = from_properties(properties)
-        self.topics, self.topic_codes = _encode_topics(gathering)
+        self._numbers, self.codes = _encode(np.array(gathering.arrivals.topics, np.int32), len(gathering.table.topics))
+        self.topics: list[Topic] = [gathering.table.topics[number] for number in self._numbers.tolist()]
         self.duplicates: Sequence[int] = ()
-        self.route(router)
+        self.route(routing)
 
     def __len__(self) -> int:
         return len(self.gathering)
 
-    def route(self, router: Router) -> None:
+    def route(self, routing: Routing) -> None:
         """Find the routes, or find them again after the streams have changed."""
-        self.routes: list[tuple[Target, ...]] = [topic.targets(router) for topic in self.topics]
-        self.route_codes = self.topic_codes.copy()
-        self.is_captured: npt.NDArray[np.bool_] = np.array([bool(route) for route in self.routes], bool)[
-            self.topic_codes
-        ]
-        self._route_by_own_keys(router)
-        self.leave_out(self.duplicates)
+        self._routing = routing
+        self.is_captured: npt.NDArray[np.bool_] = routing.captured(self._numbers)[self.codes]
 
     @property
     def captured(self) -> int:
@@ -55,62 +54,92 @@ class Sealed:
         for row, its in sorted(self.gathering.attributes.items()):
             if its.id is not None and self.is_captured[row]:
                 rows.append(row)
-                digests.append(digest(self.topics[self.topic_codes[row]].name, its.id))
+                digests.append(digest(self.topics[self.codes[row]].name, its.id))
         return rows, digests
 
-    def leave_out(self, duplicates: Sequence[int]) -> None:
-        """These rows (ascending) go nowhere."""
-        self.duplicates = duplicates
-        if duplicates:
-            self.routes.append(())
-            self.route_codes[np.array(duplicates)] = len(self.routes) - 1
+    def appends(self) -> list[Append]:
+        """A stream, a partition, and its events (`EVENT_SCHEMA`) in order, for every one that has any."""
+        columns = _Columns(self)
+        return [append for stream in self._routing.streams() for append in columns.of(stream)]
 
-    def columns(self) -> pa.RecordBatch:
-        """The events as columns of `EVENT_SCHEMA`, without keys."""
-        count = len(self)
-        names = pa.array([topic.name for topic in self.topics], pa.string())
+    @property
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """The numbers of `topics`."""
+        return self._numbers
+
+
+class _Columns:
+    """The columns that the streams of a batch share."""
+
+    def __init__(self, sealed: Sealed) -> None:
+        self._sealed = sealed
+        attributes = sealed.gathering.attributes
+        count = len(sealed)
+        self._names = pa.array([topic.name for topic in sealed.topics], pa.string())
+        self._data = pa.array(sealed.gathering.arrivals.payloads, pa.binary())
+        self._own_keys = {row: its.key for row, its in attributes.items() if its.key is not None}
+        self._sparse: list[pa.Array] = []  # id, type, content_type and headers, which few events have
+        if attributes:
+            plain = (None, None, None, None)
+            rows = [
+                (its.id, its.type, its.content_type, list(its.headers.items()) or None) if its else plain
+                for its in map(attributes.get, range(count))
+            ]
+            kinds = (pa.string(), pa.string(), pa.string(), _HEADERS)
+            self._sparse = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), kinds, strict=True)]
+
+    def of(self, stream: StreamRoutes) -> list[Append]:
+        """A stream's appends: its rows are put in the order of their partitions, and cut where one begins."""
+        sealed = self._sealed
+        partitions = stream.partitions[sealed.numbers][sealed.codes]
+        if stream.keys is None:
+            for row, key in self._own_keys.items():
+                if partitions[row] >= 0:
+                    partitions[row] = stream.partition_of(key)
+        if sealed.duplicates:
+            partitions[np.array(sealed.duplicates)] = -1
+        order = partitions.argsort(kind="stable")
+        partitions = partitions[order]
+        captured_from = int(partitions.searchsorted(0))
+        if captured_from == len(order):
+            return []
+        order, partitions = order[captured_from:], partitions[captured_from:]
+        events = self._take(stream, order)
+        starts = [0, *(np.flatnonzero(partitions[1:] != partitions[:-1]) + 1).tolist()]
+        return [
+            (stream.name, int(partitions[start]), events.slice(start, end - start))
+            for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
+        ]
+
+    def _take(self, stream: StreamRoutes, order: Rows) -> pa.RecordBatch:
+        rows = pa.array(order)
+        topics = self._names.take(pa.array(self._sealed.codes[order]))
+        nothing = pa.nulls(len(order), pa.string())
+        sparse = [column.take(rows) for column in self._sparse] or [
+            nothing,
+            nothing,
+            nothing,
+            pa.nulls(len(order), _HEADERS),
+        ]
         return pa.RecordBatch.from_arrays(
-            [
-                names.take(pa.array(self.topic_codes)),
-                pa.nulls(count, pa.string()),
-                *_sparse_columns(self.gathering.attributes, count),
-                pa.array(self.gathering.arrivals.payloads, pa.binary()),
-            ],
-            schema=EVENT_SCHEMA,
+            [topics, self._keys(stream, order, topics), *sparse, self._data.take(rows)], schema=EVENT_SCHEMA
         )
 
-    def _route_by_own_keys(self, router: Router) -> None:
-        codes: dict[tuple[int, str], int] = {}
-        for row, its in self.gathering.attributes.items():
-            if its.key is None:
-                continue
-            topic = int(self.topic_codes[row])
-            if (topic, its.key) not in codes:
-                codes[topic, its.key] = len(self.routes)
-                self.routes.append(router.route(self.topics[topic].name, its.key))
-            self.route_codes[row] = codes[topic, its.key]
+    def _keys(self, stream: StreamRoutes, order: Rows, topics: pa.Array) -> pa.Array:
+        if stream.keys is not None:
+            by_code = [stream.keys[number] for number in self._sealed.numbers.tolist()]
+            return pa.array(by_code, pa.string()).take(pa.array(self._sealed.codes[order]))
+        if not self._own_keys:
+            return topics
+        own = map(self._own_keys.get, order.tolist())
+        return pa.array([key or topic for key, topic in zip(own, topics.to_pylist(), strict=True)], pa.string())
 
 
-def _encode_topics(gathering: Gathering) -> tuple[list[Topic], npt.NDArray[np.int32]]:
-    """The topics that occur, and a code for each row. Their numbers are small, so a table is quicker than sorting."""
-    all_topics = gathering.table.topics
-    numbers = np.array(gathering.arrivals.topics, np.int32)
-    occurs = np.zeros(len(all_topics), bool)
+def _encode(numbers: npt.NDArray[np.int32], count: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The numbers (below `count`) that occur, and for each its place among them: quicker than by sorting."""
+    occurs = np.zeros(count, bool)
     occurs[numbers] = True
-    used = np.flatnonzero(occurs)
-    codes = np.empty(len(all_topics), np.int32)
+    used = np.flatnonzero(occurs).astype(np.int32)
+    codes = np.empty(count, np.int32)
     codes[used] = np.arange(len(used), dtype=np.int32)
-    return [all_topics[number] for number in used.tolist()], codes[numbers]
-
-
-def _sparse_columns(attributes: Mapping[int, Attributes], count: int) -> list[pa.Array]:
-    """`id`, `type`, `content_type` and `headers`, which few events have."""
-    if not attributes:
-        return [*(pa.nulls(count, pa.string()) for _ in range(3)), pa.nulls(count, _HEADERS)]
-    columns: list[list[object]] = [[None] * count for _ in range(4)]
-    for row, its in attributes.items():
-        values = (its.id, its.type, its.content_type, list(its.headers.items()) or None)
-        for column, value in zip(columns, values, strict=True):
-            column[row] = value
-    kinds = (pa.string(), pa.string(), pa.string(), _HEADERS)
-    return [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return used, codes[numbers]

@@ -35,10 +35,11 @@ class Statistics:
         self.received += events
         self.rejected[reason] += events
 
-    def report(self, *, connected: int, pending: int, pending_bytes: int) -> dict[str, Any]:
-        """All counts by their documented names; `rejected` and `ended` are by reason."""
+    def report(self, *, connected: int, gathered: int, pending: int, pending_bytes: int) -> dict[str, Any]:
+        """All counts by their documented names; `rejected` and `ended` are by reason. Events are counted as received
+        when their batch is made: `gathered` are those that wait for it."""
         return {
-            "received": self.received,
+            "received": self.received + gathered,
             "committed": self.committed,
             "duplicates": self.duplicates,
             "transient": self.transient,

@@ -1,10 +1,9 @@
-"""What the gateway knows of topics, found once and shared by all connections."""
+"""The topics that are in use, numbered, and shared by all connections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from millstream.log import Router, Target
 from millstream.mqtt import topic_key
 
 if TYPE_CHECKING:
@@ -15,24 +14,15 @@ _BYTES = 16 << 20
 
 
 class Topic:
-    """A topic name with what was last found out about it: where it goes, and who listens. Compared by identity."""
+    """A topic name, with who listens to it as last found out."""
 
-    __slots__ = ("_router", "_targets", "audience", "audience_version", "encoded", "name")
+    __slots__ = ("audience", "audience_version", "encoded", "name")
 
     def __init__(self, name: str, encoded: bytes) -> None:
         self.name = name
         self.encoded = encoded  # as it stands in a packet
-        self._router: Router | None = None
-        self._targets: tuple[Target, ...] = ()
         self.audience: Audience | None = None  # kept here by the fan-out, for its subscriptions' `version`
         self.audience_version = -1
-
-    def targets(self, router: Router) -> tuple[Target, ...]:
-        """The streams and partitions that capture it."""
-        if self._router is not router:
-            self._targets = router.route(self.name)
-            self._router = router
-        return self._targets
 
 
 class TopicTable:

@@ -88,7 +88,7 @@ class Session:
         self.version = Version.V3_1_1
         self.client_id = ""
         self.active = False  # something has come since the last look at the clock
-        self._acknowledgements: list[bytes] = []
+        self._acknowledgements = bytearray()
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
 
     @property
@@ -101,9 +101,10 @@ class Session:
         """What the client is subscribed to."""
         return list(self._subscriptions.values())
 
-    def take_acknowledgements(self) -> list[bytes]:
+    def take_acknowledgements(self) -> bytes:
         """The PUBACKs of what came since the last call, for when it is committed."""
-        taken, self._acknowledgements = self._acknowledgements, []
+        taken = bytes(self._acknowledgements)
+        self._acknowledgements.clear()
         return taken
 
     def accept(self, client_id: str) -> None:
@@ -177,7 +178,8 @@ class Session:
             with_properties = self.version is Version.V5
             position = scan(data, position, with_properties, self._limits.packet_bytes, arrivals, ids)
             if ids:
-                self._acknowledgements.append(_ACK + _ACK.join(ids))
+                self._acknowledgements += _ACK
+                self._acknowledgements += _ACK.join(ids)
         elif kind == _PUBACK:
             acknowledged: list[int] = []
             position = scan_acknowledgements(data, position, acknowledged)
@@ -260,7 +262,8 @@ class Session:
             _check_topic(packet.topic)
         arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None)
         if packet.qos:
-            self._acknowledgements.append(_ACK + packet.packet_id.to_bytes(2, "big"))
+            self._acknowledgements += _ACK
+            self._acknowledgements += packet.packet_id.to_bytes(2, "big")
 
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
