@@ -243,7 +243,7 @@ def attempts(worker: Worker) -> list[int]:
     """How often the events that wait to be tried again were tried."""
     (processor,) = worker._processors
     assert isinstance(processor, HandlerProcessor)
-    return list(processor._calls._attempts.values())
+    return processor._calls._patience.attempts
 
 
 async def test_event_that_failed_to_the_last_is_a_dead_letter_that_tells_everything(plant: Plant) -> None:
@@ -262,7 +262,7 @@ async def test_event_that_failed_to_the_last_is_a_dead_letter_that_tells_everyth
     assert (letter.topic, letter.data, letter.key) == ("t/a", {"n": 1}, "a")
     position = (await plant.read("t"))[0]
     assert letter.headers == {
-        "dead-letter-reason": "the handler failed 3 times",
+        "dead-letter-reason": "the handler failed after 3 tries",
         "dead-letter-error-type": "ValueError",
         "dead-letter-error": "boom",
         "dead-letter-group": "failing",
@@ -352,3 +352,24 @@ async def test_reading_pauses_while_too_much_is_under_way(plant: Plant, monkeypa
     gate.set()
     await plant.caught_up("paused")
     assert begun == 60
+
+
+async def test_device_whose_every_event_fails_does_not_hold_up_the_others(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.worker.committer._WINDOW_EVENTS", 20)
+    app = App("plant", catch_all=False)
+    stream = app.stream("t", "t/{key}", key="key", partitions=1)
+
+    @app.on(stream, group="one-is-bad", retry=Retry(attempts=3, delay=timedelta(seconds=5)))
+    def handle(key: str) -> None:
+        if key == "bad":
+            raise ValueError
+
+    await plant.start(app)
+    await plant.publish(*((f"t/{n if n % 4 else 'bad'}", {"n": n}) for n in range(200)))
+    await plant.clock.advance(0.1)
+    await plant.caught_up("one-is-bad")
+    assert await plant.counts("one-is-bad") == {"processed": 150, "dead-lettered": 50}
+    letters = await plant.dead_letters()
+    assert [letter.headers["dead-letter-attempts"] for letter in letters] == ["3"] + ["1"] * 49

@@ -131,7 +131,8 @@ class App:
 
         `concurrency` is how many calls run at a time, never two of one key (by default 16 for `async` functions and 1
         for others, which run in a thread). An event that fails is tried again as `retry` says, while other keys go on,
-        and is then kept in the stream `$deadletters`. `group` names the position that is kept (by default the
+        and is then kept in the stream `$deadletters`; further events of its key are then tried once each, until one
+        succeeds, as long as those of other keys do. `group` names the position that is kept (by default the
         function's module and name); a new group begins at `start`. A handler of batches gets as many events as have
         come, or at most `batch`. Events that it returns or publishes, and with `into` other data that it returns (a
         list is many), are published together with its position. Raises `AppError`.

@@ -21,6 +21,7 @@ from millstream.worker.committer import Committer
 from millstream.worker.complaints import Complaints
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.lanes import Lanes, Take
+from millstream.worker.patience import Patience, Verdict
 from millstream.worker.segment import Item, Segment
 from millstream.worker.tasks import cancel, first_of
 
@@ -48,7 +49,7 @@ class Calls:
         self._clock = clock
         self._failed = failed
         self._lanes = Lanes()
-        self._attempts: dict[Item, int] = {}  # of events that have failed
+        self._patience = Patience(handler.retry)
         self._running: dict[asyncio.Task[None], Take | None] = {}
         self._closed = False
 
@@ -69,7 +70,7 @@ class Calls:
     def drop(self) -> None:
         """Forget the events of closed segments, except those that are called with now."""
         self._lanes.drop()
-        self._attempts = {item: tries for item, tries in self._attempts.items() if not item[0].closed}
+        self._patience.drop()
 
     async def finish(self, partitions: frozenset[int], seconds: float) -> None:
         """Wait for the calls with events of these partitions; after a time, cancel them."""
@@ -97,7 +98,7 @@ class Calls:
         turns = 0
         while take is not None:
             self._running[task] = take
-            ran = await self._caller.run(take.items, last_try=self._is_last_try(take))
+            ran = await self._caller.run(take.items, last_try=self._patience.is_last_try(take.items))
             self._settle(take, ran)
             self._running[task] = None
             turns += 1
@@ -106,18 +107,10 @@ class Calls:
             take = self._take()
         del self._running[task]  # at once: whoever brings more events starts another task
 
-    def _is_last_try(self, take: Take) -> bool:
-        attempts = self._handler.retry.attempts
-        if not self._attempts:
-            return attempts == 1
-        return any(self._attempts.get(item, 0) + 1 >= attempts for item in take.items)
-
     def _settle(self, take: Take, ran: Ran) -> None:
         self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
         self._committer.publish([event for item, events in ran.outputs if not item[0].dropped for event in events])
-        if self._attempts:
-            for item in ran.done:
-                self._attempts.pop(item, None)
+        self._patience.succeeded(ran.done)
         again: list[Item] = []
         for failure in ran.failures:
             again += self._settle_failure(failure)
@@ -125,35 +118,33 @@ class Calls:
 
     def _settle_failure(self, failure: Failure) -> list[Item]:
         """The events that are to be tried again."""
-        by_attempt: dict[int, list[Item]] = {}
+        by_verdict: dict[Verdict, list[Item]] = {}
         for item in failure.items:
             if not item[0].dropped:
-                by_attempt.setdefault(self._attempts.pop(item, 0) + 1, []).append(item)
+                verdict = self._patience.failed(item, final=failure.final)
+                by_verdict.setdefault(verdict, []).append(item)
         again = []
-        for attempt, items in by_attempt.items():
-            if failure.final or attempt >= self._handler.retry.attempts:
-                self._give_up(items, failure.error, attempt)
+        for verdict, items in by_verdict.items():
+            if verdict.seconds is None:
+                self._give_up(items, failure.error, verdict.attempt)
             else:
-                self._try_later(items, failure.error, attempt)
+                self._try_later(items, failure.error, verdict.attempt, verdict.seconds)
                 again += items
         return again
 
     def _give_up(self, items: list[Item], error: BaseException, attempt: int) -> None:
-        what = "kept in the dead letters" + (f" after {attempt} tries" if attempt > 1 else "")
-        self._complaints.failed(_where(items), error, what)
-        reason = str(error) if isinstance(error, PayloadError) else f"the handler failed {attempt} times"
+        tries = "1 try" if attempt == 1 else f"{attempt} tries"
+        self._complaints.failed(_where(items), error, f"kept in the dead letters after {tries}")
+        reason = str(error) if isinstance(error, PayloadError) else f"the handler failed after {tries}"
         for item in items:
             self._committer.bury(
                 dead_letter(event_of(item), group=self._handler.group, reason=reason, error=error, attempts=attempt)
             )
         self._committer.complete(items, "dead-lettered")
 
-    def _try_later(self, items: list[Item], error: BaseException, attempt: int) -> None:
-        retry = self._handler.retry
-        seconds = retry.seconds_after(attempt)
-        what = f"tried again in {seconds:g} s (try {attempt} of {retry.attempts})"
+    def _try_later(self, items: list[Item], error: BaseException, attempt: int, seconds: float) -> None:
+        what = f"tried again in {seconds:g} s (try {attempt} of {self._handler.retry.attempts})"
         self._complaints.failed(_where(items), error, what)
-        self._attempts.update(dict.fromkeys(items, attempt))
         self._alarms.after(seconds, partial(self._again, items))
 
     def _again(self, items: list[Item]) -> None:
