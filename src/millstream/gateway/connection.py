@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _LINGER = 5.0  # seconds that a peer has to read what it was told before its connection is cut
 
 
+_CONNECTED = State.CONNECTED  # slow to look up, for what is looked up with every message
+
+
 class Pause(enum.IntFlag):
     """Why nothing is read from a connection."""
 
@@ -44,13 +47,13 @@ class Pause(enum.IntFlag):
 class Connection(asyncio.Protocol):
     """A client's connection; `listener` is what all of them share."""
 
-    __slots__ = ("_buffered", "_cut_at", "_listener", "_pauses", "_transport", "session")
+    __slots__ = ("_cut_at", "_listener", "_pauses", "_transport", "buffered", "session")
 
     def __init__(self, listener: MqttListener) -> None:
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self._pauses = 0
-        self._buffered = 0
+        self.buffered = 0  # bytes of an incomplete packet that are accounted for
         self._cut_at = 0.0
         self.session: Session = listener.new_session()
 
@@ -58,11 +61,6 @@ class Connection(asyncio.Protocol):
     def version(self) -> Version:
         """What the client speaks."""
         return self.session.version
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of an incomplete packet that are accounted for."""
-        return self._buffered
 
     # --- what the event loop calls
 
@@ -76,8 +74,9 @@ class Connection(asyncio.Protocol):
         rows = len(arrivals.payloads)
         actions = session.receive(data, arrivals)
         if len(arrivals.payloads) != rows:
-            ingest.came(self, rows, len(data) + self._buffered, session.take_acknowledgements())
-        if session.buffered != self._buffered:
+            ingest.came(self, rows, len(data) + self.buffered, session.acknowledgements)
+            session.acknowledgements = b""
+        if session.rest or self.buffered:
             self._account()
         for action in actions:
             self._act(action)
@@ -106,12 +105,12 @@ class Connection(asyncio.Protocol):
 
     def acknowledge(self, packets: bytes) -> None:
         """Write PUBACKs."""
-        if self._transport is not None and self.session.state is State.CONNECTED:
+        if self._transport is not None and self.session.state is _CONNECTED:
             self._transport.write(packets)
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
-        if self._transport is None or self.session.state is not State.CONNECTED:
+        if self._transport is None or self.session.state is not _CONNECTED:
             return Outcome.DROPPED
         outgoing = self.session.outgoing
         if not outgoing.output:
@@ -193,8 +192,8 @@ class Connection(asyncio.Protocol):
 
     def _account(self) -> None:
         """Incomplete packets of all connections together have a bound as well."""
-        buffered = self.session.buffered
-        self._listener.buffered += buffered - self._buffered
-        self._buffered = buffered
+        buffered = len(self.session.rest)
+        self._listener.buffered += buffered - self.buffered
+        self.buffered = buffered
         if self._listener.buffered > self._listener.largest_buffered:
             self.end(Reason.QUOTA_EXCEEDED, "too many incomplete packets, see setting 'limits.pending_bytes'")

@@ -17,6 +17,7 @@ from millstream.clock import Micros, to_datetime
 from millstream.event import Event
 from millstream.gateway.attributes import PLAIN, Attributes, to_properties
 from millstream.gateway.gathering import Gathering
+from millstream.gateway.routing import distinct
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import Topic
@@ -104,17 +105,17 @@ class FanOut:
         """Give the events of a batch that streams capture (or the others) to who listens now. Not the duplicates."""
         if not len(self._wishes):
             return
-        audiences = [self.audience(topic) for topic in sealed.topics]
-        wanted = np.array([audience is not None for audience in audiences], bool)[sealed.codes]
+        gathering = sealed.gathering
+        used, codes = distinct(sealed.numbers, len(gathering.table.topics))
+        audiences = [self.audience(gathering.table.topics[number]) for number in used.tolist()]
+        wanted = np.array([audience is not None for audience in audiences], bool)[codes]
         wanted &= sealed.is_captured == captured
-        if sealed.duplicates:
-            wanted[np.array(sealed.duplicates)] = False
+        wanted[np.array(sealed.duplicates, np.int64)] = False
         delivery = Delivery(self._statistics, time)
         for row in np.flatnonzero(wanted).tolist():
-            code = sealed.codes[row]
-            audience = audiences[code]
+            audience = audiences[codes[row]]
             assert audience is not None
-            delivery.give(_post(sealed.gathering, sealed.topics[code], row), audience)
+            delivery.give(_post(gathering, sealed.topic(row), row), audience)
         delivery.finish()
 
     def audience(self, topic: Topic) -> Audience | None:

@@ -40,20 +40,13 @@ class Gathering:
         self.attributes: dict[int, Attributes] = {}
         self.size = 0
         self.waiters: list[Waiter] = []
-        self.publishers: list[Publisher | None] = []  # who each piece of the rows came from
-        self.acknowledgements: list[bytes] = []  # what each of them is owed
-        self._starts: list[int] = []  # the row that each piece begins with
+        # Pieces, one for each read of a socket: the row that it begins with, who it came from, and what he is owed.
+        self.starts: list[int] = []
+        self.publishers: list[Publisher | None] = []
+        self.acknowledgements: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self.arrivals.payloads)
-
-    def came(self, publisher: Publisher, rows_before: int, size: int, acks: bytes) -> None:
-        """A connection has added to `arrivals`, where `rows_before` were before, what came in `size` bytes. It is owed
-        `acks`."""
-        self.publishers.append(publisher)
-        self.acknowledgements.append(acks)
-        self._starts.append(rows_before)
-        self.size += size + ROW_BYTES * (len(self.arrivals.payloads) - rows_before)
 
     def add(
         self,
@@ -67,7 +60,7 @@ class Gathering:
         """Append an event that came otherwise, on a valid topic."""
         self.publishers.append(None)
         self.acknowledgements.append(b"")
-        self._starts.append(len(self))
+        self.starts.append(len(self))
         if attributes is not PLAIN:
             self.attributes[len(self)] = attributes
         self.arrivals.add(topic, qos, payload, properties)
@@ -75,7 +68,7 @@ class Gathering:
 
     def publisher(self, row: int) -> Publisher | None:
         """The connection that an event came from, None for another way."""
-        return self.publishers[bisect_right(self._starts, row) - 1]
+        return self.publishers[bisect_right(self.starts, row) - 1]
 
     def quality(self, row: int) -> int:
         """The QoS of an event."""

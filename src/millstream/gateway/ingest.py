@@ -19,7 +19,7 @@ from millstream.clock import Clock, Micros
 from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.deduplication import Deduplication, Remembered
-from millstream.gateway.gathering import Gathering, Publisher
+from millstream.gateway.gathering import ROW_BYTES, Gathering, Publisher
 from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
@@ -34,7 +34,7 @@ _STATE = 0  # the partition number that such a group has
 
 _FAILED = "the log failed before it had committed the event"
 _ECHO = 64  # events; fewer are not worth a wait
-_QUIET_TURNS = 16  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
+_QUIET_TURNS = 64  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
 
 
@@ -110,8 +110,12 @@ class Ingest:
     def came(self, publisher: Publisher, rows_before: int, size: int, acks: bytes) -> None:
         """A connection has added to `gathering.arrivals`, where `rows_before` were before, what came in `size` bytes;
         `acks` are to be written when it is committed."""
-        self.gathering.came(publisher, rows_before, size, acks)
-        if not self._awake or self.gathering.size > self._most:
+        gathering = self.gathering
+        gathering.starts.append(rows_before)
+        gathering.publishers.append(publisher)
+        gathering.acknowledgements.append(acks)
+        gathering.size += size + ROW_BYTES * (len(gathering.arrivals.payloads) - rows_before)
+        if not self._awake or gathering.size > self._most:
             self._wake()
 
     async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:

@@ -8,11 +8,43 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from millstream.gateway.topic_table import TopicTable
-from millstream.log import Router, StreamSpec, partition_of
+from millstream.log import Router, StreamSpec, Target, partition_of
 
 _ROOM = 1_024  # topics at first
+
+Numbers = npt.NDArray[np.int32]
+
+
+class Texts:
+    """Texts by topic number, of which columns are made. They are kept as an array that is made anew when an eighth of
+    them is newer than it; until then, a batch with new ones makes an array of its own."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+        self._array = pa.array([], pa.string())
+
+    def take(self, numbers: Numbers) -> pa.Array:
+        """The text of each number, of which there is at least one."""
+        if int(numbers.max()) < len(self._array):
+            return self._array.take(pa.array(numbers))
+        if len(self.texts) * 8 > len(self._array) * 9:
+            self._array = pa.array(self.texts, pa.string())
+            return self._array.take(pa.array(numbers))
+        used, codes = distinct(numbers, len(self.texts))
+        return pa.array([self.texts[number] for number in used.tolist()], pa.string()).take(pa.array(codes))
+
+
+def distinct(numbers: Numbers, count: int) -> tuple[Numbers, Numbers]:
+    """The numbers (below `count`) that occur, ascending, and for each its place among them. Quicker than by sorting."""
+    occurs = np.zeros(count, bool)
+    occurs[numbers] = True
+    used = np.flatnonzero(occurs).astype(np.int32)
+    places = np.empty(count, np.int32)
+    places[used] = np.arange(len(used), dtype=np.int32)
+    return used, places[numbers]
 
 
 class StreamRoutes:
@@ -23,14 +55,12 @@ class StreamRoutes:
         self.name = spec.name
         self.count = spec.partitions
         self.partitions: npt.NDArray[Any] = np.full(_ROOM, -1, np.int16 if spec.partitions < 1 << 15 else np.int32)
-        self.keys: list[str] | None = None if spec.key is None else [""] * _ROOM
+        self.keys = None if spec.key is None else Texts([])
 
     def grow(self, room: int) -> None:
         """Have room for so many topics."""
-        more = room - len(self.partitions)
-        self.partitions = np.concatenate([self.partitions, np.full(more, -1, self.partitions.dtype)])
-        if self.keys is not None:
-            self.keys += [""] * more
+        more = np.full(room - len(self.partitions), -1, self.partitions.dtype)
+        self.partitions = np.concatenate([self.partitions, more])
 
     def partition_of(self, key: str) -> int:
         """The partition of an event's own key."""
@@ -38,16 +68,17 @@ class StreamRoutes:
 
 
 class Routing:
-    """The routes of all topics of a table."""
+    """The routes of all topics of a table, and their `names`."""
 
     def __init__(self, streams: Mapping[str, StreamSpec], table: TopicTable) -> None:
         self.table = table
+        self.names = Texts([])
         self._router = Router(streams.values())
         self._streams = {name: StreamRoutes(spec) for name, spec in streams.items() if spec.topics}
         self._captured = np.zeros(_ROOM, bool)
         self._routed = 0
 
-    def captured(self, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    def captured(self, numbers: Numbers) -> npt.NDArray[np.bool_]:
         """Whether any stream captures these topics. Numbers must be in the table."""
         self._extend()
         return self._captured[numbers]
@@ -66,10 +97,15 @@ class Routing:
             for stream in self._streams.values():
                 stream.grow(room)
         for number in range(self._routed, len(topics)):
-            for target in self._router.route(topics[number].name):
-                stream = self._streams[target.stream]
-                stream.partitions[number] = target.partition
-                if stream.keys is not None:
-                    stream.keys[number] = target.key
-                self._captured[number] = True
+            self._route(number, {target.stream: target for target in self._router.route(topics[number].name)})
         self._routed = len(topics)
+
+    def _route(self, number: int, targets: Mapping[str, Target]) -> None:
+        self._captured[number] = bool(targets)
+        self.names.texts.append(self.table.topics[number].name)
+        for stream in self._streams.values():
+            target = targets.get(stream.name)
+            if target is not None:
+                stream.partitions[number] = target.partition
+            if stream.keys is not None:
+                stream.keys.texts.append(target.key if target is not None else "")

@@ -2,7 +2,7 @@
 
 Bytes go in (`receive`), with the columns that published messages go to; what the owner has to do comes out as
 actions, and what it has to write gathers in `outgoing`. Published messages are not acknowledged by the session: their
-PUBACKs are gathered, in order (4.6), and the owner takes them and writes them once the messages are committed.
+PUBACKs are gathered in `acknowledgements`, in order (4.6), and the owner writes them once the messages are committed.
 
 A session ends with its connection: a 3.1.1 client that asks for more (CleanSession 0) is told that no session is
 present, an MQTT 5 client that its session expires at once.
@@ -11,6 +11,7 @@ present, an MQTT 5 client that its session expires at once.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 from millstream.errors import TopicError
 from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
@@ -55,22 +56,26 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
+# Members of an enumeration are slow to look up, for what is looked up with every read.
+_CONNECTED, _V5 = State.CONNECTED, Version.V5
+
+
 class Session:
     """The state of one connection, made at `now` (seconds)."""
 
     __slots__ = (
-        "_acknowledgements",
         "_asked",
         "_heard",
         "_keep_alive",
         "_limits",
         "_need",
-        "_rest",
         "_subscriptions",
         "_will",
+        "acknowledgements",
         "active",
         "client_id",
         "outgoing",
+        "rest",
         "state",
         "version",
     )
@@ -79,7 +84,7 @@ class Session:
         self._limits = limits
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
-        self._rest = bytearray()  # the beginning of a packet
+        self.rest = bytearray()  # the beginning of a packet, kept until all of it is there
         self._need = 0  # the bytes it must have before another look is worth while
         self._subscriptions: dict[str, Granted] = {}
         self._asked: Connect | None = None
@@ -88,24 +93,13 @@ class Session:
         self.version = Version.V3_1_1
         self.client_id = ""
         self.active = False  # something has come since the last look at the clock
-        self._acknowledgements = bytearray()
+        self.acknowledgements = b""  # PUBACKs of what came, in order: the owner takes them out
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
-
-    @property
-    def buffered(self) -> int:
-        """Bytes kept until the rest of their packet comes."""
-        return len(self._rest)
 
     @property
     def subscriptions(self) -> list[Granted]:
         """What the client is subscribed to."""
         return list(self._subscriptions.values())
-
-    def take_acknowledgements(self) -> bytes:
-        """The PUBACKs of what came since the last call, for when it is committed."""
-        taken = bytes(self._acknowledgements)
-        self._acknowledgements.clear()
-        return taken
 
     def accept(self, client_id: str) -> None:
         """Let the client in, under its own identifier or (if it gave none) another."""
@@ -142,20 +136,24 @@ class Session:
             return self.end(Reason.UNSPECIFIED_ERROR, "no CONNECT came in time")
         return None
 
-    def receive(self, data: bytes, arrivals: Arrivals) -> list[Action]:
+    def receive(self, data: bytes, arrivals: Arrivals) -> Sequence[Action]:
         """Take bytes from the client. An error of the protocol is not raised but an `Ended`, always the last action."""
         self.active = True
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return []
-            data = bytes(self._rest)
-            self._rest.clear()
-        actions: list[Action] = []
         position = 0
+        if self.rest:
+            self.rest += data
+            if len(self.rest) < self._need:
+                return ()
+            data = bytes(self.rest)
+            self.rest.clear()
+        elif self.state is _CONNECTED and data:
+            position = self._scan(data, 0, arrivals)
+            if position == len(data):
+                return ()
+        actions: list[Action] = []
         try:
             while position < len(data):
-                if self.state is State.CONNECTED:
+                if self.state is _CONNECTED:
                     position = self._scan(data, position, arrivals)
                 elif self.state is not State.CONNECTING:
                     break
@@ -175,11 +173,9 @@ class Session:
         kind = data[position] >> 4
         if kind == _PUBLISH:
             ids: list[bytes] = []
-            with_properties = self.version is Version.V5
-            position = scan(data, position, with_properties, self._limits.packet_bytes, arrivals, ids)
+            position = scan(data, position, self.version is _V5, self._limits.packet_bytes, arrivals, ids)
             if ids:
-                self._acknowledgements += _ACK
-                self._acknowledgements += _ACK.join(ids)
+                self.acknowledgements += _ACK + _ACK.join(ids)
         elif kind == _PUBACK:
             acknowledged: list[int] = []
             position = scan_acknowledgements(data, position, acknowledged)
@@ -190,7 +186,7 @@ class Session:
     def _keep(self, data: bytes, position: int) -> None:
         """Keep the beginning of a packet, without another look until all of it is there: bytes that trickle in one by
         one cost no more than those that come at once."""
-        self._rest += data[position:]
+        self.rest += data[position:]
         body = frame(data, position, self._limits.packet_bytes) if self.state is not State.AUTHENTICATING else None
         self._need = body[1] - position if body else 0
 
@@ -262,8 +258,7 @@ class Session:
             _check_topic(packet.topic)
         arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None)
         if packet.qos:
-            self._acknowledgements += _ACK
-            self._acknowledgements += packet.packet_id.to_bytes(2, "big")
+            self.acknowledgements += _ACK + packet.packet_id.to_bytes(2, "big")
 
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
