@@ -12,13 +12,14 @@ from millstream.log.contract import Start
 
 
 class FaultyLog:
-    """`before` and `after` are errors of the next commits: raised instead of it, or when it is done already. While
-    `away`, nothing can be reached."""
+    """`before` and `after` are errors of the next commits, raised instead of it, or when it is done already; `joins`
+    are outcomes of the next joins, None for one that succeeds. While `away`, nothing can be reached."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.before: list[MillstreamError] = []
         self.after: list[MillstreamError] = []
+        self.joins: list[MillstreamError | None] = []
         self.away = False
         self.commits_tried = 0
 
@@ -35,6 +36,8 @@ class FaultyLog:
 
     async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Group:
         self.check()
+        if self.joins and (error := self.joins.pop(0)) is not None:
+            raise error
         return _FaultyGroup(self, await self._log.join(group, streams, start=start))
 
     def transaction(self) -> Transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -174,3 +175,30 @@ async def test_batch_publishes_only_what_its_successful_calls_returned(plant: Pl
     await plant.publish(*((f"t/{n}", {"n": n}) for n in range(4)))
     await plant.caught_up("batches")
     assert numbers(await plant.read("out")) == [-2, 0, 1, -1, 2]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_batches_of_several_partitions_run_side_by_side(plant: Plant, is_async: bool) -> None:
+    app = App("plant", catch_all=False)
+    stream = app.stream("t", "t/{key}", key="key", partitions=4)
+    running, most, gate = 0, 0, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def coroutine(events: list[Event]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        running -= 1
+
+    def function(events: list[Event]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine(events), loop).result(20)
+
+    app.on(stream, group="batches", concurrency=3)(coroutine if is_async else function)
+    await plant.start(app)
+    await plant.publish(*((f"t/{n}", {"n": n}) for n in range(100)))
+    await eventually(lambda: running == 3)
+    await plant.settle()
+    gate.set()
+    await plant.caught_up("batches")
+    assert most == 3

@@ -303,3 +303,21 @@ async def test_several_groups_are_independent(plant: Plant) -> None:
     await plant.caught_up("a")
     await plant.caught_up("b")
     assert sorted(got["a"]) == sorted(got["b"]) == list(range(COUNT))
+
+
+async def test_worker_that_cannot_start_leaves_what_it_joined(plant: Plant) -> None:
+    app = App("plant")
+    app.query("count", "SELECT count(*) AS n FROM events GROUP BY _topic, TumblingWindow(second, 1)")
+
+    @app.on("in/#", group="joined")
+    def handle(event: Event) -> None: ...
+
+    @app.subscribe("in/#")
+    def seen(event: Event) -> None: ...
+
+    log = FaultyLog(plant.log)
+    log.joins += [None, LogUnavailableError("away")]
+    with pytest.raises(LogUnavailableError):
+        await plant.start(app, log)
+    plant.workers.clear()
+    assert [group.members for group in await plant.log.groups()] == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -373,3 +374,20 @@ async def test_device_whose_every_event_fails_does_not_hold_up_the_others(
     assert await plant.counts("one-is-bad") == {"processed": 150, "dead-lettered": 50}
     letters = await plant.dead_letters()
     assert [letter.headers["dead-letter-attempts"] for letter in letters] == ["3"] + ["1"] * 49
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_handler_that_ends_the_program_has_failed(plant: Plant, is_async: bool) -> None:
+    app = App("plant")
+
+    def function(event: Event) -> None:
+        sys.exit(1)
+
+    async def coroutine(event: Event) -> None:
+        sys.exit(1)
+
+    app.on("t", group="exits", retry=ONCE)(coroutine if is_async else function)
+    await plant.start(app)
+    await plant.publish(("t", 1))
+    await plant.caught_up("exits")
+    assert (await plant.dead_letters())[0].headers["dead-letter-error-type"] == "SystemExit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -158,17 +158,49 @@ async def test_generator_that_fails_half_way_publishes_nothing(plant: Plant) -> 
     assert (await plant.dead_letters())[0].headers["dead-letter-error"] == "half way"
 
 
-async def test_impossible_topic_is_the_handlers_failure(plant: Plant) -> None:
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        (Event(topic="a/#"), "TopicError"),
+        (Event(topic=""), "TopicError"),
+        (Event(topic="\ud800"), "UnicodeEncodeError"),
+        (Event(topic="out", payload=cast(Any, {"n": 1})), "TypeError"),
+        (Event(topic="out", payload=cast(Any, "text")), "TypeError"),
+        (Event(topic="out", key=cast(Any, 7)), "TypeError"),
+        (Event(topic="out", headers=cast(Any, {"n": 1})), "TypeError"),
+    ],
+)
+@pytest.mark.parametrize("returns", [True, False])
+async def test_event_that_cannot_be_committed_is_its_own_handlers_failure(
+    plant: Plant, event: Event, error: str, returns: bool
+) -> None:
+    app = App("plant")
+
+    @app.on("in", group="handler", retry=ONCE)
+    def handle(data: int) -> Any:
+        if data == 0:
+            return event if returns else [out(1), event]
+        return out(2)
+
+    await plant.start(app)
+    await plant.publish(("in", 0), ("in", 1))
+    await plant.caught_up("handler")
+    (letter,) = await plant.dead_letters()
+    assert letter.headers["dead-letter-error-type"] == error
+    assert numbers(plant.topics.published) == [2]
+
+
+async def test_data_that_cannot_be_encoded_is_the_handlers_failure(plant: Plant) -> None:
     app = App("plant")
 
     @app.on("in", group="handler", retry=ONCE)
     def handle(event: Event) -> None:
-        app.publish("a/#", 0)
+        app.publish("out", object())
 
     await plant.start(app)
     await plant.publish(("in", 0))
     await plant.caught_up("handler")
-    assert (await plant.dead_letters())[0].headers["dead-letter-error-type"] == "TopicError"
+    assert (await plant.dead_letters())[0].headers["dead-letter-error-type"] == "TypeError"
 
 
 async def test_output_that_no_stream_captures_is_for_the_subscribers_of_the_moment(plant: Plant) -> None:

@@ -35,10 +35,29 @@ current: ContextVar[Outbox] = ContextVar("millstream_outbox")
 
 def make_event(topic: str, data: Any, *, content_type: str | None = None, **attributes: Any) -> Event:
     """An event to publish: `data` encoded as `encode_payload` says, which also tells the content type unless it is
-    given. Raises `TopicError`."""
-    check_topic(topic)
+    given. Raises as `checked` does."""
     payload, its_type = encode_payload(data)
-    return Event(topic=topic, payload=payload, content_type=content_type or its_type, **attributes)
+    return checked(Event(topic=topic, payload=payload, content_type=content_type or its_type, **attributes))
+
+
+def checked(event: Event) -> Event:
+    """The event, if it can be committed. Many handlers' events are committed together, so a wrong one has to be its
+    own handler's failure. Raises `TopicError`, `TypeError`, and `UnicodeEncodeError` for text that is no Unicode."""
+    if type(event.payload) is not bytes:
+        raise TypeError(
+            f"the payload of an event is bytes, not {type(event.payload).__name__}; app.publish encodes data"
+        )
+    for text in (event.topic, event.key, event.id, event.type, event.content_type):
+        if text is not None:
+            if not isinstance(text, str):
+                raise TypeError(f"topic, key, id, type and content type of an event are text, not {text!r}")
+            text.encode()
+    for name, value in event.headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers are text, and {name!r} is {value!r}")
+        (name + value).encode()
+    check_topic(event.topic)
+    return event
 
 
 def put(event: Event) -> None:

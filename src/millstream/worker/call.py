@@ -97,7 +97,7 @@ class ThreadedEvents:
             except PayloadError as error:
                 outbox.events = []
                 ran.failures.append(_failure([item], error))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 outbox.events = []
                 ran.failures.append(_failure([item], error))
                 blocked.add(key_of(item))
@@ -137,7 +137,7 @@ class AsyncEvents:
             if returned is not None or outbox.events:
                 events = self._results.events(returned, item[0].topics[item[1]])
                 ran.outputs.append((item, [*outbox.events, *events]))
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             ran.failures.append(_failure(items, _not_our_cancellation(error)))
         else:
             ran.done.append(item)
@@ -222,7 +222,7 @@ class Batches:
                 events = self._results.events(returned, "")
             else:
                 events = await self._threads.run(self._call_in_thread, items, outbox)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             return _not_our_cancellation(error)
         finally:
             outbox.closed = True

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from millstream.app.outbox import make_event
+from millstream.app.outbox import checked, make_event
 from millstream.event import Event
 from millstream.topic import Filter
 from millstream.worker.arguments import Levels
@@ -25,14 +25,16 @@ class Results:
         self._warned = False
 
     def events(self, returned: Any, topic: str) -> list[Event]:
-        """`topic` is that of the handled event. Raises `TopicError`, and what a generator raises."""
+        """`topic` is that of the handled event. Raises what `checked` and a generator raise."""
         several = returned if isinstance(returned, list | tuple | Generator) else (returned,)
         found = (self._event(one, topic) for one in several)
         return [event for event in found if event is not None]
 
     def _event(self, returned: Any, topic: str) -> Event | None:
-        if returned is None or isinstance(returned, Event):
-            return returned
+        if returned is None:
+            return None
+        if isinstance(returned, Event):
+            return checked(returned)
         if self._into is None:
             self._warn(returned)
             return None
