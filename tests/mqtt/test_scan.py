@@ -18,7 +18,8 @@ from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements
 
-KNOWN = ("", "a", "site/a/press-1/telemetry", "b" * 200)
+LONG = "long" * 64
+KNOWN = ("", "a", "site/a/press-1/telemetry", "b" * 200, LONG)
 
 versions = st.sampled_from(Version)
 Found = tuple[list[p.Packet], int, Reason | None]
@@ -29,7 +30,7 @@ def plain_publishes(version: Version) -> st.SearchStrategy[p.Packet]:
         lambda topic, payload, qos, packet_id, duplicate: p.Publish(
             topic=topic, payload=payload, qos=qos, packet_id=packet_id * qos, duplicate=bool(qos and duplicate)
         ),
-        st.sampled_from(KNOWN),
+        st.sampled_from(KNOWN[:-1]),
         st.binary(max_size=200),
         st.integers(0, 1),
         st.integers(1, 0xFFFF),
@@ -41,7 +42,8 @@ def plain_publishes(version: Version) -> st.SearchStrategy[p.Packet]:
 def streams(draw: Any) -> tuple[Version, bytes]:
     """Packets of a version one after another, mostly plain ones, perhaps with a wrong byte, perhaps cut off."""
     version = draw(versions)
-    some = st.one_of(plain_publishes(version), plain_publishes(version), publishes(version), packets(version))
+    long = st.just(p.Publish(topic=LONG, payload=b"x"))
+    some = st.one_of(plain_publishes(version), plain_publishes(version), publishes(version), packets(version), long)
     data = bytearray(b"".join(encode(each, version) for each in draw(st.lists(some, max_size=8))))
     if data and draw(st.booleans()):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
@@ -142,7 +144,8 @@ ODD = {
     "unknown topic": encode(p.Publish(topic="c")),
     "retained": encode(p.Publish(topic="a", retain=True)),
     "QoS 2": encode(p.Publish(topic="a", qos=2, packet_id=1)),
-    "longer than the limit": encode(p.Publish(topic="a", payload=bytes(400))),
+    "topic of 256 bytes and more": encode(p.Publish(topic=LONG)),
+    "longer than the limit": encode(p.Publish(topic="a", payload=bytes(500))),
     "three bytes of length": encode(p.Publish(topic="a", payload=bytes(16_384))),
     "PINGREQ": encode(p.Pingreq()),
 }
@@ -173,7 +176,7 @@ def test_later_scans_add_to_the_same_columns() -> None:
     for _ in range(2):
         scan(one, 0, False, 1 << 20, arrivals, [])
     arrivals.add("new", 1, b"2", NOTHING)
-    assert (arrivals.topics, arrivals.payloads) == ([1, 1, 4], [b"1", b"1", b"2"])
+    assert (arrivals.topics, arrivals.payloads) == ([1, 1, 5], [b"1", b"1", b"2"])
     assert (arrivals.qualities, arrivals.quality_starts) == ([0, 1], [0, 2])
     assert arrivals.properties == {2: NOTHING}
 

@@ -1,9 +1,9 @@
 """The fast scan of a read buffer: every plain PUBLISH in one loop, into columns.
 
 A PUBLISH is *plain* when it is complete, of QoS 0 or 1, without RETAIN and without properties, and its topic is
-known. The scan stops at the first packet that is anything else, also at a malformed one, and the plain codec takes
-that one. So it decides nothing: it may only be quicker than the codec, never of another opinion, which is what its
-tests assert.
+known and has at most 255 bytes. The scan stops at the first packet that is anything else, also at a malformed one,
+and the plain codec takes that one. So it decides nothing: it may only be quicker than the codec, never of another
+opinion, which is what its tests assert.
 
 What makes it quick: nothing is called for a message but slices, appends and one look-up of its topic's bytes in a
 dictionary, whose value is a number, so that columns of topics are made of numbers. A topic is validated, decoded and
@@ -93,11 +93,11 @@ def scan(
     number_of = arrivals.numbering.known.get
     add_topic, add_payload, add_id = arrivals.topics.append, arrivals.payloads.append, packet_ids.append
     qualities = arrivals.qualities
-    last = qos = -1
     property_length = 1 if with_properties else 0
+    last = qos = -1
+    behind_topic = 0  # bytes between topic and payload
     try:
         while position < end:
-            first = data[position]
             length = data[position + 1]
             start = position + 2
             if length > 127:
@@ -111,19 +111,21 @@ def scan(
             stop = start + length
             if stop > end:
                 break
+            first = data[position]
             if first != last:
                 last = first
                 qos = _QOS_BY_FIRST_BYTE.get(first, -1)
                 if qos < 0:
                     break
+                behind_topic = 2 * qos + property_length
                 if not qualities or qualities[-1] != qos:
                     qualities.append(qos)
                     arrivals.quality_starts.append(len(arrivals.payloads))
-            topic_end = start + 2 + (data[start] << 8) + data[start + 1]
+            topic_end = start + 2 + data[start + 1]  # of a topic of up to 255 bytes; no key of a longer one is so short
             topic = number_of(data[start:topic_end])
             if topic is None:
                 break
-            payload = topic_end + property_length + (2 if qos else 0)
+            payload = topic_end + behind_topic
             if payload > stop or (property_length and data[payload - 1]):
                 break
             if qos:
