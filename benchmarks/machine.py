@@ -36,6 +36,7 @@ def describe(folder: Path) -> list[str]:
         f"{os.cpu_count()} cores of {_cpu_model()}, {memory:.0f} GiB of memory",
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         f"data on {_file_system(folder)}, where a 4 KiB write with fsync takes {_fsync_seconds(folder) * 1e6:.0f} µs",
+        f"a load of {os.getloadavg()[0]:.1f} before the first run, by whatever else the machine does",
     ]
 
 
