@@ -219,3 +219,16 @@ async def test_a_key_of_its_own_chooses_the_partition_where_the_stream_has_no_ke
 async def test_another_gateway_cannot_be_started_for_nobody(plant: Plant) -> None:
     with pytest.raises(MillstreamError, match=r"millstream password.*--allow-anonymous"):
         await plant.start(allow_anonymous=False)
+
+
+async def test_a_full_table_of_topics_begins_anew(running: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.gateway.topic_table._TOPICS", 5)
+    client, watcher = await running.connect(), await running.connect("watcher")
+    await watcher.subscribe("#")
+    for number in range(40):
+        await client.publish(f"site/a/d{number % 13}/telemetry", str(number).encode())
+        assert (await watcher.read(p.Publish)).topic == f"site/a/d{number % 13}/telemetry"
+        watcher.send(p.Puback(packet_id=number + 1))
+    for event in await running.read("telemetry"):
+        assert event.key == f"d{int(event.payload) % 13}"
+    assert running.statistics["committed"] == 40
