@@ -15,13 +15,15 @@ SERVER_CORE = 0
 LOAD_CORE = 1  # the generator's own core, so that it takes nothing from the server under test
 
 _FSYNC_TRIES = 200
+_AT_START = frozenset(os.sched_getaffinity(0))
 
 
 @contextmanager
 def pinned(*cores: int) -> Iterator[None]:
-    """Within it, this process and the children that it starts have only `cores` (all of them, if one is absent)."""
+    """Within it, this process and the children that it starts have only `cores`, whatever they have around it (nothing
+    changes if this machine lacks one)."""
     before = os.sched_getaffinity(0)
-    if before.issuperset(cores):
+    if _AT_START.issuperset(cores):
         os.sched_setaffinity(0, cores)
     try:
         yield
