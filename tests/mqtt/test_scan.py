@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Any
 
 import pytest
@@ -64,17 +63,43 @@ def with_codec(version: Version, data: bytes, position: int = 0) -> Found:
     return found, position, None
 
 
+class Connection:
+    """Where reads come from."""
+
+    def __init__(self, version: Version = Version.V3_1_1) -> None:
+        self.active = False
+        self.plain_header = int(version is Version.V5)
+
+    def acknowledge(self, packets: bytes) -> None:
+        raise AssertionError("the scan only tells what is owed")
+
+
 def columns() -> Arrivals:
     return Arrivals(Numbers(*KNOWN))
 
 
-def rows(arrivals: Arrivals, packet_ids: list[bytes]) -> list[p.Packet]:
+def scan_one(data: bytes, position: int, version: Version, limit: int, arrivals: Arrivals) -> int:
+    """Scan one read; where it stops."""
+    connection = Connection(version)
+    stops = list(scan([(connection, connection, data, position)], limit, arrivals))
+    assert connection.active
+    return stops[0][1] if stops else len(data)
+
+
+def packet_ids_of(arrivals: Arrivals) -> list[bytes]:
+    """The packet identifiers in the PUBACKs that are owed."""
+    owed = b"".join(arrivals.acknowledgements)
+    assert owed[0::4] == b"\x40" * (len(owed) // 4) and owed[1::4] == b"\x02" * (len(owed) // 4)
+    return [owed[at + 2 : at + 4] for at in range(0, len(owed), 4)]
+
+
+def rows(arrivals: Arrivals) -> list[p.Packet]:
     """What the scan found, as packets (it does not tell which were marked as sent again)."""
     found: list[p.Packet] = []
-    ids = iter(packet_ids)
+    ids = iter(packet_ids_of(arrivals))
     assert len(arrivals.qualities) == len(arrivals.quality_starts) == len(set(arrivals.quality_starts))
     for row, (topic, payload) in enumerate(zip(arrivals.topics, arrivals.payloads, strict=True)):
-        qos = arrivals.qualities[bisect_right(arrivals.quality_starts, row) - 1]
+        qos = arrivals.quality(row)
         packet_id = int.from_bytes(next(ids), "big") if qos else 0
         found.append(p.Publish(topic=KNOWN[topic], payload=payload, qos=qos, packet_id=packet_id))
     assert next(ids, None) is None
@@ -99,9 +124,8 @@ def with_scan(version: Version, data: bytes) -> Found:
     position = 0
     while True:
         arrivals = columns()
-        ids: list[bytes] = []
-        position = scan(data, position, version is Version.V5, 1 << 20, arrivals, ids)
-        found += rows(arrivals, ids)
+        position = scan_one(data, position, version, 1 << 20, arrivals)
+        found += rows(arrivals)
         try:
             one = decode(data, position, version=version)
         except ProtocolError as error:
@@ -123,14 +147,13 @@ def test_plain_packets_never_need_the_codec(stream: tuple[Version, list[p.Packet
     version, sent = stream
     data = b"".join(encode(each, version) for each in sent)
     arrivals = columns()
-    ids: list[bytes] = []
-    assert scan(data, 0, version is Version.V5, 1 << 20, arrivals, ids) == len(data)
-    assert rows(arrivals, ids) == [unmarked(each) for each in sent]
+    assert scan_one(data, 0, version, 1 << 20, arrivals) == len(data)
+    assert rows(arrivals) == [unmarked(each) for each in sent]
 
 
 def scanned(data: bytes, *, limit: int = 1 << 20, version: Version = Version.V3_1_1) -> tuple[int, Arrivals]:
     arrivals = columns()
-    return scan(data, 0, version is Version.V5, limit, arrivals, []), arrivals
+    return scan_one(data, 0, version, limit, arrivals), arrivals
 
 
 def test_messages_of_one_quality_are_told_where_they_begin() -> None:
@@ -160,9 +183,12 @@ def test_what_is_not_plain_is_left_to_the_codec(odd: bytes) -> None:
     assert arrivals.quality_starts == [0]
 
 
-def test_packet_identifier_zero_undoes_the_scan_so_that_the_codec_finds_it() -> None:
+def test_packet_identifier_zero_is_left_to_the_codec() -> None:
     good = encode(p.Publish(topic="a", qos=1, packet_id=1))
-    position, arrivals = scanned(good + good[:-2] + b"\0\0")
+    bad = good[:-2] + b"\0\0"
+    position, arrivals = scanned(encode(p.Publish(topic="a")) + bad)
+    assert (position, len(arrivals), arrivals.qualities, arrivals.quality_starts) == (len(good) - 2, 1, [0], [0])
+    position, arrivals = scanned(bad)
     assert (position, len(arrivals), arrivals.quality_starts) == (0, 0, [])
 
 
@@ -174,11 +200,45 @@ def test_later_scans_add_to_the_same_columns() -> None:
     arrivals = columns()
     one = encode(p.Publish(topic="a", payload=b"1"))
     for _ in range(2):
-        scan(one, 0, False, 1 << 20, arrivals, [])
+        scan_one(one, 0, Version.V3_1_1, 1 << 20, arrivals)
     arrivals.add("new", 1, b"2", NOTHING)
     assert (arrivals.topics, arrivals.payloads) == ([1, 1, 5], [b"1", b"1", b"2"])
     assert (arrivals.qualities, arrivals.quality_starts) == ([0, 1], [0, 2])
     assert arrivals.properties == {2: NOTHING}
+
+
+def test_every_read_is_told_apart_by_who_is_owed_what() -> None:
+    first, second, silent = (Connection() for _ in range(3))
+    one, two = (encode(p.Publish(topic="a", payload=b"1", qos=1, packet_id=n)) for n in (1, 2))
+    unknown = encode(p.Publish(topic="c"))
+    reads = [(first, first, one + two, 0), (second, second, unknown, 0), (silent, silent, b"\xc0\0", 0)]
+    reads += [(second, second, two, 0), (first, first, b"??" + one, 2)]
+    arrivals = columns()
+    stops = [(read[0], position) for read, position in scan(reads, 1 << 20, arrivals)]
+    assert stops == [(second, 0), (silent, 0)]
+    assert arrivals.starts == [0, 2, 3]
+    assert [arrivals.publisher(row) for row in range(4)] == [first, first, second, first]
+    assert arrivals.acknowledgements == [b"\x40\2\0\1\x40\2\0\2", b"\x40\2\0\2", b"\x40\2\0\1"]
+
+
+def test_what_is_done_at_a_stop_comes_before_the_next_read() -> None:
+    connection = Connection()
+    plain, odd = encode(p.Publish(topic="a", payload=b"1")), encode(p.Publish(topic="a", payload=b"odd", retain=True))
+    arrivals = columns()
+    for number, _ in enumerate(scan([(connection, connection, each, 0) for each in (odd, plain, odd)], 400, arrivals)):
+        arrivals.add("a", 1, f"odd {number}".encode(), None, connection, b"answer")
+    assert arrivals.payloads == [b"odd 0", b"1", b"odd 1"]
+    assert (arrivals.qualities, arrivals.quality_starts) == ([1, 0, 1], [0, 1, 2])
+    assert arrivals.acknowledgements == [b"answer", b"", b"answer"]
+
+
+def test_from_a_connection_that_is_not_ready_nothing_is_taken() -> None:
+    connection = Connection()
+    connection.plain_header = -1
+    arrivals = columns()
+    plain = encode(p.Publish(topic="a"))
+    assert [position for _, position in scan([(connection, connection, plain, 0)], 400, arrivals)] == [0]
+    assert len(arrivals) == 0
 
 
 @given(st.lists(st.integers(1, 0xFFFF), max_size=5), st.binary(max_size=6))

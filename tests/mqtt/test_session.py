@@ -47,7 +47,10 @@ class Client:
         return self.write(b"".join(encode(each, self.version) for each in packets))
 
     def write(self, data: bytes) -> Sequence[Action]:
-        return self.session.receive(data, self.arrivals)
+        return self.session.receive(data, 0, self.arrivals, self)
+
+    def acknowledge(self, packets: bytes) -> None:
+        raise AssertionError("a session only tells what is owed")
 
     def read(self) -> list[p.Packet]:
         data = self.session.outgoing.take()
@@ -190,7 +193,7 @@ def test_messages_become_columns_and_their_acknowledgements_wait_in_order(client
     assert [client.numbers.names[topic] for topic in client.arrivals.topics] == ["a", "a", "b", "a"]
     assert (client.arrivals.qualities, client.arrivals.quality_starts) == ([1, 0, 1], [0, 2, 3])
     assert client.arrivals.properties == {3: Properties(user_properties=(("id", "x"),))}
-    assert client.session.acknowledgements == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
+    assert b"".join(client.arrivals.acknowledgements) == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x04"
     assert client.read() == []
 
 

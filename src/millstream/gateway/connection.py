@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -30,6 +31,8 @@ from millstream.mqtt import (
 if TYPE_CHECKING:
     from millstream.gateway.mqtt_listener import MqttListener
 
+_log = logging.getLogger(__name__)
+
 _LINGER = 5.0  # seconds that a peer has to read what it was told before its connection is cut
 
 
@@ -47,10 +50,11 @@ class Pause(enum.IntFlag):
 class Connection(asyncio.Protocol):
     """A client's connection; `listener` is what all of them share."""
 
-    __slots__ = ("_cut_at", "_listener", "_pauses", "_transport", "buffered", "session")
+    __slots__ = ("_cut_at", "_intake", "_listener", "_pauses", "_transport", "buffered", "session")
 
     def __init__(self, listener: MqttListener) -> None:
         self._listener = listener
+        self._intake = listener.intake
         self._transport: asyncio.Transport | None = None
         self._pauses = 0
         self.buffered = 0  # bytes of an incomplete packet that are accounted for
@@ -69,21 +73,10 @@ class Connection(asyncio.Protocol):
         self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        session, ingest = self.session, self._listener.ingest
-        arrivals = ingest.gathering.arrivals
-        rows = len(arrivals.payloads)
-        actions = session.receive(data, arrivals)
-        if len(arrivals.payloads) != rows:
-            ingest.came(self, rows, len(data) + self.buffered, session.acknowledgements)
-            session.acknowledgements = b""
-        if session.rest or self.buffered:
-            self._account()
-        for action in actions:
-            self._act(action)
-        if session.outgoing.output:
-            self.flush()
+        self._intake.add(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.take()  # the client may have said goodbye
         if self.session.state is not State.ENDED:
             self._leave(self.session.lost())
         self._transport = None
@@ -97,11 +90,27 @@ class Connection(asyncio.Protocol):
 
     # --- what the gateway calls
 
+    def receive(self, data: bytes, position: int) -> None:
+        """Take what was read, from a position on, and do what it asks for. What fails here is our fault, and ends this
+        connection alone."""
+        try:
+            actions = self.session.receive(data, position, self._listener.ingest.gathering.arrivals, self)
+            for action in actions:
+                self._act(action)
+            if self.session.rest or self.buffered:
+                self._account()
+            if self.session.outgoing.output:
+                self.flush()
+        except Exception:
+            _log.exception("client %r is cut off after an error", self.session.client_id)
+            self.abort()
+
     def accept(self, client_id: str) -> None:
         """Let the client in, and take what it sent behind its CONNECT."""
         self.session.accept(client_id)
         self.resume(Pause.AUTHENTICATING)
-        self.data_received(b"")
+        self.receive(b"", 0)
+        self._listener.ingest.came()
 
     def acknowledge(self, packets: bytes) -> None:
         """Write PUBACKs."""

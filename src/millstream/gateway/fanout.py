@@ -181,13 +181,14 @@ class Delivery:
 
 
 def _post(gathering: Gathering, topic: Topic, row: int) -> Post:
+    arrivals = gathering.arrivals
     return Post(
         topic,
-        gathering.quality(row),
-        gathering.arrivals.payloads[row],
+        arrivals.quality(row),
+        arrivals.payloads[row],
         gathering.attributes.get(row, PLAIN),
-        gathering.arrivals.properties.get(row),
-        gathering.publisher(row),
+        arrivals.properties.get(row),
+        arrivals.publisher(row),
     )
 
 

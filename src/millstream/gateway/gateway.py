@@ -102,6 +102,7 @@ class Gateway:
         self._stopping = True
         self._mqtt.stop_accepting()
         self._mqtt.hold(True)
+        self._mqtt.intake.take()
         await self._http.stop()
         if self._committing is not None:
             await self._drain(self._committing)

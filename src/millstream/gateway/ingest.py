@@ -19,7 +19,7 @@ from millstream.clock import Clock, Micros
 from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.deduplication import Deduplication, Remembered
-from millstream.gateway.gathering import ROW_BYTES, Gathering, Publisher
+from millstream.gateway.gathering import Gathering
 from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
@@ -107,15 +107,9 @@ class Ingest:
         self._streams = streams
         self._routing = Routing(streams, self.gathering.table)
 
-    def came(self, publisher: Publisher, rows_before: int, size: int, acks: bytes) -> None:
-        """A connection has added to `gathering.arrivals`, where `rows_before` were before, what came in `size` bytes;
-        `acks` are to be written when it is committed."""
-        gathering = self.gathering
-        gathering.starts.append(rows_before)
-        gathering.publishers.append(publisher)
-        gathering.acknowledgements.append(acks)
-        gathering.size += size + ROW_BYTES * (len(gathering.arrivals.payloads) - rows_before)
-        if not self._awake or gathering.size > self._most:
+    def came(self) -> None:
+        """Something may have been added to `gathering.arrivals`."""
+        if len(self.gathering):
             self._wake()
 
     async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
@@ -254,13 +248,13 @@ class Ingest:
         return transaction
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
-        gathering = sealed.gathering
-        for publisher, acks in zip(gathering.publishers, gathering.acknowledgements, strict=True):
-            if acks and publisher is not None:
-                publisher.acknowledge(acks)
+        arrivals = sealed.gathering.arrivals
+        for publisher, packets in zip(arrivals.publishers, arrivals.acknowledgements, strict=True):
+            if packets and publisher is not None:
+                publisher.acknowledge(packets)
         self._fan_out(sealed, True, time)
         duplicates = sealed.duplicates
-        for waiter in gathering.waiters:
+        for waiter in sealed.gathering.waiters:
             if not waiter.duplicates.done():
                 first, last = (bisect_left(duplicates, row) for row in (waiter.rows.start, waiter.rows.stop))
                 waiter.duplicates.set_result(last - first)

@@ -13,6 +13,7 @@ from millstream.gateway.auth import Authenticator, BusyError, Credentials, NotAu
 from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
+from millstream.gateway.intake import Intake
 from millstream.gateway.listening import listen
 from millstream.gateway.statistics import Statistics
 from millstream.mqtt import Ended, Reason, Session, SessionLimits
@@ -39,6 +40,7 @@ class MqttListener:
         clock: Clock,
     ) -> None:
         self.ingest = ingest
+        self.intake = Intake(ingest, limits.packet_bytes)
         self.fan_out = fan_out
         self.clock = clock
         self.buffered = 0

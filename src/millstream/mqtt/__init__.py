@@ -10,7 +10,7 @@ from millstream.mqtt.outgoing import Message, Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
 from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
-from millstream.mqtt.scan import Arrivals, Numbering, topic_key
+from millstream.mqtt.scan import Arrivals, Numbering, Publisher, Read, scan, topic_key
 from millstream.mqtt.session import Session, State
 from millstream.mqtt.wire import text
 
@@ -28,6 +28,8 @@ __all__ = [
     "Packet",
     "Properties",
     "ProtocolError",
+    "Publisher",
+    "Read",
     "Reason",
     "Session",
     "SessionLimits",
@@ -39,6 +41,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_message",
+    "scan",
     "text",
     "topic_key",
 ]

@@ -1,25 +1,28 @@
-"""The fast scan of a read buffer: every plain PUBLISH in one loop, into columns.
+"""The fast scan: every plain PUBLISH of what many connections read, in one loop, into columns.
 
 A PUBLISH is *plain* when it is complete, of QoS 0 or 1, without RETAIN and without properties, and its topic is
-known and has at most 255 bytes. The scan stops at the first packet that is anything else, also at a malformed one,
-and the plain codec takes that one. So it decides nothing: it may only be quicker than the codec, never of another
+known and has at most 255 bytes. The scan stops at the first packet of a read that is anything else, also at a malformed
+one, and the plain codec takes that one. So it decides nothing: it may only be quicker than the codec, never of another
 opinion, which is what its tests assert.
 
 What makes it quick: nothing is called for a message but slices, appends and one look-up of its topic's bytes in a
 dictionary, whose value is a number, so that columns of topics are made of numbers. A topic is validated, decoded and
-routed once, by whoever fills the dictionary.
+routed once, by whoever fills the dictionary. A thousand devices that send one message each are a thousand reads: they
+go through the same loop, since to call it for each of them would cost as much again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
 
 from millstream.mqtt.properties import Properties
 
 _QOS_BY_FIRST_BYTE = {0x30: 0, 0x32: 1, 0x3A: 1}  # 0x3A is marked as sent again
 _NO_ID = b"\0\0"
-_SHORT = 129  # bytes of the largest packet whose length is one byte
+
+PUBACK = b"\x40\x02"  # and the packet identifier: success, without properties
 
 
 class Numbering(Protocol):
@@ -41,14 +44,48 @@ def topic_key(topic: str) -> bytes:
     return len(raw).to_bytes(2, "big") + raw
 
 
+class Publisher(Protocol):
+    """A connection that messages come from."""
+
+    def acknowledge(self, packets: bytes) -> None:
+        """Write PUBACKs."""
+        ...
+
+
+class Source(Protocol):
+    """What the scan has to know of a connection."""
+
+    active: bool  # set when something has come
+    plain_header: int
+    """Bytes that a plain PUBLISH has between topic and payload besides the packet identifier (the property length of
+    MQTT 5), -1 while none may be taken."""
+
+
+P = TypeVar("P", bound=Publisher)
+Read = tuple[P, Source, bytes, int]
+"""What one read of a socket brought: whose, in which session, the bytes, and the position of the first to look at."""
+
+
 class Arrivals:
     """Published messages as columns, in the order of arrival, from one connection or many.
 
     Each has a row in `topics` (numbers of `numbering`) and `payloads`. `qualities[i]` is the QoS of the rows from
-    `quality_starts[i]` on. `properties` holds those of the few rows that have any.
+    `quality_starts[i]` on. `properties` holds those of the few rows that have any. The rows from `starts[i]` on came
+    from `publishers[i]`, who is owed the PUBACKs in `acknowledgements[i]` for them. `size` are the bytes that came.
     """
 
-    __slots__ = ("numbering", "payloads", "properties", "qualities", "quality_starts", "topics")
+    __slots__ = (
+        "acknowledgements",
+        "numbering",
+        "payloads",
+        "properties",
+        "publishers",
+        "qualities",
+        "quality_starts",
+        "size",
+        "starts",
+        "topics",
+    )
 
     def __init__(self, numbering: Numbering) -> None:
         self.numbering = numbering
@@ -57,11 +94,23 @@ class Arrivals:
         self.qualities: list[int] = []
         self.quality_starts: list[int] = []
         self.properties: dict[int, Properties] = {}
+        self.starts: list[int] = []
+        self.publishers: list[Publisher | None] = []
+        self.acknowledgements: list[bytes] = []
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self.payloads)
 
-    def add(self, topic: str, qos: int, payload: bytes, properties: Properties | None = None) -> None:
+    def add(
+        self,
+        topic: str,
+        qos: int,
+        payload: bytes,
+        properties: Properties | None = None,
+        publisher: Publisher | None = None,
+        acknowledgement: bytes = b"",
+    ) -> None:
         """Append one message."""
         row = len(self.payloads)
         if not self.qualities or self.qualities[-1] != qos:
@@ -71,77 +120,90 @@ class Arrivals:
         self.payloads.append(payload)
         if properties is not None:
             self.properties[row] = properties
+        self.starts.append(row)
+        self.publishers.append(publisher)
+        self.acknowledgements.append(acknowledgement)
+        self.size += len(payload)
 
-    def truncate(self, rows: int) -> None:
-        """Forget all but the first `rows`, which must not have properties."""
-        del self.payloads[rows:], self.topics[rows:]
-        while self.quality_starts and self.quality_starts[-1] >= rows:
-            self.quality_starts.pop()
-            self.qualities.pop()
+    def publisher(self, row: int) -> Publisher | None:
+        """The connection that a message came from, None for another way."""
+        return self.publishers[bisect_right(self.starts, row) - 1]
+
+    def quality(self, row: int) -> int:
+        """The QoS of a message."""
+        return self.qualities[bisect_right(self.quality_starts, row) - 1]
 
 
-def scan(
-    data: bytes, position: int, with_properties: bool, limit: int, arrivals: Arrivals, packet_ids: list[bytes]
-) -> int:
-    """Take the plain PUBLISH packets from `position` on, and return where the first other thing begins.
+def scan(reads: Iterable[Read[P]], limit: int, arrivals: Arrivals) -> Iterator[tuple[Read[P], int]]:
+    """Take the plain PUBLISH packets from every read. Gives each read that has anything else, and where that begins,
+    before it goes on: take the rest of it then, so that what comes from a connection stays in order.
 
-    `with_properties` for MQTT 5, whose plain packets have a property length of zero. `limit` is the largest packet in
-    bytes. The packet identifiers of QoS 1 come as two bytes each."""
-    if limit < _SHORT:
-        return position
-    rows, begin, end = len(arrivals.payloads), position, len(data)
-    number_of = arrivals.numbering.known.get
-    add_topic, add_payload, add_id = arrivals.topics.append, arrivals.payloads.append, packet_ids.append
+    `limit` is the largest packet in bytes."""
+    rows, numbers = arrivals.payloads, arrivals.numbering.known
+    add_topic, add_payload = arrivals.topics.append, rows.append
+    add_start, add_publisher = arrivals.starts.append, arrivals.publishers.append
+    add_acknowledgement = arrivals.acknowledgements.append
     qualities = arrivals.qualities
-    property_length = 1 if with_properties else 0
-    last = qos = -1
-    behind_topic = 0  # bytes between topic and payload
-    try:
-        while position < end:
-            length = data[position + 1]
-            start = position + 2
-            if length > 127:
-                high = data[start]
-                if high == 0 or high > 127:
+    ids: list[bytes] = []
+    add_id = ids.append
+    for read in reads:
+        publisher, source, data, begin = read
+        source.active = True
+        plain_header, first_row = source.plain_header, len(rows)
+        position, end = begin, len(data) if plain_header >= 0 else begin
+        last = qos = behind_topic = -1
+        try:
+            while position < end:
+                length = data[position + 1]
+                start = position + 2
+                if length > 127:
+                    high = data[start]
+                    if high == 0 or high > 127:
+                        break
+                    length += (high << 7) - 128
+                    start += 1
+                stop = start + length
+                if stop > end or stop - position > limit:
                     break
-                length += (high << 7) - 128
-                if length + 3 > limit:
+                first = data[position]
+                if first != last:
+                    last = first
+                    qos = _QOS_BY_FIRST_BYTE.get(first, -1)
+                    if qos < 0:
+                        break
+                    behind_topic = 2 * qos + plain_header
+                    if not qualities or qualities[-1] != qos:
+                        qualities.append(qos)
+                        arrivals.quality_starts.append(len(rows))
+                # A topic of up to 255 bytes; no key of a longer one is so short.
+                topic_end = start + 2 + data[start + 1]
+                topic = numbers.get(data[start:topic_end])
+                if topic is None:
                     break
-                start += 1
-            stop = start + length
-            if stop > end:
-                break
-            first = data[position]
-            if first != last:
-                last = first
-                qos = _QOS_BY_FIRST_BYTE.get(first, -1)
-                if qos < 0:
+                payload = topic_end + behind_topic
+                if payload > stop or (plain_header and data[payload - 1]):
                     break
-                behind_topic = 2 * qos + property_length
-                if not qualities or qualities[-1] != qos:
-                    qualities.append(qos)
-                    arrivals.quality_starts.append(len(arrivals.payloads))
-            topic_end = start + 2 + data[start + 1]  # of a topic of up to 255 bytes; no key of a longer one is so short
-            topic = number_of(data[start:topic_end])
-            if topic is None:
-                break
-            payload = topic_end + behind_topic
-            if payload > stop or (property_length and data[payload - 1]):
-                break
-            if qos:
-                add_id(data[topic_end : topic_end + 2])
-            add_topic(topic)
-            add_payload(data[payload:stop])
-            position = stop
-    except IndexError:
-        pass  # the next packet's length has not arrived
-    if _NO_ID in packet_ids:  # forbidden: the codec shall find it, and what came before it
-        packet_ids.clear()
-        arrivals.truncate(rows)
-        return begin
-    if qualities and arrivals.quality_starts[-1] == len(arrivals.payloads):
-        arrivals.truncate(len(arrivals.payloads))  # a change of QoS that no row followed
-    return position
+                if qos:
+                    packet_id = data[topic_end : topic_end + 2]
+                    if packet_id == _NO_ID:  # forbidden
+                        break
+                    add_id(packet_id)
+                add_topic(topic)
+                add_payload(data[payload:stop])
+                position = stop
+        except IndexError:
+            pass  # the next packet's length has not arrived
+        if position > begin:
+            add_start(first_row)
+            add_publisher(publisher)
+            add_acknowledgement(PUBACK + PUBACK.join(ids) if ids else b"")
+            ids.clear()
+            arrivals.size += position - begin
+        if position < len(data):
+            if qualities and arrivals.quality_starts[-1] == len(rows):  # a change of QoS that no row followed
+                qualities.pop()
+                arrivals.quality_starts.pop()
+            yield read, position
 
 
 def scan_acknowledgements(data: bytes, position: int, packet_ids: list[int]) -> int:

@@ -2,7 +2,7 @@
 
 Bytes go in (`receive`), with the columns that published messages go to; what the owner has to do comes out as
 actions, and what it has to write gathers in `outgoing`. Published messages are not acknowledged by the session: their
-PUBACKs are gathered in `acknowledgements`, in order (4.6), and the owner writes them once the messages are committed.
+PUBACKs stand with them in the columns, in order (4.6), and the owner writes them once the messages are committed.
 
 A session ends with its connection: a 3.1.1 client that asks for more (CleanSession 0) is told that no session is
 present, an MQTT 5 client that its session expires at once.
@@ -38,11 +38,10 @@ from millstream.mqtt.packet import (
 )
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
-from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements, topic_key
+from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements, topic_key
 from millstream.mqtt.wire import frame
 from millstream.topic import check_filter, check_topic
 
-_ACK = b"\x40\x02"
 _PUBLISH, _PUBACK = 3, 4
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
@@ -56,8 +55,8 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-# Members of an enumeration are slow to look up, for what is looked up with every read.
-_CONNECTED, _V5 = State.CONNECTED, Version.V5
+# A member of an enumeration is slow to look up, for what is looked up with every read.
+_CONNECTED = State.CONNECTED
 
 
 class Session:
@@ -71,10 +70,10 @@ class Session:
         "_need",
         "_subscriptions",
         "_will",
-        "acknowledgements",
         "active",
         "client_id",
         "outgoing",
+        "plain_header",
         "rest",
         "state",
         "version",
@@ -92,8 +91,8 @@ class Session:
         self.state = State.CONNECTING
         self.version = Version.V3_1_1
         self.client_id = ""
+        self.plain_header = -1  # of `scan.Source`
         self.active = False  # something has come since the last look at the clock
-        self.acknowledgements = b""  # PUBACKs of what came, in order: the owner takes them out
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
 
     @property
@@ -106,6 +105,7 @@ class Session:
         asked, self._asked = self._asked, None
         assert asked is not None and self.state is State.AUTHENTICATING, self.state
         self.state = State.CONNECTED
+        self._expect_plain()
         self.client_id = client_id
         self._will = asked.will
         self._keep_alive = keep_alive(asked, self._limits)
@@ -136,31 +136,28 @@ class Session:
             return self.end(Reason.UNSPECIFIED_ERROR, "no CONNECT came in time")
         return None
 
-    def receive(self, data: bytes, arrivals: Arrivals) -> Sequence[Action]:
-        """Take bytes from the client. An error of the protocol is not raised but an `Ended`, always the last action."""
+    def receive(self, data: bytes, position: int, arrivals: Arrivals, publisher: Publisher) -> Sequence[Action]:
+        """Take bytes from the client, from a position on: `scan` has gone so far. An error of the protocol is not
+        raised but an `Ended`, always the last action."""
         self.active = True
-        position = 0
         if self.rest:
             self.rest += data
             if len(self.rest) < self._need:
                 return ()
             data = bytes(self.rest)
             self.rest.clear()
-        elif self.state is _CONNECTED and data:
-            position = self._scan(data, 0, arrivals)
-            if position == len(data):
-                return ()
+            self._expect_plain()
         actions: list[Action] = []
         try:
             while position < len(data):
                 if self.state is _CONNECTED:
-                    position = self._scan(data, position, arrivals)
+                    position = self._scan(data, position, arrivals, publisher)
                 elif self.state is not State.CONNECTING:
                     break
                 found = decode(data, position, version=self.version, limit=self._limits.packet_bytes)
                 if found is None:
                     break
-                self._handle(found[0], arrivals, actions)
+                self._handle(found[0], arrivals, publisher, actions)
                 position = found[1]
         except ProtocolError as error:
             actions.append(self._refuse(error, data, position))
@@ -168,14 +165,12 @@ class Session:
             self._keep(data, position)
         return actions
 
-    def _scan(self, data: bytes, position: int, arrivals: Arrivals) -> int:
+    def _scan(self, data: bytes, position: int, arrivals: Arrivals, publisher: Publisher) -> int:
         """The quick way for what comes most: PUBLISH, and PUBACK from a subscriber."""
         kind = data[position] >> 4
         if kind == _PUBLISH:
-            ids: list[bytes] = []
-            position = scan(data, position, self.version is _V5, self._limits.packet_bytes, arrivals, ids)
-            if ids:
-                self.acknowledgements += _ACK + _ACK.join(ids)
+            stops = scan(((publisher, self, data, position),), self._limits.packet_bytes, arrivals)
+            position = next((position for _, position in stops), len(data))
         elif kind == _PUBACK:
             acknowledged: list[int] = []
             position = scan_acknowledgements(data, position, acknowledged)
@@ -183,10 +178,16 @@ class Session:
                 self.outgoing.acknowledge(packet_id)
         return position
 
+    def _expect_plain(self) -> None:
+        """The next byte to come begins a packet."""
+        if self.state is _CONNECTED and not self.rest:
+            self.plain_header = int(self.version is Version.V5)
+
     def _keep(self, data: bytes, position: int) -> None:
         """Keep the beginning of a packet, without another look until all of it is there: bytes that trickle in one by
         one cost no more than those that come at once."""
         self.rest += data[position:]
+        self.plain_header = -1
         body = frame(data, position, self._limits.packet_bytes) if self.state is not State.AUTHENTICATING else None
         self._need = body[1] - position if body else 0
 
@@ -210,13 +211,14 @@ class Session:
     def _ended(self, reason: Reason, text: str, rejected: bool = False) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
+        self.plain_header = -1
         return Ended(reason, text, will, rejected)
 
-    def _handle(self, packet: Packet, arrivals: Arrivals, actions: list[Action]) -> None:
+    def _handle(self, packet: Packet, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:
             actions.append(self._connect(packet))
         elif isinstance(packet, Publish):
-            self._publish(packet, arrivals)
+            self._publish(packet, arrivals, publisher)
         elif isinstance(packet, Puback):
             self.outgoing.acknowledge(packet.packet_id)
         elif isinstance(packet, Pingreq):
@@ -242,7 +244,7 @@ class Session:
             return self.end(error.reason, str(error))
         return Connecting(packet)
 
-    def _publish(self, packet: Publish, arrivals: Arrivals) -> None:
+    def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher) -> None:
         its = packet.properties
         if packet.qos == 2:
             raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a PUBLISH of QoS 2; up to 1 is supported")
@@ -256,9 +258,8 @@ class Session:
             _check_topic(its.response_topic)
         if topic_key(packet.topic) not in arrivals.numbering.known:
             _check_topic(packet.topic)
-        arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None)
-        if packet.qos:
-            self.acknowledgements += _ACK + packet.packet_id.to_bytes(2, "big")
+        answer = PUBACK + packet.packet_id.to_bytes(2, "big") if packet.qos else b""
+        arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None, publisher, answer)
 
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
