@@ -8,12 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import idle, ingest, machine, windows
+from benchmarks import idle, ingest, latency, machine, windows
 from benchmarks.peers import CACHE
 from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
 
-_BENCHMARKS: dict[str, Callable[[bool], Section]] = {"ingest": ingest.run, "windows": windows.run, "idle": idle.run}
+_BENCHMARKS: dict[str, Callable[[bool], Section]] = {
+    "ingest": ingest.run,
+    "windows": windows.run,
+    "latency": latency.run,
+    "idle": idle.run,
+}
 
 
 def main() -> int:

@@ -133,10 +133,10 @@ def connect_packet(client_id: str, *, clean: bool = True) -> bytes:
     return b"\x10" + bytes([len(body)]) + body
 
 
-def subscribe_packet(topic_filter: str) -> bytes:
-    """SUBSCRIBE to one filter at QoS 1, with packet id 1."""
+def subscribe_packet(topic_filter: str, qos: int = 1) -> bytes:
+    """SUBSCRIBE to one filter, with packet id 1."""
     name = topic_filter.encode()
-    body = b"\x00\x01" + len(name).to_bytes(2) + name + b"\x01"
+    body = b"\x00\x01" + len(name).to_bytes(2) + name + bytes([qos])
     return b"\x82" + bytes([len(body)]) + body
 
 
