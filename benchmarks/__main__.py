@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import idle, ingest, latency, machine, windows
+from benchmarks import http, idle, ingest, latency, machine, windows
 from benchmarks.peers import CACHE
 from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
 
 _BENCHMARKS: dict[str, Callable[[bool], Section]] = {
     "ingest": ingest.run,
+    "http": http.run,
     "windows": windows.run,
     "latency": latency.run,
     "idle": idle.run,

@@ -127,12 +127,13 @@ def millstream(workers: int) -> Callable[[Path], AbstractContextManager[Running]
 
 
 @contextmanager
-def serve_app(app: str, data: Path, output: Path, workers: int) -> Iterator[Running]:
-    """`millstream run` with an application of this folder; what it prints goes to the file `output`."""
+def serve_app(app: str, data: Path, output: Path, workers: int, http: int | None = None) -> Iterator[Running]:
+    """`millstream run` with an application of this folder; what it prints goes to the file `output`. `http` is the
+    port for HTTP, if it matters."""
     port = free_port()
     command = [
         *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).with_name(app), "--allow-anonymous"),
-        *("--data", data, "--mqtt", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{free_port()}"),
+        *("--data", data, "--mqtt", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{http or free_port()}"),
         *("--workers", workers),
     ]
 
