@@ -12,10 +12,13 @@ from tests.support.windows import START, Record, Sent, Store, Ticked, at, cut, d
 
 from millstream.clock import SECOND
 from millstream.engine import TumblingQuery
-from millstream.engine.decode import Decoder, Partials
+from millstream.engine.decode import Decoder
 from millstream.engine.duck import Duck
+from millstream.engine.inputs import Inputs
+from millstream.engine.keys import Keys
+from millstream.engine.partials import Partials
 from millstream.engine.plan import Aggregate, Column, Field, TumblingPlan
-from millstream.event import EVENT_SCHEMA
+from millstream.event import EVENT_SCHEMA, Batch
 
 MakeQuery = Callable[..., TumblingQuery]
 
@@ -143,17 +146,21 @@ def test_query_reaches_nothing_outside() -> None:
             duck.statement(text).run()
 
 
-def _decoder() -> Decoder:
-    plan = TumblingPlan(
-        "q", "", "telemetry", "out", (), None, SECOND, (Column("x", "a0", "DOUBLE"),),
-        (Aggregate("max", ('"v"',), ("DOUBLE",), "DOUBLE"),),
-        (Field("v", ("v",), "DOUBLE"), Field("ts", ("ts",), "TIMESTAMP")), time='"ts"',
-    )  # fmt: skip
-    return Decoder(Duck(1), plan, Partials(plan))
-
-
-DECODER = _decoder()
+PLAN = TumblingPlan(
+    "q", "", "telemetry", "out", (), None, SECOND, (Column("x", "a0", "DOUBLE"),),
+    (Aggregate("max", ('"v"',), ("DOUBLE",), "DOUBLE"),),
+    (Field("v", ("v",), "DOUBLE"), Field("ts", ("ts",), "TIMESTAMP")), time='"ts"',
+)  # fmt: skip
+INPUTS = Inputs(PLAN)
+DECODER = Decoder(Duck(1), PLAN, Partials(PLAN), INPUTS.schema)
 GOOD = f'{{"ts":"{at(1)}","v":-1.5e3,"a":[1,{{"é":null}}],"b":"\\u00e9\\n"}}'.encode()
+
+
+def rejected(batches: list[Batch]) -> list[int]:
+    rows: list[int] = DECODER.fold(INPUTS.gather(batches, Keys())).rejected.tolist()
+    return rows
+
+
 mutations = st.tuples(st.integers(0, 3), st.integers(0, len(GOOD)), st.binary(min_size=1, max_size=2))
 
 
@@ -166,22 +173,23 @@ def test_hope_and_care_decode_the_same(changes: list[tuple[int, int, bytes]]) ->
         cut_at = place + (kind in (1, 2))
         payload = payload[:place] + (other if kind in (0, 1) else b"") + (payload[cut_at:] if kind < 3 else b"")
     batches = cut([Sent("c", 1, payload)], [])[0]
+    inputs = INPUTS.gather(batches, Keys())
     DECODER._careful_steps = 0
-    hopeful = DECODER.decode(batches)
+    hopeful = DECODER.fold(inputs)
     DECODER._careful_steps = 1
-    careful = DECODER.decode(batches)
-    assert (hopeful.columns, hopeful.valid.tolist()) == (careful.columns, careful.valid.tolist())
-    if careful.valid[0]:
+    careful = DECODER.fold(inputs)
+    assert (hopeful.windows, hopeful.rejected.tolist()) == (careful.windows, careful.rejected.tolist())
+    if not len(careful.rejected):
         payload.decode()
 
 
 def test_bad_payloads_cost_care_for_a_while_only() -> None:
     bad, good = (cut([Sent("c", 1, payload)], [])[0] for payload in (b'{"v": x}', GOOD))
     DECODER._careful_steps = 0
-    assert DECODER.decode(bad).valid.tolist() == [False]
+    assert rejected(bad) == [0]
     assert DECODER._careful_steps > 1
     for _ in range(DECODER._careful_steps):
-        assert DECODER.decode(good).valid.tolist() == [True]
+        assert rejected(good) == []
     assert DECODER._careful_steps == 0
 
 
