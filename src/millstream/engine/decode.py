@@ -9,14 +9,16 @@ same payloads to the same values. DuckDB's parser also refuses whatever is not U
 are handed to it as they are. It tolerates a trailing comma, and the numbers `NaN` and `Infinity`, which are then
 absent: JSON has no such values.
 
-A value that does not fit the type that the query wants is NULL, and so is an expression that fails on a value
-(`TRY`): one event can never stop a query.
+The rows of a large step are shared out among decoders with a connection and a thread of their own. Which windows come
+out does not depend on it: parts of one window are merged later anyway. (DuckDB's own threads were measured to gain a
+third of that: it does not share out a prepared statement's scan evenly, and all of them wait for the last one.)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
@@ -24,30 +26,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream.clock import SECOND, Micros
-from millstream.engine.aggregate import FLOATS
-from millstream.engine.duck import Duck, Statement, select
-from millstream.engine.fragments import finite, guarded, literal, quoted
+from millstream.engine.duck import Duck, Source, Statement
 from millstream.engine.keys import Ints
 from millstream.engine.partials import Partials
-from millstream.engine.plan import Field, TumblingPlan
-
-AHEAD: Micros = 300 * SECOND
-"""An event time further than this beyond its arrival is brought back to it: one wrong clock must not close the
-windows of a key long before their time."""
-
-_FIRST_TIME: Micros = -62_135_596_800 * SECOND  # 0001-01-01, the first that a timestamp of RFC 3339 can say
+from millstream.engine.plan import TumblingPlan
+from millstream.engine.scan import events_text, fold_text
 
 _CAREFUL_STEPS = 64  # after hope was in vain; bounds what bad payloads can cost to a fraction of the decode
 
-_EXTENT = [
-    "min(row) AS first_row",
-    "max(row) AS last_row",
-    "max(time - arrival) AS skew",
-    "max(time) AS high",
-    "count(*) AS events",
-    "count(*) FILTER (clamped) AS clamped",
-]
+_PIECE_ROWS = 8_192  # fewer are not worth another statement: binding one takes as long as decoding as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +49,31 @@ class Folded:
     windows: pa.Table
     rejected: Ints
 
+    @staticmethod
+    def join(parts: Sequence[Folded]) -> Folded:
+        """What parts of the events come to, in the order of their rows."""
+        return Folded(
+            pa.concat_tables([part.windows for part in parts]), np.concatenate([part.rejected for part in parts])
+        )
+
 
 class Decoder:
     """Runs the statements of one plan over inputs of `schema` (`inputs.py`). `pane_columns` are the
     groups and partial values, as panes have them."""
 
     def __init__(self, duck: Duck, plan: TumblingPlan, partials: Partials, schema: pa.Schema) -> None:
-        self._source = duck.source("events", schema)
-        self._fold = self._both(duck, lambda data: _fold_text(plan, partials, data))
-        self._events = self._both(duck, lambda data: _events_text(plan, data))
+        self._source = Source(schema)
+        self._fold = self._both(duck, lambda data: fold_text(plan, partials, data))
+        self._events = self._both(duck, lambda data: events_text(plan, data))
         self._careful_steps = 0
         self._none = self._fold[1].run()
         names = [name for name in self._none.column_names if name[0] in "gp" and name[1:].isdecimal()]
         self.pane_columns = [self._none.schema.field(name) for name in names]
 
-    @staticmethod
-    def _both(duck: Duck, text: Callable[[str], str]) -> tuple[Statement, Statement]:
+    def _both(self, duck: Duck, text: Callable[[str], str]) -> tuple[Statement, Statement]:
         """A statement that hopes, and the one that takes care."""
         careful = 'CASE WHEN json_valid("#data") THEN "#data" END'
-        return duck.statement(text('"#data"')), duck.statement(text(careful))
+        return duck.statement(text('"#data"'), self._source), duck.statement(text(careful), self._source)
 
     def fold(self, inputs: pa.Table) -> Folded:
         """The events as parts of windows."""
@@ -95,7 +88,7 @@ class Decoder:
 
     def _run(self, statements: tuple[Statement, Statement], inputs: pa.Table) -> pa.Table:
         hopeful, careful = statements
-        self._source.put(inputs)
+        self._source.table = inputs
         if self._careful_steps:
             self._careful_steps -= 1
         else:
@@ -106,74 +99,33 @@ class Decoder:
         return careful.run()
 
 
-def _fold_text(plan: TumblingPlan, partials: Partials, data: str) -> str:
-    """Windows; beside them each event that is not valid, with slot -1 and its row in the place of the window's end."""
-    groups = [f"{guarded(group.sql)}::{group.type} AS g{n}" for n, group in enumerate(plan.groups)]
-    arguments = [f"{sql} AS x{n}" for n, sql in enumerate(partials.arguments)]
-    events = _timed_text(plan, [*groups, *arguments], data)
-    place = [
-        "CASE WHEN valid THEN slot ELSE -1 END AS slot",
-        f'CASE WHEN valid THEN {_end("time", plan.size)} ELSE row END AS "end"',
-    ]
-    placed = select(["* EXCLUDE (slot)", *place], events)
-    by = ["slot", '"end"', *(f"g{n}" for n in range(len(groups))), "kept"]
-    folds = [f"{fold} AS p{n}" for n, fold in enumerate(partials.folds)]
-    return select([*by, *folds, *_EXTENT], placed, group=by)
+class Decoders:
+    """A decoder for each of a number of threads. `make` makes one more."""
 
+    def __init__(self, first: Decoder, make: Callable[[], Decoder], threads: int) -> None:
+        self._first = first
+        self._make = make
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "millstream-fold")  # starts its threads when they are needed
+        self._free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+        self._made = False
 
-def _events_text(plan: TumblingPlan, data: str) -> str:
-    columns = ["row", "slot", "arrival", "time", f'{_end("time", plan.size)} AS "end"', "kept"]
-    return select(columns, _timed_text(plan, [], data), where="valid", order=["row"])
+    def fold(self, inputs: pa.Table) -> Folded:
+        """See `Decoder.fold`."""
+        count = min(self._threads, len(inputs) // _PIECE_ROWS)
+        if count < 2:
+            return self._first.fold(inputs)
+        if not self._made:
+            for decoder in (self._first, *(self._make() for _ in range(self._threads - 1))):
+                self._free.put(decoder)
+            self._made = True
+        rows = -(-len(inputs) // count)
+        pieces = [inputs.slice(start, rows) for start in range(0, len(inputs), rows)]
+        return Folded.join(list(self._pool.map(self._fold_piece, pieces)))
 
-
-def _timed_text(plan: TumblingPlan, fragments: Sequence[str], data: str) -> str:
-    """Events with their times, and what the fragments make of them: the payload parsed; its fields; the event-level
-    fragments; the time clamped."""
-    parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "events")
-    fields = ['"#row"', '"#slot"', '"#arrival"', '"#json" IS NOT NULL AS "#valid"']
-    fields += [f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields]
-    fields += map(quoted, (*plan.attributes, *plan.parameters))
-    own = ['"#row" AS row', '"#slot" AS slot', '"#arrival" AS arrival', '"#valid" AS decoded']
-    kept = f"coalesce({guarded(plan.where)}, false)" if plan.where is not None else "true"
-    told = f"epoch_us({guarded(plan.time)}::TIMESTAMP)" if plan.time is not None else '"#arrival"'
-    evaluated = select([*own, f"{kept} AS kept", f"{told} AS told", *fragments], select(fields, parsed))
-    latest = f"arrival + {AHEAD}"
-    timed = [
-        f"decoded AND coalesce(told >= {_FIRST_TIME}, false) AS valid",
-        f"least(told, {latest}) AS time",
-        f"told > {latest} AS clamped",
-    ]
-    return select(["* EXCLUDE (decoded, told)", *timed], evaluated)
-
-
-def _end(time: str, size: Micros) -> str:
-    """The end of the window `(start, end]` of a time: up to the next multiple of the size (the remainder has the sign
-    of what is divided)."""
-    return f"{time} - {time} % {size} + CASE WHEN {time} % {size} > 0 THEN {size} ELSE 0 END"
-
-
-def _parse(fields: Sequence[Field], data: str) -> str:
-    if not fields:
-        return 'CASE WHEN json_valid("#data") THEN 1 END'
-    structure = json.dumps(_structure(fields), ensure_ascii=False)
-    return f"from_json({data}, {literal(structure)})"
-
-
-def _structure(fields: Iterable[Field]) -> dict[str, object]:
-    structure: dict[str, object] = {}
-    for field in fields:
-        inner = structure
-        for name in field.path[:-1]:
-            inner = inner.setdefault(name, {})  # type: ignore[assignment]
-        # a time without its zone would be read as if it were UTC
-        inner[field.path[-1]] = "TIMESTAMPTZ" if field.type == "TIMESTAMP" else field.type
-    return structure
-
-
-def _read(field: Field) -> str:
-    value = '"#json"'
-    for name in field.path:
-        value = f"struct_extract({value}, {literal(name)})"
-    if field.type == "TIMESTAMP":
-        return f"make_timestamp(epoch_us({value}))"
-    return finite(value) if field.type in FLOATS else value
+    def _fold_piece(self, piece: pa.Table) -> Folded:
+        decoder = self._free.get()
+        try:
+            return decoder.fold(piece)
+        finally:
+            self._free.put(decoder)

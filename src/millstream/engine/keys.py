@@ -21,8 +21,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from millstream.clock import Micros
 
@@ -68,12 +66,6 @@ class Keys:
                 slot = index[name] = self._add(partition, name)
             found.append(slot)
         return np.array(found, np.int64)
-
-    def names_of(self, slots: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The names of the keys that have these slots."""
-        encoded = pc.dictionary_encode(slots).combine_chunks()
-        names = [self.names[slot] for slot in encoded.dictionary.to_pylist()]
-        return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)])
 
     def _add(self, partition: int, name: str) -> int:
         slot = len(self.names)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from millstream.clock import SECOND, Micros
+from millstream.clock import Micros, to_text
 from millstream.engine.aggregate import FLOATS
-from millstream.engine.duck import Duck, select
+from millstream.engine.duck import Duck, Source, select
 from millstream.engine.fragments import finite, guarded, literal
+from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Column, TumblingPlan
 
+_TEXTS = [pa.field("key", pa.string()), pa.field("end_text", pa.string())]
 _PLACE = [pa.field("slot", pa.int64()), pa.field("end", pa.int64())]
 
 
@@ -24,21 +27,38 @@ class Merging:
         groups = [field.name for field in columns if field.name.startswith("g")]
         types = {field.name: field.type for field in columns}
         merges = [_merge(f"p{n}", types[f"p{n}"], merge) for n, merge in enumerate(partials.merges)]
-        self._panes = duck.source("panes", self.pane_schema)
-        self._merge = duck.statement(_merge_text("panes", groups, merges))
-        self._closed = duck.source("closed", self.pane_schema.append(pa.field("key", pa.string())))
-        self._finish = duck.statement(_finish_text(plan, groups, merges, partials.finishes))
+        self._panes = Source(self.pane_schema)
+        self._merge = duck.statement(_merge_text(groups, merges), self._panes)
+        self._closed = Source(pa.schema([*self.pane_schema, *_TEXTS]))
+        self._finish = duck.statement(_finish_text(plan, groups, merges, partials.finishes), self._closed)
 
     def merge(self, panes: pa.Table) -> pa.Table:
         """Panes of the same window and group as one."""
-        self._panes.put(panes)
+        self._panes.table = panes
         return self._merge.run()
 
-    def finish(self, panes: pa.Table, keys: pa.Array) -> pa.Table:
-        """The results of closed windows, from their panes and the key of each: `key`, `id` and `data` (JSON text),
-        ordered by the windows' ends and then by key."""
-        self._closed.put(panes.append_column("key", keys))
+    def finish(self, panes: pa.Table, keys: Keys) -> pa.Table:
+        """The results of closed windows, from their panes: `key`, `id` and `data` (JSON text), ordered by the windows'
+        ends and then by key."""
+        names = _of_distinct(panes.column("slot"), keys.names.__getitem__)
+        ends = _of_distinct(
+            panes.column("end"), _end_text
+        )  # for each result, in SQL, it took a quarter of the statement
+        self._closed.table = panes.append_column(_TEXTS[0], names).append_column(_TEXTS[1], ends)
         return self._finish.run()
+
+
+def _end_text(end: Micros) -> str:
+    """A time as `_json` shows it."""
+    text = to_text(end)
+    return f"{text[:-1].rstrip('0')}Z" if "." in text else text
+
+
+def _of_distinct(numbers: pa.ChunkedArray, text: Callable[[int], str]) -> pa.ChunkedArray:
+    """What `text` makes of numbers; it is called once for each that there is."""
+    encoded = pc.dictionary_encode(numbers).combine_chunks()
+    texts = pa.array([text(number) for number in encoded.dictionary.to_pylist()], pa.string())
+    return pa.chunked_array([texts.take(encoded.indices)])
 
 
 def _merge(name: str, type_: pa.DataType, function: str) -> str:
@@ -46,20 +66,20 @@ def _merge(name: str, type_: pa.DataType, function: str) -> str:
     return f"{function}({name}){'::BIGINT' if type_ == pa.int64() else ''} AS {name}"
 
 
-def _merge_text(source: str, groups: list[str], merges: list[str], *more: str) -> str:
+def _merge_text(groups: list[str], merges: list[str], *more: str) -> str:
     places = ["slot", '"end"', *groups]
-    return select([*places, *merges, *more], source, group=places)
+    return select([*places, *merges, *more], "source", group=places)
 
 
 def _finish_text(plan: TumblingPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:
-    merged = _merge_text("closed", groups, merges, "any_value(key) AS key")
+    merged = _merge_text(groups, merges, "any_value(key) AS key", "any_value(end_text) AS end_text")
     values = [f"({finish}) AS a{n}" for n, finish in enumerate(finishes)]
-    place = ["slot", '"end"', "key", *groups]
+    place = ["slot", '"end"', "key", "end_text", *groups]
     # ordered before the JSON is made, because sorting moves whole rows
     window = select(
         [*place, *values, 'make_timestamp("end") AS window_end'], merged, order=['"end"', "key", *groups, "slot"]
     )
-    data = ", ".join(f"{literal(column.name)}, {_json(column, plan.size)}" for column in plan.columns)
+    data = ", ".join(f"{literal(column.name)}, {_json(column)}" for column in plan.columns)
     result = ["key", f"{_id(plan.name, groups)} AS id", f"json_object({data})::VARCHAR AS data"]
     having = guarded(plan.having) if plan.having is not None else None
     return select(result, window, where=having)
@@ -76,10 +96,10 @@ def _id(name: str, groups: list[str]) -> str:
     return " || ".join(parts)
 
 
-def _json(column: Column, size: Micros) -> str:
+def _json(column: Column) -> str:
     """A fragment as JSON shows it: times in RFC 3339, and numbers that JSON does not have as null."""
-    if column.sql == "window_end" and size % SECOND == 0:
-        return "strftime(window_end, '%Y-%m-%dT%H:%M:%SZ')"  # a third faster than with a fraction that may be needed
+    if column.sql == "window_end":
+        return "end_text"
     sql = guarded(column.sql)
     if column.type.startswith("TIMESTAMP"):
         return f"replace({sql}::TIMESTAMP::VARCHAR, ' ', 'T') || 'Z'"

@@ -17,6 +17,7 @@ A step goes through all its batches at once:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import Micros
-from millstream.engine.decode import Decoder, Folded
+from millstream.engine.decode import Decoder, Decoders, Folded
 from millstream.engine.duck import Duck
 from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Ints
@@ -59,7 +60,7 @@ class _Late:
 
 
 class TumblingQuery:
-    """A processor that runs a plan. `threads` bounds DuckDB's threads (None: one a core).
+    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
@@ -67,13 +68,21 @@ class TumblingQuery:
     def __init__(self, plan: TumblingPlan, *, threads: int | None = None) -> None:
         self.plan = plan
         partials = Partials(plan)
-        duck = Duck(threads)
         self._inputs = Inputs(plan)
+        duck = Duck()
         self._decoder = Decoder(duck, plan, partials, self._inputs.schema)
         self._merging = Merging(duck, plan, partials, self._decoder.pane_columns)
+        duck.lock()
+        self._decoders = Decoders(self._decoder, self._another_decoder, threads or _usable_cores())
         schema = self._merging.pane_schema
         self._state = WindowState(plan, schema, self._merging.merge, _fingerprint(plan, partials, schema))
         self._due: dict[int, Micros | None] = {}
+
+    def _another_decoder(self) -> Decoder:
+        duck = Duck()
+        decoder = Decoder(duck, self.plan, Partials(self.plan), self._inputs.schema)
+        duck.lock()
+        return decoder
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
         """See `Processor.restore`. `QueryError`: the chunks were saved by another query of this name."""
@@ -90,7 +99,7 @@ class TumblingQuery:
         if not batches:
             return Step()
         inputs = self._inputs.gather(batches, self._state.keys)
-        folded = self._decoder.fold(inputs)
+        folded = self._decoders.fold(inputs)
         ticks = place_ticks(batches)
         late = self._find_late(inputs, folded.windows, ticks, times_go_on(batches) if ticks else True)
         panes = self._panes(inputs, folded.windows, late)
@@ -122,7 +131,7 @@ class TumblingQuery:
             again = np.isin(slot, late.slots)
             again[late.rows] = False
             others = windows.filter(pa.array(~np.isin(windows.column("slot").to_numpy(), late.slots)))
-            windows = pa.concat_tables([others, self._decoder.fold(inputs.filter(pa.array(again))).windows])
+            windows = pa.concat_tables([others, self._decoders.fold(inputs.filter(pa.array(again))).windows])
         return windows.filter(windows.column("kept")).select(self._merging.pane_schema.names)
 
     def _find_late(self, inputs: pa.Table, windows: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> _Late:
@@ -172,7 +181,7 @@ class TumblingQuery:
         return last_row
 
     def _finish(self, closed: pa.Table) -> pa.Table | None:
-        return self._merging.finish(closed, self._state.keys.names_of(closed.column("slot"))) if len(closed) else None
+        return self._merging.finish(closed, self._state.keys) if len(closed) else None
 
     def _rejected(self, batches: Sequence[Batch], rows: Ints) -> list[Rejected]:
         rejected = []
@@ -198,6 +207,10 @@ def _counts(folded: Folded, late: int) -> dict[str, int]:
     processed = _sum(events.filter(kept))
     filtered = _sum(events) - processed
     return {"processed": processed - late, "filtered": filtered, "late": late, "rejected": len(folded.rejected)}
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sum(column: pa.ChunkedArray) -> int:
