@@ -32,6 +32,7 @@ from millstream.log.sqlite import RemoteLog, SqliteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import socket_path
 from millstream.runtime.loop import run_in_loop
+from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.topics import BusTopics
 from millstream.settings import LogSettings, Settings
 from millstream.worker import Worker
@@ -150,6 +151,7 @@ def _batches(made: Events) -> Iterator[list[Event]]:
 
 async def work(folder: Path, results: Path | None) -> float:
     """Run the worker until everything is committed; the seconds that it took."""
+    keep_freed_memory()  # as a worker's process does
     settings = Settings(data=folder)
     peer = await connect(socket_path(folder))
     log = RemoteLog(peer, folder)

@@ -12,10 +12,13 @@ from tests.support.windows import START, Record, Sent, Store, Ticked, at, cut, d
 
 from millstream.clock import SECOND
 from millstream.engine import TumblingQuery
-from millstream.engine.decode import Decoder, Partials
+from millstream.engine.decode import Decoder
 from millstream.engine.duck import Duck
+from millstream.engine.inputs import Inputs
+from millstream.engine.keys import Keys
+from millstream.engine.partials import Partials
 from millstream.engine.plan import Aggregate, Column, Field, TumblingPlan
-from millstream.event import EVENT_SCHEMA
+from millstream.event import EVENT_SCHEMA, Batch
 
 MakeQuery = Callable[..., TumblingQuery]
 
@@ -119,6 +122,24 @@ def test_many_events_give_what_few_give(query: MakeQuery) -> None:
     assert len(found[0]) == 5 * 7 * 3
 
 
+def test_many_threads_give_what_one_gives(query: MakeQuery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rejected and late events among them, and times without a zone, which every thread takes for UTC."""
+    monkeypatch.setattr("millstream.engine.decode._PIECE_ROWS", 16)
+    log: list[Record] = [reading(f"{n % 7}", (n + 1) / 10, v=n % 13) for n in range(400)]
+    log[90] = Sent("1", 9, b"bad")
+    log[91] = Sent("2", 9, b'{"v": }')
+    log[250] = reading("3", 1, 25)
+    log[300] = Sent("4", 30, b'{"ts": "2026-01-01 00:00:29.5", "v": 100}', topic="site/a/4/telemetry")
+    plan = query("device, count(*) AS n, sum(v) AS s, max(v) AS top").plan
+    one, many = (run(TumblingQuery(plan, threads=threads), cut(log, [200])) for threads in (1, 3))
+    assert [step.counts for step in many] == [step.counts for step in one]
+    assert [step.rejected for step in many] == [step.rejected for step in one]
+    assert [step.late for step in many] == [step.late for step in one]
+    assert [data_of(step.outputs) for step in many] == [data_of(step.outputs) for step in one]
+    assert {name: sum(s.counts[name] for s in many) for name in ("rejected", "late")} == {"rejected": 2, "late": 1}
+    assert max(result["top"] for step in many for result in data_of(step.outputs)) == 100
+
+
 def test_sliced_batches_are_read_at_their_place(query: MakeQuery) -> None:
     log = [
         reading("c", 1, v=1),
@@ -137,23 +158,37 @@ def test_sliced_batches_are_read_at_their_place(query: MakeQuery) -> None:
 
 
 def test_query_reaches_nothing_outside() -> None:
-    duck = Duck(1)
+    duck = Duck().lock()
     for text in ("SELECT * FROM read_csv('/etc/hostname')", "SELECT * FROM glob('/*')", "SELECT getenv('HOME')"):
         with pytest.raises(Exception, match=r"disabled by configuration|does not exist"):
             duck.statement(text).run()
 
 
-def _decoder() -> Decoder:
-    plan = TumblingPlan(
-        "q", "", "telemetry", "out", (), None, SECOND, (Column("x", "a0", "DOUBLE"),),
-        (Aggregate("max", ('"v"',), ("DOUBLE",), "DOUBLE"),),
-        (Field("v", ("v",), "DOUBLE"), Field("ts", ("ts",), "TIMESTAMP")), time='"ts"',
-    )  # fmt: skip
-    return Decoder(Duck(1), plan, Partials(plan))
+def test_prepared_statement_reaches_nothing_outside_either() -> None:
+    """Not even one that was prepared before the lock."""
+    duck = Duck()
+    read = duck.statement("SELECT * FROM read_text('/etc/hostname')")
+    assert read.run().num_rows == 1
+    duck.lock()
+    with pytest.raises(Exception, match="disabled by configuration"):
+        read.run()
 
 
-DECODER = _decoder()
+PLAN = TumblingPlan(
+    "q", "", "telemetry", "out", (), None, SECOND, (Column("x", "a0", "DOUBLE"),),
+    (Aggregate("max", ('"v"',), ("DOUBLE",), "DOUBLE"),),
+    (Field("v", ("v",), "DOUBLE"), Field("ts", ("ts",), "TIMESTAMP")), time='"ts"',
+)  # fmt: skip
+INPUTS = Inputs(PLAN)
+DECODER = Decoder(Duck(), PLAN, Partials(PLAN), INPUTS.schema)
 GOOD = f'{{"ts":"{at(1)}","v":-1.5e3,"a":[1,{{"é":null}}],"b":"\\u00e9\\n"}}'.encode()
+
+
+def rejected(batches: list[Batch]) -> list[int]:
+    rows: list[int] = DECODER.fold(INPUTS.gather(batches, Keys())).rejected.tolist()
+    return rows
+
+
 mutations = st.tuples(st.integers(0, 3), st.integers(0, len(GOOD)), st.binary(min_size=1, max_size=2))
 
 
@@ -166,22 +201,23 @@ def test_hope_and_care_decode_the_same(changes: list[tuple[int, int, bytes]]) ->
         cut_at = place + (kind in (1, 2))
         payload = payload[:place] + (other if kind in (0, 1) else b"") + (payload[cut_at:] if kind < 3 else b"")
     batches = cut([Sent("c", 1, payload)], [])[0]
+    inputs = INPUTS.gather(batches, Keys())
     DECODER._careful_steps = 0
-    hopeful = DECODER.decode(batches)
+    hopeful = DECODER.fold(inputs)
     DECODER._careful_steps = 1
-    careful = DECODER.decode(batches)
-    assert (hopeful.columns, hopeful.valid.tolist()) == (careful.columns, careful.valid.tolist())
-    if careful.valid[0]:
+    careful = DECODER.fold(inputs)
+    assert (hopeful.windows, hopeful.rejected.tolist()) == (careful.windows, careful.rejected.tolist())
+    if not len(careful.rejected):
         payload.decode()
 
 
 def test_bad_payloads_cost_care_for_a_while_only() -> None:
     bad, good = (cut([Sent("c", 1, payload)], [])[0] for payload in (b'{"v": x}', GOOD))
     DECODER._careful_steps = 0
-    assert DECODER.decode(bad).valid.tolist() == [False]
+    assert rejected(bad) == [0]
     assert DECODER._careful_steps > 1
     for _ in range(DECODER._careful_steps):
-        assert DECODER.decode(good).valid.tolist() == [True]
+        assert rejected(good) == []
     assert DECODER._careful_steps == 0
 
 

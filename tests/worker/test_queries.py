@@ -143,6 +143,35 @@ async def test_results_are_as_if_nothing_had_failed(plant: Plant) -> None:
     assert (await plant.counts("overheating"))["processed"] == 60 * 20
 
 
+async def test_step_on_top_of_a_failed_commit_is_forgotten_with_it(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog of many polls: every commit runs beside the next step."""
+    log = FaultyLog(plant.log)
+    monkeypatch.setattr("millstream.worker.query._POLL_BYTES", 4_000)
+    worker = await plant.start(make_app())
+    await plant.stop(worker)
+    for second in range(60):
+        await plant.publish(*(reading(f"press-{n}", second, 70 + n) for n in range(20)))
+    gone = LogUnavailableError("gone")
+    log.before += [gone, gone]
+    await plant.start(make_app(), log)
+    await plant.pass_time_until(lambda: log.commits_tried > 4)
+    log.after += [gone]
+    await plant.caught_up("overheating")
+    await plant.clock.advance(60)
+
+    async def finished() -> bool:
+        return len(await plant.read("alerts")) >= 7 * 9
+
+    await plant.pass_time_until(finished)
+    assert log.commits_tried > 20
+    found = await alerts(plant)
+    assert len(found) == 7 * 9
+    assert sum(n for _, _, n in found) == 60 * 9
+    assert (await plant.counts("overheating"))["processed"] == 60 * 20
+
+
 async def test_partitions_change_hands_with_their_state(plant: Plant) -> None:
     worker = await plant.start(make_app())
     await plant.publish(*(reading(f"press-{n}", 1, 91) for n in range(20)))

@@ -1,5 +1,5 @@
-"""Aggregates that split: each event is lifted to partial values, partial values merge in any grouping and order, and
-a window's partial values finish as its result.
+"""Aggregates that split: events fold to partial values, partial values merge in any grouping and order, and a window's
+partial values finish as its result.
 
 So a window may be gathered from any number of batches, and its state is a few values however many events it has seen.
 Floating sums depend on the order of merging in their last digits; everything else is exact.
@@ -27,9 +27,9 @@ _NESTED = re.compile(r"(STRUCT|MAP|UNION|JSON|BLOB|BIT|VARIANT)\b|.*\[\d*\]$")
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A partial value: how an argument becomes one (`{0}` stands for the argument), and the function that merges."""
+    """A partial value: how events fold to one (`{0}` stands for the argument), and the function that merges."""
 
-    lift: str
+    fold: str
     merge: str
 
 
@@ -64,15 +64,15 @@ def result_type(function: str, arguments: Sequence[str]) -> str | None:
 
 def split(aggregate: Aggregate) -> tuple[tuple[Partial, ...], str]:
     """The partial values of an aggregate, and how they finish (`{0}`, `{1}` stand for them, merged)."""
-    count = Partial("({0} IS NOT NULL)::BIGINT", "sum")
+    count = Partial("count({0})", "sum")
     match aggregate.function:
         case "count":
-            return ((count if aggregate.arguments else Partial("1::BIGINT", "sum")),), "{0}"
+            return ((count if aggregate.arguments else Partial("count(*)", "sum")),), "{0}"
         case "sum":
             summed = sum_type(aggregate.argument_types[0])
-            return (Partial(f"{{0}}::{summed}", "sum"),), f"{{0}}::{aggregate.type}"
+            return (Partial(f"sum({{0}}::{summed})", "sum"),), f"{{0}}::{aggregate.type}"
         case "avg":
-            return (Partial("{0}::DOUBLE", "sum"), count), "{0} / nullif({1}, 0)"
+            return (Partial("sum({0}::DOUBLE)", "sum"), count), "{0} / nullif({1}, 0)"
         case "min" | "max":
-            return (Partial("{0}", aggregate.function),), "{0}"
+            return (Partial(f"{aggregate.function}({{0}})", aggregate.function),), "{0}"
     raise ValueError(f"{aggregate.function} does not split")

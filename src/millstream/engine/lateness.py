@@ -107,11 +107,11 @@ def walk(
     open_ends: set[Micros],
     grace: Micros,
     idle: Micros,
-) -> tuple[list[int], Micros]:
+) -> tuple[list[tuple[int, Micros]], Micros]:
     """Walk the events of one key in the order of the log: row, event time, arrival, window end, and what `WHERE` says.
 
     `before` is `high`, `seen` and `closed` of the key before them, `open_ends` the ends of its open windows. Gives the
-    rows that are late, and `closed` after the last event."""
+    rows that are late with the ends of their windows, and `closed` after the last event."""
     high, seen, closed = before
     late = []
     waiting = list(zip(ticks.rows.tolist(), ticks.times.tolist(), strict=True))[::-1] if ticks else []
@@ -122,7 +122,7 @@ def walk(
         if kept:
             horizon = max(high - grace - 1, closed)
             if end <= horizon:
-                late.append(row)
+                late.append((row, end))
             elif end not in open_ends:
                 open_ends = {e for e in open_ends if e > horizon} | {end}
         high = max(high, time)

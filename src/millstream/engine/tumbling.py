@@ -7,41 +7,60 @@ log is cut into steps, not on other keys, not on when the step runs.
 
 A step goes through all its batches at once:
 
-1. decode what the query needs (`decode.py`); what does not decode is rejected;
-2. find each event's key, clamped event time and window (`events.py`), and fold the events into panes (`fold.py`);
-3. find late events, where there may be any (`lateness.py`), and fold again without them;
-4. move the keys' clocks, and apply the ticks that stand behind their last events;
-5. merge the panes of closed windows with those of earlier steps into results;
-6. keep the other panes, and save what changed (`chunks.py`).
+1. decode what the query needs, and fold the events into windows (`decode.py`); what does not decode is rejected;
+2. find late events, where there may be any (`lateness.py`), and fold the events of their keys again without them;
+3. move the keys' clocks, and apply the ticks that stand behind their last events;
+4. merge the panes of closed windows with those of earlier steps into results (`merge.py`);
+5. keep the other panes, and save what changed (`chunks.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millstream.clock import Micros
-from millstream.engine.decode import Decoded, Decoder, Partials
+from millstream.engine.decode import Decoder, Decoders, Folded
 from millstream.engine.duck import Duck
-from millstream.engine.events import Events, gather, place_ticks, times_go_on
-from millstream.engine.fold import Folding
+from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Ints
 from millstream.engine.lateness import Glance, Ticks, Windows, suspects, walk
+from millstream.engine.merge import Merging
+from millstream.engine.order import place_ticks, times_go_on
 from millstream.engine.outputs import late_events, result_events
+from millstream.engine.partials import Partials
 from millstream.engine.plan import TumblingPlan
 from millstream.engine.rejection import reason
 from millstream.engine.state import WindowState
 from millstream.engine.step import Rejected, Step
 from millstream.event import Batch
 
-_NO_ROWS: Ints = np.empty(0, np.int64)
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """The late events of a step: their rows, ascending, the ends of the windows that they missed, and their keys."""
+
+    rows: Ints
+    ends: Ints
+    slots: Ints
+
+    @staticmethod
+    def of(found: Sequence[tuple[int, Micros, int]]) -> _Late:
+        rows, ends, slots = np.array(sorted(found), np.int64).reshape(-1, 3).T
+        return _Late(rows, ends, np.unique(slots))
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class TumblingQuery:
-    """A processor that runs a plan. `threads` bounds DuckDB's threads (None: one a core).
+    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
@@ -49,12 +68,21 @@ class TumblingQuery:
     def __init__(self, plan: TumblingPlan, *, threads: int | None = None) -> None:
         self.plan = plan
         partials = Partials(plan)
-        duck = Duck(threads)
-        self._decoder = Decoder(duck, plan, partials)
-        self._folding = Folding(duck, plan, partials, self._decoder.columns)
-        schema = self._folding.pane_schema
-        self._state = WindowState(plan, schema, self._folding.merge, _fingerprint(plan, partials, schema))
+        self._inputs = Inputs(plan)
+        duck = Duck()
+        self._decoder = Decoder(duck, plan, partials, self._inputs.schema)
+        self._merging = Merging(duck, plan, partials, self._decoder.pane_columns)
+        duck.lock()
+        self._decoders = Decoders(self._decoder, self._another_decoder, threads or _usable_cores())
+        schema = self._merging.pane_schema
+        self._state = WindowState(plan, schema, self._merging.merge, _fingerprint(plan, partials, schema))
         self._due: dict[int, Micros | None] = {}
+
+    def _another_decoder(self) -> Decoder:
+        duck = Duck()
+        decoder = Decoder(duck, self.plan, Partials(self.plan), self._inputs.schema)
+        duck.lock()
+        return decoder
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
         """See `Processor.restore`. `QueryError`: the chunks were saved by another query of this name."""
@@ -70,14 +98,12 @@ class TumblingQuery:
         """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`; notes: `clamped`, `results`."""
         if not batches:
             return Step()
-        decoded = self._decoder.decode(batches)
-        events = gather(batches, decoded, self._state.keys, self.plan.size)
+        inputs = self._inputs.gather(batches, self._state.keys)
+        folded = self._decoders.fold(inputs)
         ticks = place_ticks(batches)
-        folded = self._fold(events, decoded, _NO_ROWS)
-        late = self._find_late(events, folded, ticks, times_go_on(batches) if ticks else True)
-        # late events move their keys' clocks too, which are therefore read off the first folding
-        panes = self._panes(self._fold(events, decoded, late) if len(late) else folded)
-        last_row = self._move_clocks(events, folded)
+        late = self._find_late(inputs, folded.windows, ticks, times_go_on(batches) if ticks else True)
+        panes = self._panes(inputs, folded.windows, late)
+        last_row = self._move_clocks(inputs, folded.windows)  # late events move them too
         touched = np.flatnonzero(last_row >= 0)
         if ticks:
             touched = np.union1d(touched, self._state.tick(ticks, last_row, panes))
@@ -86,64 +112,53 @@ class TumblingQuery:
         saved = self._state.save(touched, stays)
         return Step(
             outputs=outputs,
-            late=late_events(self.plan, batches, late, events.end[late]),
-            rejected=self._rejected(batches, events),
+            late=late_events(self.plan, batches, late.rows, late.ends),
+            rejected=self._rejected(batches, folded.rejected),
             save=saved.save,
             drop=saved.drop,
             due=self._changed_due(batches),
-            counts=_counts(events, len(late)),
-            notes={"clamped": events.clamped, "results": outputs.num_rows if outputs else 0},
+            counts=_counts(folded, len(late)),
+            notes={
+                "clamped": _sum(folded.windows.column("clamped")),
+                "results": outputs.num_rows if outputs else 0,
+            },
         )
 
-    def _fold(self, events: Events, decoded: Decoded, late: Ints) -> pa.Table:
-        """The events, without late ones, as parts of windows."""
-        slot = events.slot
+    def _panes(self, inputs: pa.Table, windows: pa.Table, late: _Late) -> pa.Table:
+        """What the events that are kept and not late bring to their windows."""
         if len(late):
-            slot = slot.copy()
-            slot[late] = -1
-        columns = {
-            "slot": slot,
-            "end": events.end,
-            "row": np.arange(len(events)),
-            "time": events.time,
-            "skew": events.time - events.arrival,
-            "kept": events.kept,
-        }
-        schema = self._folding.event_schema
-        arrays = [columns[name] if name in columns else decoded.columns.column(name) for name in schema.names]
-        return self._folding.fold(pa.table(arrays, schema=schema))
+            slot = inputs.column("#slot").to_numpy()
+            again = np.isin(slot, late.slots)
+            again[late.rows] = False
+            others = windows.filter(pa.array(~np.isin(windows.column("slot").to_numpy(), late.slots)))
+            windows = pa.concat_tables([others, self._decoders.fold(inputs.filter(pa.array(again))).windows])
+        return windows.filter(windows.column("kept")).select(self._merging.pane_schema.names)
 
-    def _panes(self, folded: pa.Table) -> pa.Table:
-        kept = folded if self.plan.where is None else folded.filter(folded.column("kept"))
-        return kept.select(self._folding.pane_schema.names)
-
-    def _find_late(self, events: Events, folded: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> Ints:
-        """The rows of late events, ascending."""
-        if not len(folded):
-            return _NO_ROWS
+    def _find_late(self, inputs: pa.Table, windows: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> _Late:
+        if not len(windows):
+            return _Late.of(())
         plan, keys = self.plan, self._state.keys
-        windows = Windows.gather(*(folded.column(name).to_numpy() for name in Windows.__slots__))
-        slot = windows.slot
-        glance = Glance(windows, keys.partition[slot], keys.horizon(plan.grace, slot), keys.high[slot], keys.seen[slot])
+        gathered = Windows.gather(*(windows.column(name).to_numpy() for name in Windows.__slots__))
+        slot = gathered.slot
+        glance = Glance(
+            gathered, keys.partition[slot], keys.horizon(plan.grace, slot), keys.high[slot], keys.seen[slot]
+        )
         slots = suspects(glance, ticks, plan.size, plan.idle, times_go_on and not plan.grace)
-        return self._walk(events, slots, ticks) if len(slots) else _NO_ROWS
+        return self._walk(inputs, slots, ticks) if len(slots) else _Late.of(())
 
-    def _walk(self, events: Events, slots: Ints, ticks: Mapping[int, Ticks]) -> Ints:
+    def _walk(self, inputs: pa.Table, slots: Ints, ticks: Mapping[int, Ticks]) -> _Late:
         """Walk the events of some keys, and leave what ticks between them closed in the keys."""
         plan, keys = self.plan, self._state.keys
-        is_wanted = np.zeros(len(keys) + 1, np.bool_)  # one more for slot -1
-        is_wanted[slots] = True
-        rows = np.flatnonzero(is_wanted[events.slot])
-        rows = rows[np.argsort(events.slot[rows], kind="stable")]
-        bounds = np.searchsorted(events.slot[rows], np.append(slots, len(keys)))
+        mine = inputs.filter(pa.array(np.isin(inputs.column("#slot").to_numpy(), slots)))
+        events = self._decoder.events(mine).sort_by([("slot", "ascending"), ("row", "ascending")])
+        bounds = np.searchsorted(events.column("slot").to_numpy(), np.append(slots, len(keys)))
+        columns = [events.column(name).to_pylist() for name in ("row", "time", "arrival", "end", "kept")]
+        rows = list(zip(*columns, strict=True))
         open_ends = self._state.open_ends(slots)
-        late: list[int] = []
+        late: list[tuple[int, Micros, int]] = []
         for number, slot in enumerate(slots.tolist()):
-            mine = rows[bounds[number] : bounds[number + 1]]
-            kept = [True] * len(mine) if events.kept is None else events.kept[mine].tolist()
-            columns = (events.time[mine], events.arrival[mine], events.end[mine])
             found, closed = walk(
-                zip(mine.tolist(), *(column.tolist() for column in columns), kept, strict=True),
+                rows[bounds[number] : bounds[number + 1]],
                 ticks.get(int(keys.partition[slot])),
                 (int(keys.high[slot]), int(keys.seen[slot]), int(keys.closed[slot])),
                 open_ends.get(slot, set()),
@@ -151,30 +166,27 @@ class TumblingQuery:
                 plan.idle,
             )
             keys.closed[slot] = closed
-            late += found
-        return np.array(sorted(late), np.int64)
+            late += ((row, end, slot) for row, end in found)
+        return _Late.of(late)
 
-    def _move_clocks(self, events: Events, folded: pa.Table) -> Ints:
+    def _move_clocks(self, inputs: pa.Table, windows: pa.Table) -> Ints:
         """Move the keys' watermarks and last arrivals. Gives the row of each key's last event, -1 where it has none."""
         keys = self._state.keys
         last_row = np.full(len(keys), -1, np.int64)
-        slot = folded.column("slot").to_numpy()
-        np.maximum.at(last_row, slot, folded.column("last_row").to_numpy())
-        np.maximum.at(keys.high, slot, folded.column("high").to_numpy())
+        slot = windows.column("slot").to_numpy()
+        np.maximum.at(last_row, slot, windows.column("last_row").to_numpy())
+        np.maximum.at(keys.high, slot, windows.column("high").to_numpy())
         touched = np.flatnonzero(last_row >= 0)
-        keys.seen[touched] = events.arrival[last_row[touched]]
+        keys.seen[touched] = inputs.column("#arrival").to_numpy()[last_row[touched]]
         return last_row
 
     def _finish(self, closed: pa.Table) -> pa.Table | None:
-        if not len(closed):
-            return None
-        names = self._state.keys.names
-        return self._folding.finish(closed, [names[slot] for slot in closed.column("slot").to_pylist()])
+        return self._merging.finish(closed, self._state.keys) if len(closed) else None
 
-    def _rejected(self, batches: Sequence[Batch], events: Events) -> list[Rejected]:
+    def _rejected(self, batches: Sequence[Batch], rows: Ints) -> list[Rejected]:
         rejected = []
         starts = np.cumsum([0, *(len(batch) for batch in batches)])
-        for row in np.flatnonzero(~events.valid).tolist():
+        for row in rows.tolist():
             number = int(np.searchsorted(starts, row, "right")) - 1
             place = row - int(starts[number])
             payload = batches[number].events.column("data")[place].as_py()
@@ -190,13 +202,22 @@ class TumblingQuery:
         return changed
 
 
-def _counts(events: Events, late: int) -> dict[str, int]:
-    valid = int(np.count_nonzero(events.valid))
-    kept = valid if events.kept is None else int(np.count_nonzero(events.valid & events.kept))
-    return {"processed": kept - late, "filtered": valid - kept, "late": late, "rejected": len(events) - valid}
+def _counts(folded: Folded, late: int) -> dict[str, int]:
+    events, kept = folded.windows.column("events"), folded.windows.column("kept")
+    processed = _sum(events.filter(kept))
+    filtered = _sum(events) - processed
+    return {"processed": processed - late, "filtered": filtered, "late": late, "rejected": len(folded.rejected)}
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column, min_count=0).as_py())
 
 
 def _fingerprint(plan: TumblingPlan, partials: Partials, schema: pa.Schema) -> bytes:
     """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
-    meaning = (plan.size, plan.groups, partials.arguments, partials.lifts, partials.merges, schema.to_string())
+    meaning = (plan.size, plan.groups, partials.arguments, partials.folds, partials.merges, schema.to_string())
     return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

@@ -21,6 +21,7 @@ from millstream.log.sqlite import RemoteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.endpoint import socket_path
+from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics
 from millstream.settings import Settings
@@ -86,6 +87,7 @@ async def keep_working(
     """Work, with one server after another, until `stopping`; `joined` is called when the first session stands.
 
     Raises what the first session cannot begin with, and what a processor cannot go on after."""
+    keep_freed_memory()
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:

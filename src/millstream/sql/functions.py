@@ -37,7 +37,7 @@ class Functions:
 @lru_cache(maxsize=1)
 def functions() -> Functions:
     """The functions of the DuckDB that is installed."""
-    duck = Duck(threads=1)
+    duck = Duck()
     try:
         rows = duck.statement(
             "SELECT function_name, function_type, parameter_types, stability FROM duckdb_functions() "
@@ -71,7 +71,7 @@ class Binder:
     """Finds the types of fragments by binding them in DuckDB, without running anything."""
 
     def __init__(self) -> None:
-        self._duck = Duck(threads=1)
+        self._duck = Duck().lock()
 
     def type_of(self, sql: str, columns: dict[str, str]) -> str:
         """The type of a fragment over columns of these types. `ValueError` with DuckDB's reason if it does not bind."""

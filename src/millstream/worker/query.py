@@ -1,16 +1,17 @@
 """Runs a query: reads its streams, steps the engine, commits everything that a step came to.
 
-One step after the other, each on whatever has come since the last one; while it runs and commits, the next batches are
-read. What a step publishes, its state, its ticks, its positions and its counts are one transaction, so the results
-are as if every event had been processed once. Events that a query rejects are dead letters, and count as what the
-engine calls them; the engine's counts balance.
+One step after the other, each on whatever has come since the last one. While it runs, the next batches are read and
+the step before it is committed. What a step publishes, its state, its ticks, its positions and its counts are one
+transaction, and transactions are committed in the order of their steps, so the results are as if every event had been
+processed once. When a commit fails, the step that was begun on top of it is forgotten as well. Events that a query
+rejects are dead letters, and count as what the engine calls them; the engine's counts balance.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from millstream.app import Query
 from millstream.engine.step import Processor, Rejected, Step
@@ -25,7 +26,7 @@ from millstream.worker.threads import Threads
 
 logger = logging.getLogger("millstream.worker")
 
-_POLL_BYTES = 16 << 20  # payload a step: large enough that the engine's fixed costs vanish
+_POLL_BYTES = 32 << 20  # payload a step: large enough that the fixed costs of steps and commits vanish
 
 
 class StepFailedError(MillstreamError):
@@ -71,22 +72,30 @@ class QueryProcessor:
 
     async def _process(self) -> None:
         reading = asyncio.ensure_future(self._poll())
+        committing = asyncio.ensure_future(asyncio.sleep(0))
         try:
             while (poll := await reading) is not None:
-                await self._change_hands(poll)
+                if poll.lost or poll.gained:
+                    await committing
+                    await self._change_hands(poll)
                 transaction = self._membership.group.transaction()  # of the grants that `poll` was read under
                 reading = asyncio.ensure_future(self._poll())
                 if poll.batches or poll.expired:
-                    await self._step(poll, transaction)
+                    step = await self._step(poll, committing)
+                    await committing
+                    committing = asyncio.ensure_future(self._commit(poll, step, transaction))
+                if not reading.done():  # there is nothing to do meanwhile
+                    await committing
+            await committing
         finally:
-            await cancel((reading,))
+            await cancel((reading, committing))
 
     async def _poll(self) -> Poll | None:
         """The next poll; None when the worker stops."""
         return await unless(self._membership.group.poll(self._poll_bytes), self._membership.stopping)
 
     async def _change_hands(self, poll: Poll) -> None:
-        """Nothing is under way here, so what is lost can go at once."""
+        """Everything is committed here, so what is lost can go at once."""
         if poll.lost:
             await self._threads.run(self._forget, poll.lost)
             await self._membership.group.release(poll.lost)
@@ -100,16 +109,15 @@ class QueryProcessor:
             self._processor.forget(partition)
         self._partitions -= partitions
 
-    async def _step(self, poll: Poll, transaction: Transaction) -> None:
+    async def _step(self, poll: Poll, committing: Awaitable[None]) -> Step:
+        """What the engine makes of a poll. Raises `StepFailedError` when the step before it is committed."""
         try:
-            step = await self._threads.run(self._processor.step, poll.batches)
+            return await self._threads.run(self._processor.step, poll.batches)
         except Exception as error:
             logger.exception("%s failed at %s; it begins again with smaller batches", self.name, _places(poll.batches))
+            await committing
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
-        await self._commit(poll, step, transaction)
-        self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
-        self._membership.works()
 
     async def _commit(self, poll: Poll, step: Step, transaction: Transaction) -> None:
         outputs = Outputs(
@@ -132,6 +140,8 @@ class QueryProcessor:
                 transaction.count(name, n)
         await self._context.commit(transaction, self.name)
         self._context.publish(outputs.events)
+        self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
+        self._membership.works()
 
 
 def _rejected(poll: Poll, step: Step) -> list[tuple[Event, str]]:

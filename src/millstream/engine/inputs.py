@@ -1,0 +1,109 @@
+"""A step's batches as the columns that its statements scan: without a copy where Arrow has them already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from millstream.engine.keys import Ints, Keys
+from millstream.engine.plan import TumblingPlan
+from millstream.event import Batch
+from millstream.topic import Filter
+
+_JSON_SPACE = b" \t\n\r"
+
+_OWN = [pa.field("#row", pa.int64()), pa.field("#slot", pa.int64()), pa.field("#arrival", pa.int64())]
+
+
+class Inputs:
+    """Makes the inputs of one plan: a table of `schema`, a row for each event.
+
+    `#row` is the event's place among all events of the step, `#slot` its key, `#arrival` its arrival and `#data` its
+    payload, NULL where that is certainly no JSON object. The names that meet a user's have a `#`, which none of his
+    can have."""
+
+    def __init__(self, plan: TumblingPlan) -> None:
+        self._plan = plan
+        self._filters = [Filter.parse(text) for text in plan.filters]
+        self._parameters = lru_cache(maxsize=100_000)(self._parameters_of)
+        self.schema = pa.schema(
+            [
+                *_OWN,
+                pa.field("#data", pa.string()),
+                *(pa.field(name, pa.timestamp("us") if name == "_time" else pa.string()) for name in plan.attributes),
+                *(pa.field(name, pa.string()) for name in plan.parameters),
+            ]
+        )
+
+    def gather(self, batches: Sequence[Batch], keys: Keys) -> pa.Table:
+        """The events of the batches, in their order. Keys that are new get a slot."""
+        starts = np.cumsum([0, *map(len, batches)])
+        found = [self._of(batch, start, keys) for batch, start in zip(batches, starts.tolist(), strict=False)]
+        return pa.Table.from_batches(found, self.schema)
+
+    def _of(self, batch: Batch, start: int, keys: Keys) -> pa.RecordBatch:
+        events = batch.events
+        rows = np.arange(start, start + len(batch))
+        columns = [pa.array(rows), pa.array(_slots(batch, keys)), events.column("time").view(pa.int64())]
+        columns.append(_as_text(events.column("data")))
+        for name in self._plan.attributes:
+            column = events.column(name[1:])
+            columns.append(column.cast(pa.timestamp("us")) if name == "_time" else column)
+        if self._plan.parameters:
+            columns += self._parameter_columns(events)
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _parameter_columns(self, events: pa.RecordBatch) -> list[pa.Array]:
+        names = self._plan.parameters
+        if names == (self._plan.key,):
+            return [events.column("key")]
+        topics = events.column("topic").dictionary_encode()
+        values = [self._parameters(topic) for topic in topics.dictionary.to_pylist()]
+        return [
+            events.column("key")
+            if name == self._plan.key
+            else pa.array([value.get(name) for value in values], pa.string()).take(topics.indices)
+            for name in names
+        ]
+
+    def _parameters_of(self, topic: str) -> dict[str, str]:
+        """What the first filter that matches finds in a topic."""
+        for pattern in self._filters:
+            found = pattern.parameters(topic)
+            if found is not None:
+                return found
+        return {}
+
+
+def _slots(batch: Batch, keys: Keys) -> Ints:
+    encoded = batch.events.column("key").dictionary_encode()
+    slots = keys.slots(batch.partition, encoded.dictionary.to_pylist())
+    of_row: Ints = slots[encoded.indices.to_numpy()]
+    return of_row
+
+
+def _as_text(data: pa.Array) -> pa.Array:
+    """Payloads as DuckDB's text, without a copy and without a look at their encoding; those that cannot be JSON objects
+    because of their first or last byte are null."""
+    validity, offsets, content = data.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[data.offset : data.offset + len(data) + 1]
+    if content is None or not content.size:
+        return pa.nulls(len(data), pa.string())
+    characters = np.frombuffer(content, np.uint8)
+    first = characters[np.minimum(bounds[:-1], content.size - 1)]
+    last = characters[np.maximum(bounds[1:], 1) - 1]
+    doubtful = np.flatnonzero((first != ord("{")) | (last != ord("}")) | (bounds[:-1] == bounds[1:]))
+    wrong = [row for row in doubtful.tolist() if not _is_braced(data[row].as_py())]
+    if wrong:
+        valid = np.ones(data.offset + len(data), np.bool_)
+        valid[np.array(wrong) + data.offset] = False
+        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(pa.string(), len(data), [validity, offsets, content], offset=data.offset)
+
+
+def _is_braced(payload: bytes) -> bool:
+    inner = payload.strip(_JSON_SPACE)
+    return inner.startswith(b"{") and inner.endswith(b"}")
