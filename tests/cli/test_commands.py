@@ -82,7 +82,9 @@ def start(server: Running, *arguments: str) -> subprocess.Popen[str]:
 def test_one_event_is_published_and_read(server: Running, shell: Shell) -> None:
     done = command(server, "publish", "one/a b/ü", '{"celsius": 91.50}', "--id", "e-1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert command(server, "publish", "one/a b/ü", '{"celsius": 91.50}', "--id", "e-1").returncode == 0
+    again = command(server, "publish", "one/a b/ü", '{"celsius": 91.50}', "--id", "e-1")
+    assert again.returncode == 0
+    assert "has an event with the id 'e-1' on this topic already" in again.stderr
     (event,) = [event for event in shell.lines(server) if event["topic"] == "one/a b/ü"]
     assert list(event) == ["stream", "partition", "offset", "time", "topic", "key", "id", "data"]
     assert (event["stream"], event["key"], event["id"], event["data"]) == (
@@ -99,6 +101,19 @@ def test_text_and_nothing_are_published_as_they_are(server: Running, shell: Shel
     found = {event["topic"]: event for event in shell.lines(server)}
     assert found["plain/text"]["data_base64"] == "aXQgaXMgaG90"
     assert found["plain/nothing"]["data_base64"] == ""
+
+
+def test_an_id_and_a_payload_may_be_anything(server: Running, shell: Shell) -> None:
+    assert command(server, "publish", "odd", os.fsdecode(b"\xff"), "--id", "50%25 日").returncode == 0
+    (event,) = [event for event in shell.lines(server) if event["topic"] == "odd"]
+    assert (event["id"], event["data_base64"]) == ("50%25 日", "/w==")
+
+
+@pytest.mark.parametrize("arguments", [["a", "-", "--id", "1"], [os.fsdecode(b"a/\xff"), "x"]])
+def test_what_cannot_be_published_is_a_wrong_command(server: Running, arguments: list[str]) -> None:
+    done = command(server, "publish", *arguments, stdin="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
 
 
 def test_lines_of_standard_input_are_events_in_their_order(server: Running, shell: Shell) -> None:
