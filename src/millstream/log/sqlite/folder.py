@@ -37,8 +37,9 @@ class FolderLock:
                 f"the data folder {str(folder)!r} is in use by another server, process {owner}; "
                 "stop that one first, or give this one a folder of its own"
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # on a full disk it is ours too, and the next one is told of nobody in particular
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
         """Let the next one have it."""
