@@ -7,6 +7,7 @@ deleted is written down, so that a test can see afterwards what a power cut at a
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ Survivors = Callable[[Change], Iterable[Write]]
 
 class Disk(apsw.VFS):
     """The system's VFS, but with a `fault`, or `room` for so many bytes. `calls` are the calls so far, `changes` what
-    they did to files, and `struck` tells whether the fault has come."""
+    they did to files, and `struck` tells whether the fault has come. `syncing` is set when a sync begins, which takes
+    until `may_sync` is."""
 
     def __init__(self, fault: Fault | None = None) -> None:
         self.name = f"disk-{next(_names)}"
@@ -59,6 +61,9 @@ class Disk(apsw.VFS):
         self.struck = False
         self.room: int | None = None
         self.failing_sync = False
+        self.syncing = threading.Event()
+        self.may_sync = threading.Event()
+        self.may_sync.set()
         self.calls: list[str] = []
         self.changes: list[Change] = []
         self._known: set[str] = set()
@@ -149,6 +154,8 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         self._disk.call("xSync")
+        self._disk.syncing.set()
+        self._disk.may_sync.wait()
         if self._disk.failing_sync:
             raise apsw.IOError("fsync failed")
         super().xSync(flags)
