@@ -27,6 +27,12 @@ logger = logging.getLogger("millstream.worker")
 
 _POLL_BYTES = 16 << 20  # payload a step: large enough that the engine's fixed costs vanish
 
+_HELD = (
+    "nothing is lost or passed over: it begins again with smaller batches, and waits at this place until they succeed. "
+    "If they never do, give the worker more memory if it had too little, and report this; a query under another name "
+    "and with start='latest' goes on behind the place"
+)
+
 
 class StepFailedError(MillstreamError):
     """The engine could not process a batch, which is its bug or its lack of memory. The batch is read again."""
@@ -104,7 +110,7 @@ class QueryProcessor:
         try:
             step = await self._threads.run(self._processor.step, poll.batches)
         except Exception as error:
-            logger.exception("%s failed at %s; it begins again with smaller batches", self.name, _places(poll.batches))
+            logger.exception("query %s failed at %s; %s", self.name, _places(poll.batches), _HELD)
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
         await self._commit(poll, step, transaction)
