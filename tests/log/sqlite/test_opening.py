@@ -98,6 +98,21 @@ async def test_a_full_disk_is_told_and_the_ballast_given_up(tmp_path: Path) -> N
         await (await open_log(folder)).close()
 
 
+def test_a_new_folder_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def sync(file: int) -> None:
+        its = os.fstat(file)
+        synced.append((its.st_dev, its.st_ino))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    FolderLock(tmp_path / "deep" / "data").release()
+    parents = [(path.stat().st_dev, path.stat().st_ino) for path in (tmp_path / "deep", tmp_path)]
+    assert synced == parents
+    FolderLock(tmp_path / "deep" / "data").release()
+    assert synced == parents
+
+
 def test_a_lock_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

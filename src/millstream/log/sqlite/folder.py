@@ -21,7 +21,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         """Make the folder if there is none, and take it. `DataFolderError`."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             self._file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DataFolderError(
@@ -44,6 +44,18 @@ class FolderLock:
     def release(self) -> None:
         """Let the next one have it."""
         os.close(self._file)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that outlives a power cut: SQLite syncs what is in it, and nobody else would sync its parents."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        parent = os.open(each.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
 
 
 class Ballast:
