@@ -149,7 +149,7 @@ def _pragma(db: apsw.Connection, text: str) -> object:
 
 
 def abandon(db: apsw.Connection) -> None:
-    """Close a connection that could not be used; what else fails then says no more."""
+    """Close a connection whatever else fails: what was committed is in the file or in the WAL."""
     with suppress(apsw.Error):
         db.close()
 
