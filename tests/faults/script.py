@@ -79,6 +79,7 @@ class Promised:
 
     opened: int | None = None
     attempted: dict[tuple[str, int], list[str]] = field(default_factory=lambda: defaultdict(list))
+    rounds: dict[str, int] = field(default_factory=dict)  # payload → the step it belongs to: those of one are together
     acknowledged: list[tuple[str, int, str, int]] = field(default_factory=list)  # stream, partition, payload
     processed: list[tuple[int, int, int]] = field(default_factory=list)  # partition, position
     error: LogError | None = None
@@ -88,6 +89,7 @@ class Promised:
         return Promised(
             self.opened if self.opened is not None and self.opened <= changes else None,
             self.attempted,
+            self.rounds,
             [each for each in self.acknowledged if each[-1] <= changes],
             [each for each in self.processed if each[-1] <= changes],
         )
@@ -148,13 +150,14 @@ class Player:
         self._clock = VirtualClock()
         self._log: SqliteLog | None = None
         self._processor: Processor | None = None
+        self._round = 0
         self._numbers: Counter[tuple[str, int]] = Counter()
 
     async def play(self, script: Sequence[Step]) -> Promised:
         """Raises what no caller of a log expects: anything but its errors."""
         try:
             await self._open()
-            for name, amount in script:
+            for self._round, (name, amount) in enumerate(script):
                 await getattr(self, f"_{name}")(amount)
         except LogError as error:
             self.promised.error = error
@@ -222,6 +225,7 @@ class Player:
         self._numbers[stream, partition] += 1
         text = f"{stream} {partition} {number} ".ljust(size, "x")
         self.promised.attempted[stream, partition].append(text)
+        self.promised.rounds[text] = self._round
         return text
 
     async def _with_room(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -276,7 +280,9 @@ async def _check_streams(log: Log, promised: Promised) -> None:
     for (stream, partition), attempted in promised.attempted.items():
         found = [text for _, text in await _read(log, stream, partition)]
         places = [attempted.index(text) for text in found]
-        assert places == sorted(set(places)), f"{stream} {partition}: {places} are out of order, or twice"
+        assert len(set(places)) == len(places), f"{stream} {partition}: {places} are there twice"
+        rounds = [promised.rounds[text] for text in found]
+        assert rounds == sorted(rounds), f"{stream} {partition}: {places} are out of order"
         safe = [text for name, number, text, _ in promised.acknowledged if (name, number) == (stream, partition)]
         if stream == "bounded":  # retention may have taken the oldest
             safe = safe[safe.index(found[0]) :] if found and found[0] in safe else []
