@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOR ?=
 
-.PHONY: demo test check format bench crash clean
+.PHONY: demo test check format bench crash faults clean
 
 demo: $(VENV)/.installed
 	$(BIN)/millstream demo $(if $(FOR),--for $(FOR))
@@ -31,6 +31,10 @@ bench: $(VENV)/.installed-dev
 ROUNDS ?= 50
 crash: $(VENV)/.installed-dev
 	MILLSTREAM_CRASH_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s tests/crash
+
+# The disk fails and the power is cut at every call of a scripted run, instead of at some.
+faults: $(VENV)/.installed-dev
+	MILLSTREAM_FAULTS=all $(BIN)/python -m pytest tests/faults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

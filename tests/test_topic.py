@@ -108,6 +108,7 @@ def test_these_can_be_published_to(topic: str) -> None:
         ("a+b", "wildcard"),
         ("x" * (MAX_BYTES + 1), f"more than {MAX_BYTES} bytes"),
         ("ü" * (MAX_BYTES // 2 + 1), f"more than {MAX_BYTES} bytes"),
+        ("a/\udcff", "no valid Unicode"),
         ("/" * MAX_LEVELS, f"more than {MAX_LEVELS} levels"),
     ],
 )

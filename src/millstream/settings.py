@@ -7,15 +7,22 @@ impossible setting is a `SettingsError` that names it.
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as SourceError
 
 from millstream.errors import SettingsError
+
+PREFIX = "MILLSTREAM_"
+_CONFIG = "MILLSTREAM_CONFIG"
+_NO_SETTINGS = (_CONFIG, "MILLSTREAM_DEBUG", "MILLSTREAM_USER", "MILLSTREAM_PASSWORD")
 
 _Duration = Annotated[timedelta, Field(gt=timedelta(0))]
 
@@ -68,7 +75,7 @@ class Settings(BaseSettings):
     """All settings. `Settings.load()` reads them; the constructor takes them as given."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MILLSTREAM_", env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
     data: Path = Path("data")
@@ -97,8 +104,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        path = Path(os.environ.get("MILLSTREAM_CONFIG", "millstream.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
 
     @classmethod
     def load(cls, **given: Any) -> Settings:
@@ -108,13 +114,52 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
-            lines = [
-                f"setting {'.'.join(str(part) for part in problem['loc'])!r}: {problem['msg']}"
-                for problem in error.errors(include_url=False)
-            ]
-            raise SettingsError("; ".join(lines) + " (millstream.toml, MILLSTREAM_… or an option)") from None
+            lines = [_explain(cls, problem["loc"], problem) for problem in error.errors(include_url=False)]
+            raise SettingsError("; ".join(lines) + f" ({_settings_file()}, {PREFIX}… or an option)") from None
+        except SourceError as error:  # names the setting and where it stands
+            raise SettingsError(f"{error}; in the environment, tables are JSON: {PREFIX}USERS='{{…}}'") from None
         except ValueError as error:  # TOML that does not parse
-            raise SettingsError(f"millstream.toml: {error}") from None
+            raise SettingsError(f"{_settings_file()}: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"{_settings_file()} cannot be read: {error.strerror}") from None
+
+
+def _settings_file() -> Path:
+    """Where settings are read from. `SettingsError`: a file was named, and is not there."""
+    named = os.environ.get(_CONFIG)
+    path = Path(named or "millstream.toml")
+    if named and not path.is_file():
+        raise SettingsError(f"{path}: there is no such file (named by --config or {_CONFIG})")
+    return path
+
+
+def _explain(model: type[BaseModel], place: Sequence[int | str], problem: Mapping[str, Any]) -> str:
+    """What is wrong with a setting; for one that does not exist, which one may have been meant."""
+    name = ".".join(str(part) for part in place)
+    if problem["type"] != "extra_forbidden":
+        return f"setting {name!r}: {problem['msg']}"
+    *outer, wrong = (str(part) for part in place)
+    for part in outer:
+        inner = model.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel), "only a model forbids names"
+        model = inner
+    nearest = [".".join((*outer, close)) for close in _close_to(wrong, model.model_fields)]
+    return f"setting {name!r}: there is no such setting" + "".join(f"; did you mean {each!r}?" for each in nearest)
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Variables of the environment that are no setting's but look like one's, each with the one that may be meant."""
+    names = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    others = {variable.partition("__")[0].upper() for variable in environment if variable.upper().startswith(PREFIX)}
+    return [
+        (each, close) for each in sorted(others.difference(names, _NO_SETTINGS)) for close in _close_to(each, names)
+    ]
+
+
+def _close_to(name: str, known: Iterable[str]) -> list[str]:
+    """The name that may be meant, if there is one."""
+    bare = {each.lower().removeprefix(PREFIX.lower()): each for each in known}
+    return [bare[each] for each in difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), bare, 1)]
 
 
 def host_and_port(address: str, setting: str) -> tuple[str, int]:

@@ -45,10 +45,21 @@ def _check_text(text: str, what: str) -> None:
         raise TopicError(f"a {what} must have at least one character")
     if "\0" in text:
         raise TopicError(f"{what} {text!r} has a null character")
+    if not text.isascii() and not _is_unicode(text):
+        raise TopicError(f"{what} {text!r} is no valid Unicode")
     if len(text) > MAX_BYTES // 4 and len(text.encode()) > MAX_BYTES:
         raise TopicError(f"a {what} of more than {MAX_BYTES} bytes")
     if text.count("/") >= MAX_LEVELS:
         raise TopicError(f"a {what} of more than {MAX_LEVELS} levels")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say it: bytes of a command line that are no UTF-8 become halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from millstream.mqtt.packet import Connack, Connect, Puback, Publish
 
 IN_FLIGHT = 20
 _PACKET_IDS = 60_000
-_RETRY_SECONDS = 0.02
+RETRY_SECONDS = 0.02
 _ANSWER_SECONDS = 10.0
 
 
@@ -48,7 +48,7 @@ class Device:
                 await self._connection()
             if not self.stubborn:
                 self._in_flight.clear()
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _connection(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.crash.check import check
 from tests.crash.device import Device
+from tests.crash.web_device import WebDevice
 from tests.support.millstream import Running, running
 
 from millstream.log.sqlite import ReadOnlyLog
@@ -28,6 +29,7 @@ SEED = int(os.environ.get("MILLSTREAM_CRASH_SEED", "0")) or time.time_ns() % 1_0
 
 APP = Path(__file__).with_name("plant.py")
 DEVICES = 8  # half of them stubborn
+WEB_DEVICES = 2  # by HTTP, with ids
 QUIET_SECONDS = 60.0  # for everything to be processed when nobody dies any more
 
 pytestmark = pytest.mark.crash
@@ -38,7 +40,9 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
     chance = random.Random(seed)
     folder = tmp_path / "data"
     with running(folder, str(APP), "--workers", "2") as run:
-        devices = [Device(f"press-{number}", run.mqtt_port, stubborn=number % 2 == 0) for number in range(DEVICES)]
+        presses = [Device(f"press-{number}", run.mqtt_port, stubborn=number % 2 == 0) for number in range(DEVICES)]
+        web = [WebDevice(f"gauge-{number}", run.http_port, stubborn=True) for number in range(WEB_DEVICES)]
+        devices = [*presses, *web]
         async with publishing(devices):
             for _ in range(KILLS):
                 if chance.random() < 0.8:  # else perhaps while it recovers
@@ -52,10 +56,11 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
         assert "Traceback" not in run.logs(), run.logs()
     report = await check(folder, devices)
     acknowledged = sum(len(device.acknowledged) for device in devices)
-    connections = sum(device.connections for device in devices)
+    connections = sum(device.connections for device in presses)
     print(f"seed {seed}: {acknowledged} acknowledged over {connections} connections, {report}")  # noqa: T201
     assert report["events"] >= acknowledged > 0
     assert connections > DEVICES, "no server was killed while devices were connected"
+    assert all(device.acknowledged for device in web)
 
 
 def kill(run: Running, chance: random.Random) -> None:

@@ -55,6 +55,8 @@ async def test_a_tick_stands_between_the_events(log: Log, group: Group, clock: V
     assert [tick.offset for tick in batch.ticks] == [1]
     assert batch.next_offset == 3
     assert payloads([await log.read("a", 0, 1)]) == ["after"]
+    bounds = await log.bounds("a", 0)
+    assert (bounds.next, bounds.events) == (3, 2)
 
 
 async def test_dues_are_rounded_up_to_share_a_tick(log: Log, group: Group, clock: VirtualClock) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from millstream.clock import SystemClock
 from millstream.runtime.endpoint import ServerInfo, read_server_info, remove_server_info, write_server_info
+from millstream.runtime.server import Server
+from millstream.settings import Settings
 
 INFO = ServerInfo(pid=7, version="1", started=1_767_225_600_000_000, mqtt="127.0.0.1:1883", http=None)
 
@@ -34,3 +37,11 @@ def test_none_or_a_broken_one_is_none(tmp_path: Path, content: bytes | None) -> 
     remove_server_info(tmp_path)
     remove_server_info(tmp_path)
     assert not (tmp_path / "server.json").exists()
+
+
+async def test_a_server_serves_where_it_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "server.json.new").mkdir()
+    settings = Settings(data=tmp_path, mqtt="127.0.0.1:0", http="", allow_anonymous=True)
+    async with Server.opened(settings, SystemClock()) as server:
+        assert (await server.listen()).mqtt is not None
+    assert "commands need --mqtt or --http" in caplog.text

@@ -90,6 +90,10 @@ class Running:
     def mqtt_port(self) -> int:
         return int(self.mqtt.rpartition(":")[2])
 
+    @property
+    def http_port(self) -> int:
+        return int(self.http.rpartition(":")[2])
+
     def publish(self, topic: str, *payloads: str) -> None:
         """Publish JSON; returns when it is acknowledged."""
         host, _, port = self.http.rpartition(":")

@@ -211,7 +211,8 @@ async def test_step_that_fails_is_tried_again_with_smaller_batches(
     assert max(sizes) > 10
     assert (await plant.counts("overheating"))["processed"] == 100
     assert "overheating failed at telemetry:" in caplog.text
-    assert "it begins again with smaller batches" in caplog.text
+    assert "it begins again with smaller batches, and waits at this place until they succeed" in caplog.text
+    assert "a query under another name" in caplog.text
 
 
 async def test_wrong_query_ends_the_start_with_its_place(plant: Plant) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_WIDTH = 500  # a table in a pipe is for grep and awk: no line of it should break
+_NAME_WIDTH, _WORD_WIDTH = 24, 10  # what is not broken in a narrow terminal: what a row is about; a date, a number
 
 
 def tell_error(text: str) -> None:
@@ -41,15 +42,30 @@ def write_json(value: Any) -> None:
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table whose columns of numbers stand to the right."""
+    """A table whose columns of numbers stand to the right. Where it is wider than the terminal, texts are broken and
+    nothing is cut off."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for number, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric and number == 0)
+        words = [len(word) for row in rows for word in _cell(row[number]).split(" ")]
+        table.add_column(
+            column,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=min(max(words, default=0), _WORD_WIDTH if number else _NAME_WIDTH),
+        )
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     return table
@@ -60,7 +76,9 @@ def show_tables(*tables: Table) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    for table in tables:
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
         console.print(table)
 
 

@@ -72,7 +72,8 @@ async def _stream(log: Log, spec: StreamSpec) -> Row:
         "topics": list(spec.topics),
         "key": spec.key,
         "partitions": spec.partitions,
-        "records": sum(bound.next - bound.first for bound in bounds),
+        "events": sum(bound.events for bound in bounds),
+        "records": sum(bound.next - bound.first for bound in bounds),  # events and ticks
         "first_time": to_text(min(firsts)) if firsts else None,
         "last_time": to_text(max(lasts)) if lasts else None,
     }
@@ -103,20 +104,25 @@ def _group(status: GroupStatus) -> Row:
 def _streams_table(rows: list[Row]) -> Table:
     return output.make_table(
         "Streams",
-        ("stream", "topics", "key", "partitions", "records", "first", "last"),
+        ("stream", "topics", "key", "parts", "events", "first", "last"),
         [
             (
                 row["stream"],
                 ", ".join(row["topics"]) or None,
                 row["key"] or "topic",
                 row["partitions"],
-                row["records"],
-                row["first_time"],
-                row["last_time"],
+                row["events"],
+                _to_the_second(row["first_time"]),
+                _to_the_second(row["last_time"]),
             )
             for row in rows
         ],
     )
+
+
+def _to_the_second(time: str | None) -> str | None:
+    """A time that can be broken after its date where there is no room for it."""
+    return f"{time[:10]} {time[11:19]}Z" if time is not None else None
 
 
 def _groups_table(rows: list[Row]) -> Table:

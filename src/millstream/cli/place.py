@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from millstream.cli import output
 from millstream.errors import LogUnavailableError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a server on every address i
 
 def load_settings(config: Path | None, **given: Any) -> Settings:
     """The settings of a file, the environment and options."""
-    from millstream.settings import Settings
+    from millstream.settings import Settings, misspelt_variables
 
+    for variable, meant in misspelt_variables(os.environ):
+        output.tell(f"warning: {variable} in the environment is no setting; did you mean {meant}?")
     if config is not None:
-        if not config.is_file():
-            raise SettingsError(f"--config {config}: there is no such file")
         os.environ["MILLSTREAM_CONFIG"] = str(config)
     return Settings.load(**given)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from millstream.cli import output
 from millstream.cli.place import load_settings, server_address
-from millstream.errors import MillstreamError, PayloadError
+from millstream.errors import MillstreamError, PayloadError, SettingsError
 from millstream.topic import check_topic
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ def publish(
 ) -> None:
     """Publish `payload`, or with `-` the lines of standard input."""
     check_topic(topic)
+    if payload == "-" and event_id is not None:
+        raise SettingsError("--id names one event, and - publishes one a line: leave one of them out")
     host, port = server_address(load_settings(config, data=data), "http", http)
     publisher = Publisher(host, port, user, password)
     try:
         if payload == "-":
             _publish_lines(publisher, topic)
-        else:
-            publisher.post(topic, payload.encode(), _media_type(payload), event_id)
+        elif publisher.post(topic, os.fsencode(payload), _media_type(payload), event_id):
+            output.tell(
+                f"the server has an event with the id {event_id!r} on this topic already; nothing was published"
+            )
     finally:
         publisher.close()
 
@@ -61,11 +65,11 @@ class Publisher:
             secret = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
             self._headers["Authorization"] = f"Basic {secret}"
 
-    def post(self, topic: str, body: bytes, media_type: str, event_id: str | None = None) -> None:
-        """Publish; returns when it is on disk."""
+    def post(self, topic: str, body: bytes, media_type: str, event_id: str | None = None) -> int:
+        """Publish; returns when it is on disk: how many events the server had already."""
         headers = {**self._headers, "Content-Type": media_type}
         if event_id is not None:
-            headers["ce-id"] = event_id
+            headers["ce-id"] = quote(event_id, safe="")
         try:
             self._connection.request("POST", f"/topics/{quote(topic, safe='/')}", body, headers)
             response = self._connection.getresponse()
@@ -81,6 +85,10 @@ class Publisher:
             ) from error
         if response.status >= 300:
             raise self._refusal(response.status, answer)
+        try:
+            return int(json.loads(answer)["duplicates"])
+        except (ValueError, KeyError, TypeError):
+            raise MillstreamError(f"what answers at {self._address} is no Millstream server") from None
 
     def close(self) -> None:
         """End the connection."""

@@ -24,6 +24,7 @@ from millstream.event import Event
 from millstream.log import EARLIEST, LATEST, Log
 
 ROUND_BYTES = 32 << 20  # read ahead over all partitions: what a merge has to hold
+_OFFSET_DIGITS = 18  # more are no 64-bit integer
 
 Start = str | int | datetime
 
@@ -42,7 +43,7 @@ def parse_start(text: str) -> Start:
     """`earliest`, `latest`, an offset or a moment. `SettingsError` if it is none of them."""
     if text in (EARLIEST, LATEST):
         return text
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _OFFSET_DIGITS:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -167,7 +167,11 @@ class _Show:
         for row in rows:
             say(f"  {'[green]✓[/]' if row.holds else '[red]✗[/]'} {row}", highlight=False, soft_wrap=True)
         if self._caught is not None:
-            say(f"\n[bold green]The failure of the machine was caught:[/] {self._caught}", highlight=False)
+            say(
+                f"\n[bold green]The failure of the machine was caught:[/] {self._caught}",
+                highlight=False,
+                soft_wrap=True,
+            )
         elif self._board.played < self._board.length:
             say("\nThe show ended before the failure of the machine, which is near the end of its record.")
         else:

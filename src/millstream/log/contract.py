@@ -59,10 +59,12 @@ class StreamSpec:
 class Bounds:
     """`first` is the lowest offset still there, `next` the one that the next record gets. Empty: they are equal.
 
+    `events` is how many of the records in between are events; a backend that cannot tell counts all of them.
     `first_time` and `last_time` are the commit times of the oldest and newest record, None when empty."""
 
     first: int
     next: int
+    events: int = 0
     first_time: Micros | None = None
     last_time: Micros | None = None
 

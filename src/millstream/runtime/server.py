@@ -75,7 +75,10 @@ class Server:
         self._info = ServerInfo(
             pid=os.getpid(), version=version("millstream"), started=self._clock.now(), mqtt=mqtt, http=http
         )
-        write_server_info(self._folder, self._info)
+        try:
+            write_server_info(self._folder, self._info)
+        except OSError as error:  # a full disk: clients are served all the same
+            _log.warning("%s; until the next start, commands need --mqtt or --http to find this server", error)
         return Ready(mqtt, http)
 
     async def drain(self) -> None:

@@ -28,6 +28,12 @@ logger = logging.getLogger("millstream.worker")
 
 _POLL_BYTES = 32 << 20  # payload a step: large enough that the fixed costs of steps and commits vanish
 
+_HELD = (
+    "nothing is lost or passed over: it begins again with smaller batches, and waits at this place until they succeed. "
+    "If they never do, give the worker more memory if it had too little, and report this; a query under another name "
+    "and with start='latest' goes on behind the place"
+)
+
 
 class StepFailedError(MillstreamError):
     """The engine could not process a batch, which is its bug or its lack of memory. The batch is read again."""
@@ -114,7 +120,7 @@ class QueryProcessor:
         try:
             return await self._threads.run(self._processor.step, poll.batches)
         except Exception as error:
-            logger.exception("%s failed at %s; it begins again with smaller batches", self.name, _places(poll.batches))
+            logger.exception("query %s failed at %s; %s", self.name, _places(poll.batches), _HELD)
             await committing
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error

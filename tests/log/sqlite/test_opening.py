@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.support.disk import Disk, Fault, disk
 from tests.support.records import SETTINGS, append, contents
 
 from millstream.clock import VirtualClock
-from millstream.errors import DataFolderError, LogClosedError, LogUnavailableError
+from millstream.errors import DataFolderError, DiskFullError, LogClosedError, LogUnavailableError
 from millstream.log import EARLIEST, StreamSpec
 from millstream.log.sqlite import ReadOnlyLog, SqliteLog
 from millstream.log.sqlite.folder import FolderLock
@@ -67,6 +69,55 @@ def test_a_killed_server_leaves_no_lock(tmp_path: Path) -> None:
         with pytest.raises(DataFolderError, match=f"process {process.pid};"):
             FolderLock(tmp_path)
         process.kill()
+    FolderLock(tmp_path).release()
+
+
+async def test_a_full_disk_is_told_and_the_ballast_given_up(tmp_path: Path) -> None:
+    """What SQLite needs beside the log has room where the ballast was."""
+    await make_log(tmp_path)
+    ballast = tmp_path / "ballast"
+    ballast.write_bytes(bytes(1000))
+
+    class Full(Disk):
+        def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+            if ballast.exists():
+                raise apsw.FullError("no room")
+            return super().xOpen(name, flags)
+
+    full = Full()
+    log = await SqliteLog.open(tmp_path, SETTINGS, VirtualClock(), vfs=full.name)
+    assert not ballast.exists()
+    assert await contents(log, "a") == ["x"]
+    await log.close()
+    full.unregister()
+    with disk(Fault(0, apsw.FullError, lasting=True)) as hopeless:
+        for folder in (tmp_path, tmp_path / "new"):
+            with pytest.raises(DiskFullError, match="cannot be opened, because the disk is full; make room"):
+                await SqliteLog.open(folder, SETTINGS, VirtualClock(), vfs=hopeless.name)
+    for folder in (tmp_path, tmp_path / "new"):
+        await (await open_log(folder)).close()
+
+
+def test_a_new_folder_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def sync(file: int) -> None:
+        its = os.fstat(file)
+        synced.append((its.st_dev, its.st_ino))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    FolderLock(tmp_path / "deep" / "data").release()
+    parents = [(path.stat().st_dev, path.stat().st_ino) for path in (tmp_path / "deep", tmp_path)]
+    assert synced == parents
+    FolderLock(tmp_path / "deep" / "data").release()
+    assert synced == parents
+
+
+def test_a_lock_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", no_room)
     FolderLock(tmp_path).release()
 
 

@@ -21,7 +21,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         """Make the folder if there is none, and take it. `DataFolderError`."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             self._file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DataFolderError(
@@ -37,12 +37,25 @@ class FolderLock:
                 f"the data folder {str(folder)!r} is in use by another server, process {owner}; "
                 "stop that one first, or give this one a folder of its own"
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # on a full disk it is ours too, and the next one is told of nobody in particular
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
         """Let the next one have it."""
         os.close(self._file)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that outlives a power cut: SQLite syncs what is in it, and nobody else would sync its parents."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        parent = os.open(each.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
 
 
 class Ballast:

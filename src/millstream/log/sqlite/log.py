@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import apsw
+
 from millstream.clock import Clock, Micros
-from millstream.errors import DiskFaultError
+from millstream.errors import DiskFaultError, DiskFullError
 from millstream.event import Batch
 from millstream.log.contract import LATEST, Bounds, Commits, GroupStatus, Start, StreamSpec
 from millstream.log.sqlite.core import Core
@@ -15,7 +17,7 @@ from millstream.log.sqlite.folder import Ballast, FolderLock
 from millstream.log.sqlite.member import Member
 from millstream.log.sqlite.place import Cursor
 from millstream.log.sqlite.reads import FileReads, read_batch
-from millstream.log.sqlite.schema import FILE_NAME, open_memory, open_writer
+from millstream.log.sqlite.schema import FILE_NAME, abandon, open_memory, open_writer, unusable
 from millstream.log.sqlite.store import Store
 from millstream.log.sqlite.transaction import Draft
 from millstream.settings import LogSettings
@@ -36,16 +38,17 @@ class SqliteLog:
     async def open(cls, folder: Path, settings: LogSettings, clock: Clock, *, vfs: str | None = None) -> SqliteLog:
         """Open the log in a data folder, which is made if there is none.
 
-        `DataFolderError`: another server uses it, it is of another format version, or it cannot be used. `vfs` names a
+        `DataFolderError`: another server uses it, it is of another format version, or it cannot be used.
+        `DiskFullError`: there is no room even after the ballast was given up. `vfs` names a
         VFS of apsw that reads and writes instead of the system's, for tests of faults; other processes cannot read
         such a log."""
         lock = FolderLock(folder)
+        ballast = Ballast(folder, settings.ballast_bytes)
         try:
-            store = await asyncio.to_thread(_open, folder, settings, clock, vfs)
+            store = await asyncio.to_thread(_open, folder, settings, clock, vfs, ballast)
         except BaseException:
             lock.release()
             raise
-        ballast = Ballast(folder, settings.ballast_bytes)
         reads = FileReads(folder / FILE_NAME) if vfs is None else None
         return cls(Core(store, clock, reads, ballast), store, lock)
 
@@ -110,5 +113,20 @@ class SqliteLog:
         return await self.core.groups()
 
 
-def _open(folder: Path, settings: LogSettings, clock: Clock, vfs: str | None) -> Store:
-    return Store(open_writer(folder / FILE_NAME, vfs), settings, clock)
+def _open(folder: Path, settings: LogSettings, clock: Clock, vfs: str | None, ballast: Ballast) -> Store:
+    try:
+        return _open_store(folder / FILE_NAME, settings, clock, vfs)
+    except DiskFullError:
+        ballast.free()
+        return _open_store(folder / FILE_NAME, settings, clock, vfs)
+
+
+def _open_store(path: Path, settings: LogSettings, clock: Clock, vfs: str | None) -> Store:
+    db = open_writer(path, vfs)
+    try:
+        return Store(db, settings, clock)
+    except BaseException as error:
+        abandon(db)
+        if isinstance(error, apsw.Error):
+            raise unusable(path, error) from error
+        raise

@@ -87,7 +87,8 @@ class Reader:
             first = header_at(self._db, where, mark.offset)
         if first is None or last is None:
             return Bounds(mark.offset, mark.offset)
-        return Bounds(mark.offset, last.next_offset, first.first_time, last.last_time)
+        events = last.events_before + last.events - mark.events
+        return Bounds(mark.offset, last.next_offset, events, first.first_time, last.last_time)
 
     def offset_at(self, stream: str, partition: int, time: Micros) -> int:
         """The offset of the first record at or after `time`, by bisection: times do not decrease with the offsets."""

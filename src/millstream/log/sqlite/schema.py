@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -61,7 +62,8 @@ def open_memory() -> apsw.Connection:
 
 
 def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
-    """The one connection that writes; makes the file if there is none. `DataFolderError` if it is not ours to use.
+    """The one connection that writes; makes the file if there is none. `DataFolderError` if it is not ours to use,
+    `DiskFullError` if there is no room for what SQLite needs beside it.
 
     A `vfs` of its own has no memory to share with readers in other connections: all must go through this one."""
     try:
@@ -70,7 +72,7 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
             db.set_busy_timeout(_BUSY_MILLISECONDS)
             _prepare(db, path, private=vfs is not None)
         except BaseException:
-            db.close()
+            abandon(db)
             raise
     except apsw.Error as error:
         raise unusable(path, error) from error
@@ -90,7 +92,7 @@ def open_reader(path: Path) -> apsw.Connection:
             _check_version(db, path)
             _pragma(db, f"cache_size = -{_CACHE_KIB}")
         except BaseException:
-            db.close()
+            abandon(db)
             raise
     except apsw.Error as error:
         raise unusable(path, error) from error
@@ -146,14 +148,20 @@ def _pragma(db: apsw.Connection, text: str) -> object:
     return db.pragma(text) if " " not in text else db.execute(f"PRAGMA {text}").get
 
 
-def unusable(path: Path, error: apsw.Error) -> DataFolderError:
+def abandon(db: apsw.Connection) -> None:
+    """Close a connection whatever else fails: what was committed is in the file or in the WAL."""
+    with suppress(apsw.Error):
+        db.close()
+
+
+def unusable(path: Path, error: apsw.Error) -> DataFolderError | DiskFullError:
     """Why the file cannot be opened, for a person."""
+    if isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        return DiskFullError(f"{path} cannot be opened, because the disk is full; make room")
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         mend = "the file is damaged or no SQLite file; restore it from a backup, or use a new data folder"
     elif isinstance(error, apsw.CantOpenError | apsw.ReadOnlyError | apsw.PermissionsError):
         mend = "check that this user may write to the folder and to every file in it"
-    elif isinstance(error, apsw.FullError):
-        mend = "the disk is full; make room"
     else:
         mend = "check the disk and the folder's permissions"
     return DataFolderError(f"{path} cannot be opened: {error}; {mend}")

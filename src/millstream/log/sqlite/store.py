@@ -25,7 +25,7 @@ from millstream.log.sqlite.housekeeper import Housekeeper
 from millstream.log.sqlite.index import load_index
 from millstream.log.sqlite.place import GroupPosition, Mark, Resume
 from millstream.log.sqlite.reader import Reader
-from millstream.log.sqlite.schema import write_error
+from millstream.log.sqlite.schema import abandon, write_error
 from millstream.log.sqlite.stage import Stage
 from millstream.settings import LogSettings
 
@@ -47,10 +47,11 @@ class Store:
         self.checkpointer = Checkpointer(db)
 
     def close(self) -> None:
-        """Copy what remains of the WAL into the file, remove it unless the disk fails, and close."""
+        """Copy what remains of the WAL into the file, remove it unless the disk fails, and close. What fails here
+        harms nothing: the WAL stays, and is read at the next start."""
         with suppress(apsw.Error):
             self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self.db.close()
+        abandon(self.db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
