@@ -16,7 +16,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 from millstream.clock import Clock, Micros
-from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
+from millstream.errors import DiskFullError, LogError, LogUnavailableError, UnknownStreamError
+from millstream.event import to_columns
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.deduplication import Deduplication, Remembered
 from millstream.gateway.gathering import Gathering
@@ -24,17 +25,19 @@ from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import TopicTable
+from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
+from millstream.ledger.rejection import SAMPLES
 from millstream.log import Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
 
 _log = logging.getLogger(__name__)
 
-GROUP = "$gateway"  # a group without streams, whose state are the ids that were seen
 _STATE = 0  # the partition number that such a group has
 
 _FAILED = "the log failed before it had committed the event"
 _ECHO = 64  # events; fewer are not worth a wait
 _QUIET_TURNS = 64  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
+_SETTLE_SECONDS = 1.0  # until counts are committed that no batch takes along
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
 
 
@@ -74,22 +77,28 @@ class Ingest:
         self._idle.set()
         self.gathering = Gathering(TopicTable())
         self._routing = Routing({}, self.gathering.table)
+        self._settling: asyncio.Task[None] | None = None
         self._failed = False
         self.disk_full = False
 
     async def start(self) -> None:
         """Learn which streams there are, and which ids were seen."""
-        self._group = await self._log.join(GROUP, [])
+        self._group = await self._log.join(GATEWAY, [])  # without streams: its state are the ids that were seen
         gained: set[int] = set()
         while _STATE not in gained:
             gained.update((await self._group.poll(1)).gained)
         self._deduplication.restore(await self._group.state(_STATE))
         self.use(await self._log.streams())
         self._log.watch_streams(self.use)
+        self._statistics.tally.changed = self._settle_soon
 
     async def close(self) -> None:
-        """Give the ids up."""
+        """Commit the last counts, and give the ids up."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
         if self._group is not None:
+            await self._settle()
             await self._group.leave()
 
     @property
@@ -194,16 +203,15 @@ class Ingest:
 
     async def _commit(self, sealed: Sealed) -> Micros:
         time = self._clock.now()
-        captured = sealed.captured
         remembered = self._deduplicate(sealed, time)
-        duplicates = len(sealed.duplicates)
-        if captured > duplicates:
+        if sealed.captured > len(sealed.duplicates):
             time = await self._write(sealed, remembered)
+        else:
+            self._statistics.tally.add(_ends(sealed))
+            self._settle_soon()
         self._under_way = None
         self._most = self._limit
-        self._statistics.committed += captured - duplicates
-        self._statistics.duplicates += duplicates
-        self._statistics.transient += len(sealed) - captured
+        self._statistics.note(_ends(sealed))
         return time
 
     def _deduplicate(self, sealed: Sealed, time: Micros) -> Remembered | None:
@@ -217,12 +225,14 @@ class Ingest:
     async def _write(self, sealed: Sealed, remembered: Remembered | None) -> Micros:
         """Commit, again and again while the disk is full: meanwhile nobody is acknowledged."""
         delay = _FIRST_RETRY
+        earlier = self._statistics.tally.take_counts()
         while True:
             try:
-                committed = await self._transaction(sealed, remembered).commit()
+                committed = await self._transaction(sealed, remembered, earlier).commit()
             except UnknownStreamError:  # dropped since the batch was routed
                 self.use(await self._log.streams())
                 sealed.route(Routing(self._streams, sealed.gathering.table))
+                sealed.duplicates = [row for row in sealed.duplicates if sealed.is_captured[row]]
             except DiskFullError as error:
                 _log.error("%s; %d events wait, and nothing is acknowledged until there is room", error, self.pending)
                 self.disk_full = True
@@ -235,9 +245,8 @@ class Ingest:
                 self._statistics.commits += 1
                 return committed.time
 
-    def _transaction(self, sealed: Sealed, remembered: Remembered | None) -> Transaction:
-        assert self._group is not None, "start comes first"
-        transaction = self._group.transaction()
+    def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
+        transaction = self._begin(earlier, _ends(sealed))
         for append in sealed.appends():
             transaction.append(*append)
         if remembered is not None:
@@ -246,6 +255,48 @@ class Ingest:
             for name in remembered.drops:
                 transaction.drop(_STATE, name)
         return transaction
+
+    def _begin(self, *counts: Mapping[str, int]) -> Transaction:
+        """A transaction that counts."""
+        assert self._group is not None, "start comes first"
+        transaction = self._group.transaction()
+        for some in counts:
+            for name, n in some.items():
+                if n:
+                    transaction.count(name, n)
+        return transaction
+
+    def _settle_soon(self) -> None:
+        """Commit counts and traces, if no batch does it first."""
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.get_running_loop().create_task(self._settle_later())
+
+    async def _settle_later(self) -> None:
+        while True:
+            await self._clock.sleep(_SETTLE_SECONDS)
+            if await self._settle():
+                return
+
+    async def _settle(self) -> bool:
+        """Commit what no batch has taken along. False if the disk is full."""
+        tally = self._statistics.tally
+        counts, traces = tally.take_counts(), tally.take_traces()
+        if not (counts or traces):
+            return True
+        try:
+            if traces:
+                await self._log.create(SAMPLES)
+            transaction = self._begin(counts)
+            if traces:
+                transaction.append(SAMPLES.name, 0, to_columns(trace.event() for trace in traces))
+            await transaction.commit()
+        except DiskFullError:
+            tally.add(counts)
+            tally.give_back(traces)
+            return False
+        except LogError as error:
+            _log.error("counts of %d events were not committed: %s", counts.get(RECEIVED, 0), error)
+        return True
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
         arrivals = sealed.gathering.arrivals
@@ -261,3 +312,14 @@ class Ingest:
         if not self._room.is_set() and self.pending_bytes <= self._limit // 2:
             self._room.set()
             self._hold(False)
+
+
+def _ends(sealed: Sealed) -> Mapping[str, int]:
+    """How many events of a batch came in, and where they ended."""
+    captured, duplicates = sealed.captured, len(sealed.duplicates)
+    return {
+        RECEIVED: len(sealed),
+        COMMITTED: captured - duplicates,
+        DUPLICATES: duplicates,
+        TRANSIENT: len(sealed) - captured,
+    }

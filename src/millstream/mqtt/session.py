@@ -43,6 +43,7 @@ from millstream.mqtt.wire import frame
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
+_TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
 
@@ -112,8 +113,9 @@ class Session:
         self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size)
         self.outgoing.send(encode(accepted(asked, self._limits, client_id), self.version))
 
-    def end(self, reason: Reason, text: str = "", *, rejected: bool = False) -> Ended:
-        """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent."""
+    def end(self, reason: Reason, text: str = "", *, rejected: bytes | None = None) -> Ended:
+        """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent.
+        `rejected` is how a PUBLISH begins that is the reason."""
         if self.state is State.AUTHENTICATING:
             self._send_last(Connack(reason=reason, properties=because(text)))
         elif self.state is State.CONNECTED and self.version is Version.V5:
@@ -200,7 +202,8 @@ class Session:
             if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
                 self._send_last(Connack(reason=error.reason, properties=because(str(error))))
         rejected = self.state is State.CONNECTED and data[position] >> 4 == _PUBLISH
-        return self.end(error.reason, str(error), rejected=rejected)
+        packet = bytes(data[position : position + _TRACE_BYTES]) if rejected else None
+        return self.end(error.reason, str(error), rejected=packet)
 
     def _send_last(self, packet: Connack | Disconnect) -> None:
         data = encode(packet, self.version)
@@ -208,11 +211,11 @@ class Session:
             data = encode(type(packet)(reason=packet.reason), self.version)
         self.outgoing.send(data)
 
-    def _ended(self, reason: Reason, text: str, rejected: bool = False) -> Ended:
+    def _ended(self, reason: Reason, text: str, rejected: bytes | None = None) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
         self.plain_header = -1
-        return Ended(reason, text, will, rejected)
+        return Ended(reason, text, will, rejected is not None, rejected or b"")
 
     def _handle(self, packet: Packet, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:

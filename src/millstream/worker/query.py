@@ -2,21 +2,26 @@
 
 One step after the other, each on whatever has come since the last one; while it runs and commits, the next batches are
 read. What a step publishes, its state, its ticks, its positions and its counts are one transaction, so the results
-are as if every event had been processed once. Events that a query rejects are dead letters, and count as what the
-engine calls them; the engine's counts balance.
+are as if every event had been processed once. Events that the engine rejects are dead letters; its counts balance.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
 
 from millstream.app import Query
 from millstream.engine.step import Processor, Rejected, Step
 from millstream.errors import MillstreamError
 from millstream.event import Batch, Event
+from millstream.ledger.names import DEAD_LETTERED, EXPIRED, SKIPPED
 from millstream.log import Poll, Position, Transaction
+from millstream.worker.addressed import to_others
 from millstream.worker.context import Context, Outputs
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
@@ -24,6 +29,9 @@ from millstream.worker.tasks import cancel, first_of, unless
 from millstream.worker.threads import Threads
 
 logger = logging.getLogger("millstream.worker")
+
+_NAMES = {"rejected": DEAD_LETTERED}
+"""What the engine's counts are called in the ledger."""
 
 _POLL_BYTES = 16 << 20  # payload a step: large enough that the engine's fixed costs vanish
 
@@ -43,6 +51,7 @@ class QueryProcessor:
         self._threads = Threads(1, f"millstream-{query.name}")
         self._partitions: set[int] = set()
         self._poll_bytes = _POLL_BYTES
+        self._expired: Counter[tuple[str, int]] = Counter()  # taken by retention before what will be read next
         self._drain_seconds = 0.0
 
     async def join(self) -> None:
@@ -63,6 +72,7 @@ class QueryProcessor:
 
     async def _session(self) -> None:
         await self._threads.run(self._forget, frozenset(self._partitions))  # of a session that failed
+        self._expired.clear()
         await first_of(self._process(), self._drained())
 
     async def _drained(self) -> None:
@@ -76,7 +86,8 @@ class QueryProcessor:
                 await self._change_hands(poll)
                 transaction = self._membership.group.transaction()  # of the grants that `poll` was read under
                 reading = asyncio.ensure_future(self._poll())
-                if poll.batches or poll.expired:
+                self._expired.update(poll.expired)
+                if poll.batches:
                     await self._step(poll, transaction)
         finally:
             await cancel((reading,))
@@ -95,26 +106,33 @@ class QueryProcessor:
             chunks = await self._membership.group.state(partition)
             await self._threads.run(self._processor.restore, partition, chunks)
 
+        self._expired = Counter({place: n for place, n in self._expired.items() if place[1] not in poll.lost})
+
     def _forget(self, partitions: frozenset[int]) -> None:
         for partition in partitions & self._partitions:
             self._processor.forget(partition)
         self._partitions -= partitions
 
     async def _step(self, poll: Poll, transaction: Transaction) -> None:
+        batches = [_for_us(batch, self.name) for batch in poll.batches]
         try:
-            step = await self._threads.run(self._processor.step, poll.batches)
+            step = await self._threads.run(self._processor.step, batches)
         except Exception as error:
             logger.exception("%s failed at %s; it begins again with smaller batches", self.name, _places(poll.batches))
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
-        await self._commit(poll, step, transaction)
+        skipped = sum(map(len, poll.batches)) - sum(map(len, batches))
+        await self._commit(batches, step, skipped, transaction)
         self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
         self._membership.works()
 
-    async def _commit(self, poll: Poll, step: Step, transaction: Transaction) -> None:
+    async def _commit(self, batches: Sequence[Batch], step: Step, skipped: int, transaction: Transaction) -> None:
         outputs = Outputs(
             [events for events in (step.outputs, step.late) if events is not None and events.num_rows],
-            [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in _rejected(poll, step)],
+            [
+                dead_letter(event, group=self.name, reason=reason, attempts=1)
+                for event, reason in _rejected(batches, step)
+            ],
         )
         self._context.append(transaction, outputs)
         for partition, chunks in step.save.items():
@@ -123,25 +141,32 @@ class QueryProcessor:
         for partition, names in step.drop.items():
             for name in names:
                 transaction.drop(partition, name)
-        for batch in poll.batches:
+        for batch in batches:
             transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
         for (stream, partition), at in step.due.items():
             transaction.due(stream, partition, at)
-        for name, n in {**step.counts, **step.notes, "expired": sum(poll.expired.values())}.items():
+        expired = sum(self._expired.pop((batch.stream, batch.partition), 0) for batch in batches)
+        for name, n in {**step.counts, **step.notes, SKIPPED: skipped, EXPIRED: expired}.items():
             if n:
-                transaction.count(name, n)
+                transaction.count(_NAMES.get(name, name), n)
         await self._context.commit(transaction, self.name)
         self._context.publish(outputs.events)
 
 
-def _rejected(poll: Poll, step: Step) -> list[tuple[Event, str]]:
+def _for_us(batch: Batch, group: str) -> Batch:
+    """A batch without events that are for other groups."""
+    others = to_others(batch, group)
+    return batch if others is None else replace(batch, events=batch.events.filter(pa.array(~others)))
+
+
+def _rejected(batches: Sequence[Batch], step: Step) -> list[tuple[Event, str]]:
     """Every rejected event and the reason."""
     by_batch: dict[int, list[Rejected]] = {}
     for rejected in step.rejected:
         by_batch.setdefault(rejected.batch, []).append(rejected)
     found = []
     for number, rejections in by_batch.items():
-        batch = poll.batches[number]
+        batch = batches[number]
         rows = batch.events.take([rejected.row for rejected in rejections])
         events = Batch(batch.stream, batch.partition, rows, batch.next_offset)
         found += [(event, rejected.reason) for event, rejected in zip(events, rejections, strict=True)]
