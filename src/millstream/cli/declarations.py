@@ -45,6 +45,10 @@ Password = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings.", show_default="millstream.toml")
 ]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME|AGO", help="Since when: RFC 3339, or 30m, 12h, 7d ago.", show_default="all"),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 
 
@@ -217,6 +221,49 @@ def status(json: Json = False, data: Data = None, config: Config = None) -> None
     from millstream.cli import overview
 
     overview.status(json, data, config)
+
+
+@commands.command(epilog="Example: millstream ledger --since 12h")
+def ledger(
+    since: Since = None,
+    traces: Annotated[
+        int, typer.Option("--traces", metavar="N", min=0, help="Show the last N of what was rejected.")
+    ] = 10,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Show where every event ended, whether the counts balance, and what was set aside. Needs no server.
+
+    Counts are of all time; dead letters, late events and rejected ones are since a moment, if one is given. Exit code
+    1 says that counts do not balance.
+    """
+    from millstream.cli import accounting
+
+    return accounting.ledger(since, traces, json, data, config)
+
+
+@commands.command(epilog="Example: millstream explain telemetry:3:1042 --app plant.py")
+def explain(
+    what: Annotated[
+        str, typer.Argument(metavar="EVENT_ID|STREAM:PARTITION:OFFSET", help="An event's id, or where it stands.")
+    ],
+    since: Since = None,
+    app: Annotated[
+        str | None,
+        typer.Option("--app", metavar="APP", help="The application, to find the results of its queries."),
+    ] = None,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Show what happened to an event: where it stands, and what became of it in each group. Needs no server.
+
+    An id is looked for in all streams, which takes as long as reading them; --since makes it shorter.
+    """
+    from millstream.cli import explaining
+
+    explaining.explain(what, since, app, json, data, config)
 
 
 @commands.command(epilog="Example: millstream password >> passwords.txt")

@@ -60,6 +60,11 @@ class Letter:
         return None if kind is None else f"{kind}: {self._header(ERROR)}"
 
     @property
+    def kind(self) -> str:
+        """What letters of the same cause have in common: the exception's type, else how the reason begins."""
+        return self.event.headers.get(ERROR_TYPE) or self.reason.partition(":")[0]
+
+    @property
     def stream(self) -> str:
         return self._header(STREAM)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 import msgspec
+import pyarrow.compute as pc
 
 from millstream.clock import Micros
 from millstream.event import Batch, Event
@@ -38,16 +39,18 @@ async def ranges(log: Log, stream: str, since: Micros | None = None) -> list[Ran
 
 
 async def batches(log: Log, piece: Range, passed: Callable[[int], None] | None = None) -> AsyncIterator[Batch]:
-    """A piece as batches; the last one may have events beyond its end. `passed` is told how many offsets are read."""
+    """A piece as batches with events. `passed` is told how many offsets are read."""
     offset = piece.first
     while offset < piece.end:
         batch = await log.read(piece.stream, piece.partition, offset, limit_bytes=_ROUND_BYTES)
         if batch.next_offset <= offset:
             return
+        if batch.next_offset > piece.end:
+            batch = _before(batch, piece.end)
         if len(batch):
             yield batch
         if passed is not None:
-            passed(min(batch.next_offset, piece.end) - offset)
+            passed(batch.next_offset - offset)
         offset = batch.next_offset
 
 
@@ -56,8 +59,7 @@ async def events(log: Log, stream: str, since: Micros | None = None) -> AsyncIte
     for piece in await ranges(log, stream, since):
         async for batch in batches(log, piece):
             for event in batch:
-                if event.offset < piece.end:
-                    yield event
+                yield event
 
 
 async def event_at(log: Log, stream: str, partition: int, offset: int) -> Event | None:
@@ -65,6 +67,12 @@ async def event_at(log: Log, stream: str, partition: int, offset: int) -> Event 
     batch = await log.read(stream, partition, offset, limit_bytes=1)
     first = next(iter(batch), None)
     return first if first is not None and first.offset == offset else None
+
+
+def _before(batch: Batch, end: int) -> Batch:
+    """A batch without what was committed meanwhile."""
+    events = batch.events.filter(pc.less(batch.events.column("offset"), end))
+    return Batch(batch.stream, batch.partition, events, end)
 
 
 def time_of(event: Event) -> datetime:
