@@ -61,9 +61,8 @@ def told_by(app: App, copy: Copy) -> Copy:
         for handler in app.handlers
         if handler.topics is not None and not filter_matches(handler.topics.mqtt, copy.event.topic)
     }
-    skipped = "its topic is not the handler's"
     outcomes = [
-        Outcome(outcome.group, SKIPPED, skipped)
+        Outcome(outcome.group, SKIPPED, "its topic is not the handler's")
         if outcome.state == COMPLETED and outcome.group in passed_by
         else outcome
         for outcome in copy.outcomes
@@ -84,7 +83,8 @@ async def _results_of(log: Log, plan: TumblingPlan, step: Step, event: Event) ->
 
 async def _find(log: Log, plan: TumblingPlan, id_: str, key: str, event: Event) -> Result:
     """The result of a window, among what was published since the event came."""
-    for name, partition, _ in Router((await log.streams()).values()).route(plan.into, key):
+    targets = Router((await log.streams()).values()).route(plan.into, key)
+    for name, partition, _ in sorted(targets, key=lambda target: target.stream != plan.into):
         for piece in await ranges(log, name, to_micros(time_of(event))):
             if piece.partition == partition:
                 async for batch in batches(log, piece):

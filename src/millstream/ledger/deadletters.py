@@ -18,7 +18,7 @@ from millstream.errors import DeadLetterError, LogUnavailableError
 from millstream.event import Event, to_columns
 from millstream.ledger.letter import Letter
 from millstream.ledger.names import DEAD_LETTERS, RESOLVED
-from millstream.ledger.scan import event_at, events, time_of
+from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
 from millstream.log import Group, GroupStatus, Log, StreamSpec, Transaction
 from millstream.topic import filter_matches
 
@@ -66,12 +66,16 @@ async def resolutions(log: Log) -> dict[str, Resolution]:
     return found
 
 
-async def letters(log: Log, wanted: Wanted | None = None) -> AsyncIterator[Letter]:
-    """The dead letters that are there now, resolved or not, partition by partition."""
+async def letters(
+    log: Log, wanted: Wanted | None = None, pieces: Sequence[Range] | None = None
+) -> AsyncIterator[Letter]:
+    """The dead letters that are there now (or that are in these `pieces`), resolved or not, partition by partition."""
     wanted = wanted or Wanted()
-    async for event in events(log, DEAD_LETTERS, wanted.since):
-        if wanted.matches(letter := Letter(event)):
-            yield letter
+    for piece in await ranges(log, DEAD_LETTERS, wanted.since) if pieces is None else pieces:
+        async for batch in batches(log, piece):
+            for event in batch:
+                if wanted.matches(letter := Letter(event)):
+                    yield letter
 
 
 async def find(log: Log, name: str) -> Letter:
@@ -91,13 +95,13 @@ async def find(log: Log, name: str) -> Letter:
 class Operator:
     """Whoever resolves dead letters. Made by `at_work`."""
 
-    def __init__(self, log: Log, desk: Group, resolved: set[str], groups: Sequence[GroupStatus]) -> None:
-        self._log = log
+    def __init__(
+        self, desk: Group, resolved: set[str], streams: Mapping[str, StreamSpec], groups: Sequence[GroupStatus]
+    ) -> None:
         self._desk = desk
         self._resolved = resolved
-        self._readers = {
-            place: {group.name for group in groups if place in group.positions} for place in _places(groups)
-        }
+        self._streams = streams
+        self._groups = groups
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -108,7 +112,7 @@ class Operator:
         try:
             if 0 not in (await desk.poll(1, _WAIT_SECONDS, pause=True)).gained:
                 raise LogUnavailableError("somebody else works on the dead letters; try again when they have finished")
-            yield cls(log, desk, set(await resolutions(log)), await log.groups())
+            yield cls(desk, set(await resolutions(log)), await log.streams(), await log.groups())
         finally:
             await desk.leave()
 
@@ -116,17 +120,30 @@ class Operator:
         """Whether nothing was done about it yet."""
         return letter.name not in self._resolved
 
+    def check(self, letter: Letter, to: str | None = None) -> None:
+        """`DeadLetterError` if it cannot be sent again to the group that gave it up, or the group `to`."""
+        if letter.stream not in self._streams:
+            raise DeadLetterError(f"dead letter {letter.name} came from stream {letter.stream!r}, which is gone")
+        group = to or letter.group
+        readers = {one.name for one in self._groups if (letter.stream, letter.partition) in one.positions}
+        if group not in readers:
+            known = ", ".join(sorted(readers)) or "none"
+            raise DeadLetterError(
+                f"dead letter {letter.name} cannot go to group {group!r}, which does not read stream "
+                f"{letter.stream!r}; choose one that does with --to: {known}"
+            )
+
     async def resend(self, found: Sequence[Letter], *, to: str | None = None, payload: bytes | None = None) -> None:
         """Append the events to their streams again, each for the group that gave it up (or the group `to`) and for no
         other. `DeadLetterError`, and nothing is sent, if one cannot be."""
-        streams = await self._log.streams()
         transaction = self._begin(found, RESENT, to, edited=payload is not None)
         by_place: dict[tuple[str, int], list[Event]] = {}
         for letter in found:
-            group = to or letter.group
-            by_place.setdefault(self._place(letter, streams, group), []).append(letter.again(group, payload))
-        for (stream, partition), again in by_place.items():
-            transaction.append(stream, partition, to_columns(again))
+            self.check(letter, to)
+            again = letter.again(to or letter.group, payload)
+            by_place.setdefault((letter.stream, letter.partition), []).append(again)
+        for (stream, partition), events_again in by_place.items():
+            transaction.append(stream, partition, to_columns(events_again))
         await transaction.commit()
         self._resolved.update(letter.name for letter in found)
 
@@ -136,14 +153,13 @@ class Operator:
         self._resolved.update(letter.name for letter in found)
 
     def _begin(self, found: Sequence[Letter], action: str, to: str | None = None, edited: bool = False) -> Transaction:
-        for letter in found:
-            if not self.is_open(letter):
-                raise DeadLetterError(
-                    f"dead letter {letter.name} is resolved already; see: millstream deadletters show"
-                )
         transaction = self._desk.transaction()
         notes = []
         for letter in found:
+            if not self.is_open(letter):
+                raise DeadLetterError(
+                    f"dead letter {letter.name} is resolved already; see: millstream deadletters show {letter.name}"
+                )
             group = (to or letter.group) if action == RESENT else None
             note = Resolution(letter.name, action, group, edited)
             notes.append(Event(topic=RESOLVED, key=letter.name, type=action, payload=msgspec.json.encode(note)))
@@ -151,20 +167,3 @@ class Operator:
         transaction.save(0, _DESK, b"")
         transaction.count(action, len(found))
         return transaction
-
-    def _place(self, letter: Letter, streams: Mapping[str, StreamSpec], group: str) -> tuple[str, int]:
-        """The partition that a dead letter came from, which the group must read."""
-        if letter.stream not in streams:
-            raise DeadLetterError(f"dead letter {letter.name} came from stream {letter.stream!r}, which is gone")
-        readers = self._readers.get((letter.stream, letter.partition), set())
-        if group not in readers:
-            known = ", ".join(sorted(readers)) or "none"
-            raise DeadLetterError(
-                f"dead letter {letter.name} cannot go to group {group!r}, which does not read stream "
-                f"{letter.stream!r}; choose one with --to: {known}"
-            )
-        return letter.stream, letter.partition
-
-
-def _places(groups: Sequence[GroupStatus]) -> set[tuple[str, int]]:
-    return {place for group in groups for place in group.positions}
