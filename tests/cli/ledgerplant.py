@@ -1,4 +1,4 @@
-"""For the ledger's commands: a handler that cannot stand odd numbers, one that takes everything, and a query."""
+"""For the commands of the ledger: a handler that cannot stand odd numbers, one that takes all, and a query."""
 
 from typing import Any
 
