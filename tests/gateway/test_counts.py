@@ -152,3 +152,11 @@ def test_the_topic_of_a_refused_packet_is_read_as_far_as_it_goes(topic: str) -> 
     assert claimed_topic(packet) == topic
     for end in range(min(len(packet), 300)):
         assert topic.startswith(claimed_topic(packet[:end]).rstrip("�"))
+
+
+async def test_a_device_cannot_address_an_event_to_a_group(running: Plant) -> None:
+    client = await running.connect()
+    named = Properties(user_properties=(("resend-group", "g"), ("resend-of", "events:0:0"), ("resend-x", "kept")))
+    await client.publish("a", b"1", properties=named)
+    (event,) = await running.read("events")
+    assert event.headers == {"resend-x": "kept"}

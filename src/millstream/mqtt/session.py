@@ -39,7 +39,7 @@ from millstream.mqtt.packet import (
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
 from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements, topic_key
-from millstream.mqtt.wire import frame
+from millstream.mqtt.wire import MAX_VARIABLE, frame
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
@@ -202,8 +202,7 @@ class Session:
             if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
                 self._send_last(Connack(reason=error.reason, properties=because(str(error))))
         rejected = self.state is State.CONNECTED and data[position] >> 4 == _PUBLISH
-        packet = bytes(data[position : position + _TRACE_BYTES]) if rejected else None
-        return self.end(error.reason, str(error), rejected=packet)
+        return self.end(error.reason, str(error), rejected=_beginning(data, position) if rejected else None)
 
     def _send_last(self, packet: Connack | Disconnect) -> None:
         data = encode(packet, self.version)
@@ -307,3 +306,13 @@ def _check_topic(topic: str) -> None:
         check_topic(topic)
     except TopicError as error:
         raise ProtocolError(Reason.TOPIC_NAME_INVALID, str(error)) from None
+
+
+def _beginning(data: bytes, position: int) -> bytes:
+    """How a packet begins, whatever its size."""
+    try:
+        body = frame(data, position, MAX_VARIABLE)
+    except ProtocolError:
+        body = None
+    end = position + _TRACE_BYTES
+    return bytes(data[position : end if body is None else min(end, body[1])])
