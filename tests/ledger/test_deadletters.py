@@ -3,96 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.deadletters import failing, found, settled
 from tests.support.plant import Plant, numbers
 from tests.support.records import SETTINGS
 from tests.support.streams import make_batch, publish, read_all
 
-from millstream.app import App, Retry
 from millstream.clock import VirtualClock, to_micros
 from millstream.errors import DeadLetterError, LogUnavailableError
 from millstream.event import Event
-from millstream.ledger import RESEND_GROUP, RESEND_OF, RESOLVED, Letter, equations
-from millstream.ledger.deadletters import Operator, Wanted, find, letters, resolutions
+from millstream.ledger import RESEND_GROUP, RESEND_OF, RESOLVED
+from millstream.ledger.deadletters import Operator, find, letters, resolutions
 from millstream.log.sqlite import ReadOnlyLog, SqliteLog
 from millstream.worker.addressed import to_others
-
-ONCE = Retry(attempts=1)
-
-
-@pytest.fixture(params=["memory", "file"])
-async def plant(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Plant]:
-    clock = VirtualClock()
-    memory = request.param == "memory"
-    log = await SqliteLog.memory(clock) if memory else await SqliteLog.open(tmp_path / "data", SETTINGS, clock)
-    plant = Plant(clock, log)
-    yield plant
-    for worker in list(plant.workers):
-        await plant.stop(worker)
-    await log.close()
-
-
-class Desk:
-    """An app with a handler that fails until it is mended, and others that read the same stream."""
-
-    def __init__(self) -> None:
-        self.app = App("plant")
-        self.stream = self.app.stream("orders", "orders/{shop}", key="shop")
-        self.app.stream("copies", "copies/{shop}", key="shop")
-        self.mended = False
-        self.booked: list[Event] = []
-        self.audited: list[Event] = []
-        self.copied: list[Event] = []
-
-        @self.app.on(self.stream, group="book", retry=ONCE)
-        async def book(event: Event) -> Event:
-            if not self.mended and event.data["n"] % 2:
-                raise ValueError(f"{event.data['n']} is odd")
-            self.booked.append(event)
-            return Event(topic=f"copies/{event.key}", payload=event.payload, headers=event.headers)
-
-        @self.app.on(self.stream, group="audit", batch=True)
-        def audit(events: list[Event]) -> None:
-            self.audited += events
-
-        @self.app.on("orders/#", group="elsewhere")
-        async def elsewhere(event: Event) -> None:
-            self.copied.append(event)
-
-        self.app.query(
-            "counted",
-            "SELECT shop, count(*) AS n FROM orders GROUP BY shop, TumblingWindow(second, 10)",
-            start="earliest",
-        )
-
-        @self.app.on(
-            self.app.query("x", "SELECT shop, count(*) AS n FROM copies GROUP BY shop, TumblingWindow(hour, 1)")
-        )
-        async def nothing(data: dict[str, Any]) -> None: ...
-
-
-async def failing(plant: Plant) -> Desk:
-    """Five orders, of which 1 and 3 failed."""
-    desk = Desk()
-    await plant.start(desk.app)
-    await plant.publish(*((f"orders/{n % 2}", {"n": n}) for n in range(5)))
-    await settled(plant)
-    return desk
-
-
-async def settled(plant: Plant) -> None:
-    for group in ("book", "audit", "elsewhere", "counted", "x"):
-        await plant.caught_up(group)
-    assert not [str(row) for row in equations(await plant.log.accounts()) if not row.holds]
-
-
-async def found(plant: Plant, **wanted: Any) -> list[Letter]:
-    return [letter async for letter in letters(plant.log, Wanted(**wanted))]
 
 
 async def test_dead_letters_tell_what_happened_and_are_found(plant: Plant) -> None:
