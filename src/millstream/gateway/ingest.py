@@ -16,17 +16,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 from millstream.clock import Clock, Micros
-from millstream.errors import DiskFullError, LogError, LogUnavailableError, UnknownStreamError
-from millstream.event import to_columns
+from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.deduplication import Deduplication, Remembered
 from millstream.gateway.gathering import Gathering
 from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.tally import put
 from millstream.gateway.topic_table import TopicTable
 from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
-from millstream.ledger.rejection import SAMPLES
 from millstream.log import Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
 
@@ -37,7 +36,6 @@ _STATE = 0  # the partition number that such a group has
 _FAILED = "the log failed before it had committed the event"
 _ECHO = 64  # events; fewer are not worth a wait
 _QUIET_TURNS = 64  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
-_SETTLE_SECONDS = 1.0  # until counts are committed that no batch takes along
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
 
 
@@ -62,6 +60,7 @@ class Ingest:
         self._group: Group | None = None
         self._deduplication = deduplication
         self._statistics = statistics
+        self._tally = statistics.tally
         self._clock = clock
         self._limit = pending_bytes
         self._most = pending_bytes  # that may gather beside what is under way
@@ -77,7 +76,6 @@ class Ingest:
         self._idle.set()
         self.gathering = Gathering(TopicTable())
         self._routing = Routing({}, self.gathering.table)
-        self._settling: asyncio.Task[None] | None = None
         self._failed = False
         self.disk_full = False
 
@@ -90,15 +88,12 @@ class Ingest:
         self._deduplication.restore(await self._group.state(_STATE))
         self.use(await self._log.streams())
         self._log.watch_streams(self.use)
-        self._statistics.tally.changed = self._settle_soon
+        self._tally.start(self._log, self._group)
 
     async def close(self) -> None:
         """Commit the last counts, and give the ids up."""
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
         if self._group is not None:
-            await self._settle()
+            await self._tally.close()
             await self._group.leave()
 
     @property
@@ -207,8 +202,7 @@ class Ingest:
         if sealed.captured > len(sealed.duplicates):
             time = await self._write(sealed, remembered)
         else:
-            self._statistics.tally.add(_ends(sealed))
-            self._settle_soon()
+            self._tally.add(_ends(sealed))
         self._under_way = None
         self._most = self._limit
         self._statistics.note(_ends(sealed))
@@ -225,7 +219,7 @@ class Ingest:
     async def _write(self, sealed: Sealed, remembered: Remembered | None) -> Micros:
         """Commit, again and again while the disk is full: meanwhile nobody is acknowledged."""
         delay = _FIRST_RETRY
-        earlier = self._statistics.tally.take_counts()
+        earlier = self._tally.take()
         while True:
             try:
                 committed = await self._transaction(sealed, remembered, earlier).commit()
@@ -246,7 +240,9 @@ class Ingest:
                 return committed.time
 
     def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
-        transaction = self._begin(earlier, _ends(sealed))
+        assert self._group is not None, "start comes first"
+        transaction = self._group.transaction()
+        put(transaction, earlier, _ends(sealed))
         for append in sealed.appends():
             transaction.append(*append)
         if remembered is not None:
@@ -255,48 +251,6 @@ class Ingest:
             for name in remembered.drops:
                 transaction.drop(_STATE, name)
         return transaction
-
-    def _begin(self, *counts: Mapping[str, int]) -> Transaction:
-        """A transaction that counts."""
-        assert self._group is not None, "start comes first"
-        transaction = self._group.transaction()
-        for some in counts:
-            for name, n in some.items():
-                if n:
-                    transaction.count(name, n)
-        return transaction
-
-    def _settle_soon(self) -> None:
-        """Commit counts and traces, if no batch does it first."""
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.get_running_loop().create_task(self._settle_later())
-
-    async def _settle_later(self) -> None:
-        while True:
-            await self._clock.sleep(_SETTLE_SECONDS)
-            if await self._settle():
-                return
-
-    async def _settle(self) -> bool:
-        """Commit what no batch has taken along. False if the disk is full."""
-        tally = self._statistics.tally
-        counts, traces = tally.take_counts(), tally.take_traces()
-        if not (counts or traces):
-            return True
-        try:
-            if traces:
-                await self._log.create(SAMPLES)
-            transaction = self._begin(counts)
-            if traces:
-                transaction.append(SAMPLES.name, 0, to_columns(trace.event() for trace in traces))
-            await transaction.commit()
-        except DiskFullError:
-            tally.add(counts)
-            tally.give_back(traces)
-            return False
-        except LogError as error:
-            _log.error("counts of %d events were not committed: %s", counts.get(RECEIVED, 0), error)
-        return True
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
         arrivals = sealed.gathering.arrivals
