@@ -18,6 +18,6 @@ def summary(published: int, acknowledged: int, accounts: Accounts, notified: int
     return [
         Equation("readings sent by the devices", published, {"acknowledged": acknowledged}),
         Equation("acknowledged", acknowledged, {name: kept.get(name, 0) for name in (COMMITTED, DUPLICATES)}),
-        *equations(accounts),
+        *(row for row in equations(accounts) if row.left or not row.holds),
         Equation("alerts processed", told, {"people told": notified}),
     ]
