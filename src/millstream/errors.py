@@ -63,6 +63,10 @@ class LogClosedError(LogError):
     """The log was closed by its owner."""
 
 
+class DeadLetterError(LogError):
+    """A dead letter cannot be found, or not be sent again as was asked."""
+
+
 class CorruptChunkError(LogError):
     """A chunk on disk does not have its checksum, or does not decode."""
 

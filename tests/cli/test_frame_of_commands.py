@@ -11,7 +11,8 @@ from millstream.cli import frame
 from millstream.cli.declarations import commands
 from millstream.errors import AppError, MillstreamError, SettingsError, UnknownStreamError
 
-NAMES = ["run", "work", "demo", "publish", "subscribe", "tail", "streams", "groups", "status", "password"]
+NAMES = ["run", "work", "demo", "publish", "subscribe", "tail", "streams", "groups", "status"]
+NAMES += ["ledger", "explain", "password", "deadletters"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,4 +118,5 @@ def test_the_module_is_the_program() -> None:
 
 
 def test_every_command_is_in_the_help() -> None:
-    assert [command.callback.__name__ for command in commands.registered_commands if command.callback] == NAMES
+    names = [command.callback.__name__ for command in commands.registered_commands if command.callback]
+    assert names + [group.name for group in commands.registered_groups] == NAMES

@@ -19,7 +19,9 @@ from tests.crash.plant import app
 from millstream.clock import SECOND, to_micros
 from millstream.engine import TumblingQuery
 from millstream.event import Batch, Event
-from millstream.log import GroupStatus, Log
+from millstream.ledger import equations
+from millstream.ledger.names import COMMITTED, GATEWAY, RECEIVED
+from millstream.log import Accounts, GroupStatus, Log
 from millstream.log.sqlite import ReadOnlyLog
 from millstream.sql import plan_query
 
@@ -39,6 +41,7 @@ async def check(folder: Path, devices: Sequence[Device]) -> dict[str, int]:
         late = _events(await _read(log, "overheating.late"))
         results = check_query(read, _events(await _read(log, "overheating")), late)
         check_counts(groups, len(_events(telemetry)), results)
+        check_ledger(await log.accounts(), len(_events(telemetry)), devices)
         assert not _events(await _read(log, "$deadletters"))
     finally:
         await log.close()
@@ -124,6 +127,25 @@ def check_counts(groups: Mapping[str, GroupStatus], events: int, results: int) -
         ended = sum(count for kind, count in group.counts.items() if kind not in ("results", "clamped"))
         assert ended == events, f"{name}: {events} events, and its counts are {dict(group.counts)}"
     assert groups["overheating"].counts.get("results", 0) == results
+
+
+async def check_balance(folder: Path) -> None:
+    """Whoever was killed a moment ago: what is in the file balances."""
+    log = await ReadOnlyLog.open(folder)
+    try:
+        wrong = [str(row) for row in equations(await log.accounts()) if not row.holds]
+        assert not wrong, wrong
+    finally:
+        await log.close()
+
+
+def check_ledger(accounts: Accounts, events: int, devices: Sequence[Device]) -> None:
+    """The ledger balances, and the gateway has counted every event that is there, and no other."""
+    wrong = [str(row) for row in equations(accounts) if not row.holds]
+    assert not wrong, wrong
+    counts = accounts.groups[GATEWAY].status.counts
+    assert counts[COMMITTED] == events == accounts.streams["telemetry"].sources[GATEWAY]
+    assert counts[RECEIVED] >= sum(len(device.acknowledged) for device in devices)
 
 
 async def _read(log: Log, stream: str) -> list[Batch]:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.crash.check import check_acknowledged, check_handlers, check_sums
+from tests.crash.check import check_acknowledged, check_handlers, check_ledger, check_sums
 from tests.crash.device import Device
 
 from millstream.event import Event
+from millstream.ledger.names import GATEWAY
+from millstream.log import Accounts, GroupAccount, GroupStatus, StreamAccount
 
 
 def reading(seq: int, offset: int, ts: str = "2026-01-01T00:00:00.5Z") -> Event:
@@ -74,3 +76,18 @@ def test_what_is_neither_in_a_result_nor_late_is_found() -> None:
     for case in wrong:
         with pytest.raises(AssertionError):
             case()
+
+
+def accounts(committed: int, received: int, stored: int) -> Accounts:
+    counts = {"received": received, "committed": committed, "duplicates": received - committed}
+    return Accounts(
+        {"telemetry": StreamAccount("telemetry", stored, 0, {GATEWAY: stored})},
+        {GATEWAY: GroupAccount(GroupStatus(GATEWAY, 0, {}, {}, counts), {}, 0, {})},
+    )
+
+
+def test_an_event_that_the_gateway_did_not_count_is_found() -> None:
+    check_ledger(accounts(committed=4, received=5, stored=4), 4, [device()])
+    for wrong in (accounts(3, 5, 4), accounts(4, 5, 3), accounts(2, 2, 2)):
+        with pytest.raises(AssertionError):
+            check_ledger(wrong, 4, [device()])

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.crash.check import check
+from tests.crash.check import check, check_balance
 from tests.crash.device import Device
 from tests.crash.web_device import WebDevice
 from tests.support.millstream import Running, running
@@ -49,6 +49,7 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
                     await progress(devices)
                 await asyncio.sleep(chance.uniform(0.0, 1.0))
                 kill(run, chance)
+                await check_balance(folder)
             await progress(devices)
         await settled(run)
         code, _ = await asyncio.to_thread(run.stop)

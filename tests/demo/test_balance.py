@@ -1,34 +1,44 @@
-"""The closing summary's equations."""
+"""The closing summary agrees with the devices and with the people on duty."""
 
 from __future__ import annotations
 
-from millstream.demo.balance import Equation, equations
-from millstream.log import GroupStatus
+import pytest
+
+from millstream.demo.balance import summary
+from millstream.ledger.names import GATEWAY
+from millstream.log import Accounts, GroupAccount, GroupStatus
 
 
-def group(name: str, **counts: int) -> GroupStatus:
-    return GroupStatus(name, 1, {}, {}, counts)
+def group(name: str, read: int, **counts: int) -> GroupAccount:
+    return GroupAccount(GroupStatus(name, 1, {}, {}, counts), {"readings": read}, 0, {})
 
 
-def test_an_equation_says_whether_it_holds() -> None:
-    assert str(Equation("sent", 1_003, {"kept": 1_000, "duplicates": 3})) == "sent: 1,003 = 1,000 kept + 3 duplicates"
-    unequal = Equation("sent", 7, {"kept": 6})
-    assert not unequal.holds
-    assert str(unequal) == "sent: 7 ≠ 6 kept"
+def accounts(**counts: int) -> Accounts:
+    groups = [group(GATEWAY, 0, **counts), group("hourly", 3, processed=3), group("plant.notify", 2, processed=2)]
+    return Accounts({}, {one.name: one for one in groups})
 
 
-def test_every_query_must_account_for_every_committed_event() -> None:
-    statistics = {"received": 12, "committed": 10, "duplicates": 1, "rejected": {"bad topic": 1}}
-    groups = [
-        group("hourly", processed=7, late=1, rejected=2, results=3),
-        group("lossy", processed=9),
-        group("plant.notify", processed=4, skipped=100),
+def test_everything_agrees() -> None:
+    rows = summary(4, 4, accounts(received=4, committed=3, duplicates=1), notified=2)
+    assert [str(row) for row in rows] == [
+        "readings sent by the devices: 4 = 4 acknowledged",
+        "acknowledged: 4 = 3 committed + 1 duplicates",
+        "received by the gateway: 4 = 3 committed + 1 duplicates",
+        "read by hourly: 3 = 3 processed",
+        "read by plant.notify: 2 = 2 processed",
+        "alerts processed: 2 = 2 people told",
     ]
-    rows = {row.what: row.holds for row in equations(12, 12, statistics, groups, notified=4)}
-    assert rows == {
-        "readings sent by the devices": True,
-        "received by the gateway": True,
-        "read by query hourly": True,
-        "read by query lossy": False,
-        "alerts processed": True,
-    }
+    assert all(row.holds for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("published", "acknowledged", "notified", "wrong"),
+    [
+        (5, 4, 2, "readings sent by the devices: 5 ≠ 4 acknowledged"),
+        (3, 3, 2, "acknowledged: 3 ≠ 3 committed + 1 duplicates"),
+        (4, 4, 1, "alerts processed: 2 ≠ 1 people told"),
+    ],
+)
+def test_what_does_not_agree_is_said(published: int, acknowledged: int, notified: int, wrong: str) -> None:
+    rows = summary(published, acknowledged, accounts(received=4, committed=3, duplicates=1), notified)
+    assert [str(row) for row in rows if not row.holds] == [wrong]

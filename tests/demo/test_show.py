@@ -13,4 +13,4 @@ def test_the_demo_catches_the_failure_and_its_counts_balance() -> None:
     assert ended.returncode == 0, said
     assert "The failure of the machine was caught" in said
     assert "✗" not in said
-    assert said.count("✓") == 7
+    assert "✓ received by the gateway" in said

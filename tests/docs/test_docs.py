@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import BaseModel
 
 from millstream.app import load_app
+from millstream.cli import dead_letters
 from millstream.cli.declarations import commands
+from millstream.ledger import names
 from millstream.settings import Limits, LogSettings, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +40,19 @@ def test_every_setting_is_documented_and_no_other(model: type[BaseModel], headin
 
 def test_every_command_is_documented_and_no_other() -> None:
     page = (DOCS / "command-line.md").read_text()
-    documented = set(re.findall(r"^\| `millstream (\w+)", page, flags=re.MULTILINE))
-    there = {command.name or command.callback.__name__ for command in commands.registered_commands if command.callback}
-    assert documented == there
+    documented = set(re.findall(r"^\| `millstream ((?:deadletters )?\w+)", page, flags=re.MULTILINE))
+    assert documented == {*names_of(commands), *(f"deadletters {name}" for name in names_of(dead_letters.commands))}
+
+
+def names_of(there: typer.Typer) -> set[str]:
+    return {command.name or command.callback.__name__ for command in there.registered_commands if command.callback}
+
+
+def test_every_count_of_the_ledger_is_documented_and_no_other() -> None:
+    page = section((DOCS / "ledger.md").read_text(), "What is counted")
+    documented = set(re.findall(r"^\| `([\w-]+)(?::REASON)?` \|", page, flags=re.MULTILINE))
+    gateway = {names.RECEIVED, names.COMMITTED, names.DUPLICATES, names.TRANSIENT, names.REJECTED.removesuffix(":")}
+    assert documented == gateway | set(names.OUTCOMES)
 
 
 def test_the_readmes_application_is_the_example_and_can_be_planned() -> None:

@@ -258,6 +258,7 @@ def test_what_is_forbidden_ends_the_connection_with_its_reason(
     actions = client.send(good, packet, good)
     assert isinstance(actions[-1], Ended)
     assert (actions[-1].reason, actions[-1].rejected) == (reason, rejected)
+    assert actions[-1].packet == (encode(packet, Version.V5) if rejected else b"")
     assert client.arrivals.payloads == [b"1"], "what came before counts, what came behind does not"
     (told,) = client.read()
     assert isinstance(told, p.Disconnect)

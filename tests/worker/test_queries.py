@@ -100,7 +100,7 @@ async def test_bad_payloads_are_dead_letters_and_the_counts_balance(plant: Plant
     assert {letter.headers["dead-letter-group"] for letter in letters} == {"overheating"}
     assert all(letter.headers["dead-letter-reason"] for letter in letters)
     counts = await plant.counts("overheating")
-    assert len(letters) == counts["rejected"] == 3
+    assert len(letters) == counts["dead-lettered"] == 3
     assert counts["processed"] == 1
 
 

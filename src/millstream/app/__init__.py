@@ -8,9 +8,6 @@ the app that the command line names.
 from millstream.app.application import App
 from millstream.app.declarations import (
     CATCH_ALL,
-    DEAD_LETTER_GROUP,
-    DEAD_LETTER_REASON,
-    DEAD_LETTERS,
     Handler,
     Query,
     Retry,
@@ -18,12 +15,11 @@ from millstream.app.declarations import (
     Subscription,
 )
 from millstream.app.load import load_app
+from millstream.ledger import DEAD_LETTERS
 
 __all__ = [
     "CATCH_ALL",
     "DEAD_LETTERS",
-    "DEAD_LETTER_GROUP",
-    "DEAD_LETTER_REASON",
     "App",
     "Handler",
     "Query",

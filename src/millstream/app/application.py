@@ -26,7 +26,6 @@ from millstream.app.checks import (
 )
 from millstream.app.declarations import (
     CATCH_ALL,
-    DEAD_LETTERS,
     Handler,
     Query,
     Retry,
@@ -36,6 +35,7 @@ from millstream.app.declarations import (
 from millstream.app.place import Place, caller, place_of
 from millstream.app.signature import read_signature
 from millstream.errors import AppError, QueryError, TopicError
+from millstream.ledger import DEAD_LETTERS
 from millstream.log import LATEST, Router, StreamSpec
 from millstream.log.contract import Start
 from millstream.topic import Filter

@@ -16,12 +16,6 @@ from millstream.topic import Filter
 CATCH_ALL = "events"
 """The stream that captures every topic which does not begin with `$`, unless the app is declared without it."""
 
-DEAD_LETTERS = "$deadletters"
-"""Where events end that could not be processed. It captures no topics; the workers append to it."""
-
-DEAD_LETTER_REASON, DEAD_LETTER_GROUP = "dead-letter-reason", "dead-letter-group"
-"""Headers of a dead letter: why the event was given up, and by which group."""
-
 
 @dataclass(frozen=True, slots=True)
 class Retry:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from millstream.cli import output
+from millstream.cli import dead_letters, output
+from millstream.cli.options import App, Config, Data, Http, Json, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
 
@@ -20,32 +20,7 @@ commands = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
-
-App = Annotated[str, typer.Argument(metavar="APP", help="The application: a file, a module, or either with :name.")]
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.", show_default="data")]
-Mqtt = Annotated[
-    str | None, typer.Option("--mqtt", metavar="HOST:PORT", help="Where MQTT listens.", show_default="127.0.0.1:1883")
-]
-Http = Annotated[
-    str | None, typer.Option("--http", metavar="HOST:PORT", help="Where HTTP listens.", show_default="127.0.0.1:8080")
-]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT", help="The server's address.", show_default="that of the server on the data folder"
-    ),
-]
-User = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="NAME", envvar="MILLSTREAM_USER", help="Who publishes or reads.")
-]
-Password = Annotated[
-    str | None,
-    typer.Option("--password", "-P", envvar="MILLSTREAM_PASSWORD", help="Better in the variable: others see options."),
-]
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The settings.", show_default="millstream.toml")
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+commands.add_typer(dead_letters.commands, name="deadletters")
 
 
 @commands.callback()
@@ -217,6 +192,49 @@ def status(json: Json = False, data: Data = None, config: Config = None) -> None
     from millstream.cli import overview
 
     overview.status(json, data, config)
+
+
+@commands.command(epilog="Example: millstream ledger --since 12h")
+def ledger(
+    since: Since = None,
+    traces: Annotated[
+        int, typer.Option("--traces", metavar="N", min=0, help="Show the last N of what was rejected.")
+    ] = 10,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Show where every event ended, whether the counts balance, and what was set aside. Needs no server.
+
+    Counts are of all time; dead letters, late events and rejected ones are since a moment, if one is given. Exit code
+    1 says that counts do not balance.
+    """
+    from millstream.cli import accounting
+
+    return accounting.ledger(since, traces, json, data, config)
+
+
+@commands.command(epilog="Example: millstream explain telemetry:3:1042 --app plant.py")
+def explain(
+    what: Annotated[
+        str, typer.Argument(metavar="EVENT_ID|STREAM:PARTITION:OFFSET", help="An event's id, or where it stands.")
+    ],
+    since: Since = None,
+    app: Annotated[
+        str | None,
+        typer.Option("--app", metavar="APP", help="The application, to find the results of its queries."),
+    ] = None,
+    json: Json = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Show what happened to an event: where it stands, and what became of it in each group. Needs no server.
+
+    An id is looked for in all streams, which takes as long as reading them; --since makes it shorter.
+    """
+    from millstream.cli import explaining
+
+    explaining.explain(what, since, app, json, data, config)
 
 
 @commands.command(epilog="Example: millstream password >> passwords.txt")

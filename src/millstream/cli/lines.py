@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from millstream.app import DEAD_LETTER_GROUP, DEAD_LETTER_REASON
 from millstream.cli.output import printable
 from millstream.clock import to_micros, to_text
 from millstream.event import Event
+from millstream.ledger import letter
 
 _encode = msgspec.json.Encoder().encode
 _check = msgspec.json.Decoder(msgspec.Raw).decode
@@ -34,8 +34,8 @@ def json_line(event: Event) -> bytes:
 def text_line(event: Event) -> bytes:
     """Time, topic and payload, on one line whatever they hold; of a dead letter also who gave it up, and why."""
     line = f"{_time(event)}  {printable(event.topic)}  {payload_text(event.payload)}"
-    if (reason := event.headers.get(DEAD_LETTER_REASON)) is not None:
-        line += f"  [{printable(event.headers.get(DEAD_LETTER_GROUP, '?'))}: {printable(reason)}]"
+    if (reason := event.headers.get(letter.REASON)) is not None:
+        line += f"  [{printable(event.headers.get(letter.GROUP, '?'))}: {printable(reason)}]"
     return line.encode()
 
 

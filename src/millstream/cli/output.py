@@ -6,7 +6,8 @@ Colours only where a terminal shows them (and `NO_COLOR` is not set).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -80,6 +81,18 @@ def show_tables(*tables: Table) -> None:
         if number:
             console.print()
         console.print(table)
+
+
+@contextmanager
+def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if a person looks there. It is told how many of how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def make_facts(facts: Mapping[str, object]) -> Table:

@@ -99,10 +99,10 @@ class Board:
     def _groups(self) -> Table:
         table = Table(title="Consumer groups", title_justify="left", expand=True)
         table.add_column("group")
-        for name in ("processed", "late", "rejected", "lag"):
+        for name in ("processed", "late", "dead-lettered", "lag"):
             table.add_column(name, justify="right")
         for group in self.groups:
-            counts = [group.counts.get(name, 0) for name in ("processed", "late", "rejected")]
+            counts = [group.counts.get(name, 0) for name in ("processed", "late", "dead-lettered")]
             table.add_row(group.name, *(f"{count:,}" for count in (*counts, sum(group.lag.values()))))
         return table
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from millstream.errors import MillstreamError
-from millstream.log import GroupStatus
+from millstream.log import Accounts, GroupStatus
 from millstream.log.sqlite import RemoteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import read_server_info, socket_path
@@ -75,6 +75,10 @@ class PlantServer:
         report: dict[str, Any] = msgspec.json.decode(await self._peer.request(STATUS, b""))
         statistics: dict[str, Any] = report["statistics"]
         return statistics
+
+    async def accounts(self) -> Accounts:
+        """Where everything ended."""
+        return await self._log.accounts()
 
     async def groups(self) -> Sequence[GroupStatus]:
         """The consumer groups of the application, by name."""

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.live import Live
 
 from millstream.clock import Clock, SystemClock
-from millstream.demo.balance import equations
+from millstream.demo.balance import summary
 from millstream.demo.board import Board
 from millstream.demo.devices import Devices, listen
 from millstream.demo.plant_server import PlantServer
 from millstream.demo.recordings import RECORDINGS, is_the_failure, length, readings
-from millstream.log import GroupStatus
+from millstream.ledger import Equation
 
 DEFAULT_SECONDS = 60.0
 CLOSING_SECONDS = 3.0  # what waiting for the last results and draining the server take, at the most
@@ -69,8 +69,7 @@ class _Show:
                 try:
                     end = began + self._seconds - CLOSING_SECONDS
                     await self._play(devices, server, end)
-                    groups = await self._rest(devices, server)
-                    return self._summary(devices, groups)
+                    return self._summary(await self._rest(devices, server))
                 finally:
                     devices.close()
                     listener.disconnect()
@@ -148,21 +147,19 @@ class _Show:
             devices.publish(reading)
         self._board.played = self._board.length
 
-    async def _rest(self, devices: Devices, server: PlantServer) -> list[GroupStatus]:
-        """Wait until everything is acknowledged, processed and heard of."""
+    async def _rest(self, devices: Devices, server: PlantServer) -> list[Equation]:
+        """Wait until everything is acknowledged, processed, counted and heard of."""
         deadline = self._clock.monotonic() + REST_TIMEOUT_SECONDS
         while True:
             await self._look(devices, server)
-            groups = list(self._board.groups)
-            idle = devices.acknowledged == devices.published and all(not any(g.lag.values()) for g in groups)
-            alerts = sum(g.counts.get("processed", 0) for g in groups if g.name.endswith(".notify"))
-            if (idle and alerts == self._notified) or self._clock.monotonic() > deadline:
-                return groups
+            idle = not any(any(group.lag.values()) for group in self._board.groups)
+            rows = summary(devices.published, devices.acknowledged, await server.accounts(), self._notified)
+            if (idle and all(row.holds for row in rows)) or self._clock.monotonic() > deadline:
+                return rows
             await self._clock.sleep(REFRESH_SECONDS / 5)
 
-    def _summary(self, devices: Devices, groups: list[GroupStatus]) -> int:
+    def _summary(self, rows: list[Equation]) -> int:
         say = self._console.print
-        rows = equations(devices.published, devices.acknowledged, self._board.statistics, groups, self._notified)
         say("\n[bold]Where everything ended[/]")
         for row in rows:
             say(f"  {'[green]✓[/]' if row.holds else '[red]✗[/]'} {row}", highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 CloudEvents' bindings: in MQTT 5 an attribute is a user property of its name, and `datacontenttype` is the Content Type;
 in HTTP it is a header `ce-` and its name, percent-encoded. `specversion` says nothing that an event needs later, and is
-not kept.
+not kept; nor are the headers that tell an event which is sent again from the dead letters.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from millstream.ledger import RESEND_GROUP, RESEND_OF
 from millstream.mqtt import NOTHING, Properties
 
 
@@ -28,7 +29,7 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True):
 PLAIN = Attributes()
 
 _OWN = {"id": "id", "type": "type", "partitionkey": "key"}
-_FORGOTTEN = "specversion"
+_FORGOTTEN = frozenset(("specversion", RESEND_GROUP, RESEND_OF))  # the latter are an operator's to give
 
 
 def from_names(given: Iterable[tuple[str, str]], content_type: str | None) -> Attributes:
@@ -40,7 +41,7 @@ def from_names(given: Iterable[tuple[str, str]], content_type: str | None) -> At
         if name in _OWN:
             if value:
                 own[_OWN[name]] = value
-        elif name != _FORGOTTEN:
+        elif name not in _FORGOTTEN:
             headers[name] = value
     return Attributes(content_type=content_type, headers=headers, **own) if own or headers or content_type else PLAIN
 

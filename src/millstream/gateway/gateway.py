@@ -16,6 +16,7 @@ from millstream.gateway.http_server import HttpServer
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics
 from millstream.log import Log
 from millstream.settings import Settings
@@ -36,7 +37,7 @@ class Gateway:
     def __init__(self, log: Log, settings: Settings, clock: Clock, authenticator: Authenticator | None = None) -> None:
         self._settings = settings
         self._clock = clock
-        self._statistics = Statistics()
+        self._statistics = Statistics(Tally(clock))
         self._authenticator = authenticator or UserAuthenticator(settings.users, settings.allow_anonymous, clock)
         fan_out = FanOut(self._statistics)
         seen = Deduplication(

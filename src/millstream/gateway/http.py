@@ -35,6 +35,7 @@ _CODES = {
     413: "too_large",
     503: "unavailable",
 }
+_TRACE_BYTES = 256  # of a body that is refused
 _LATER = {"Retry-After": "1"}
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="millstream", charset="UTF-8"'}
 
@@ -76,7 +77,13 @@ class HttpApi:
         try:
             contents = await self._read(request)
         except HTTPException as refused:
-            self._statistics.reject(_CODES[refused.status_code])
+            self._statistics.reject(
+                _CODES[refused.status_code],
+                text=refused.detail,
+                client=request.client.host if request.client is not None else "",
+                topic=request.path_params["topic"],
+                payload=getattr(request.state, "beginning", b""),
+            )
             raise
         topic = request.path_params["topic"]
         try:
@@ -117,6 +124,7 @@ class HttpApi:
             raise HTTPException(400, "the client went away") from None
         finally:
             self._reading -= len(body)
+            request.state.beginning = bytes(body[:_TRACE_BYTES])
         return bytes(body)
 
     async def _live(self, request: Request) -> Response:

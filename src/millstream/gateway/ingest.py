@@ -23,13 +23,14 @@ from millstream.gateway.gathering import Gathering
 from millstream.gateway.routing import Routing
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.tally import put
 from millstream.gateway.topic_table import TopicTable
+from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
 from millstream.log import Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
 
 _log = logging.getLogger(__name__)
 
-GROUP = "$gateway"  # a group without streams, whose state are the ids that were seen
 _STATE = 0  # the partition number that such a group has
 
 _FAILED = "the log failed before it had committed the event"
@@ -59,6 +60,7 @@ class Ingest:
         self._group: Group | None = None
         self._deduplication = deduplication
         self._statistics = statistics
+        self._tally = statistics.tally
         self._clock = clock
         self._limit = pending_bytes
         self._most = pending_bytes  # that may gather beside what is under way
@@ -79,17 +81,19 @@ class Ingest:
 
     async def start(self) -> None:
         """Learn which streams there are, and which ids were seen."""
-        self._group = await self._log.join(GROUP, [])
+        self._group = await self._log.join(GATEWAY, [])  # without streams: its state are the ids that were seen
         gained: set[int] = set()
         while _STATE not in gained:
             gained.update((await self._group.poll(1)).gained)
         self._deduplication.restore(await self._group.state(_STATE))
         self.use(await self._log.streams())
         self._log.watch_streams(self.use)
+        self._tally.start(self._log, self._group)
 
     async def close(self) -> None:
-        """Give the ids up."""
+        """Commit the last counts, and give the ids up."""
         if self._group is not None:
+            await self._tally.close()
             await self._group.leave()
 
     @property
@@ -194,16 +198,14 @@ class Ingest:
 
     async def _commit(self, sealed: Sealed) -> Micros:
         time = self._clock.now()
-        captured = sealed.captured
         remembered = self._deduplicate(sealed, time)
-        duplicates = len(sealed.duplicates)
-        if captured > duplicates:
+        if sealed.captured > len(sealed.duplicates):
             time = await self._write(sealed, remembered)
+        else:
+            self._tally.add(_ends(sealed))
         self._under_way = None
         self._most = self._limit
-        self._statistics.committed += captured - duplicates
-        self._statistics.duplicates += duplicates
-        self._statistics.transient += len(sealed) - captured
+        self._statistics.note(_ends(sealed))
         return time
 
     def _deduplicate(self, sealed: Sealed, time: Micros) -> Remembered | None:
@@ -217,12 +219,14 @@ class Ingest:
     async def _write(self, sealed: Sealed, remembered: Remembered | None) -> Micros:
         """Commit, again and again while the disk is full: meanwhile nobody is acknowledged."""
         delay = _FIRST_RETRY
+        earlier = self._tally.take()
         while True:
             try:
-                committed = await self._transaction(sealed, remembered).commit()
+                committed = await self._transaction(sealed, remembered, earlier).commit()
             except UnknownStreamError:  # dropped since the batch was routed
                 self.use(await self._log.streams())
                 sealed.route(Routing(self._streams, sealed.gathering.table))
+                sealed.duplicates = [row for row in sealed.duplicates if sealed.is_captured[row]]
             except DiskFullError as error:
                 _log.error("%s; %d events wait, and nothing is acknowledged until there is room", error, self.pending)
                 self.disk_full = True
@@ -235,9 +239,10 @@ class Ingest:
                 self._statistics.commits += 1
                 return committed.time
 
-    def _transaction(self, sealed: Sealed, remembered: Remembered | None) -> Transaction:
+    def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
         assert self._group is not None, "start comes first"
         transaction = self._group.transaction()
+        put(transaction, earlier, _ends(sealed))
         for append in sealed.appends():
             transaction.append(*append)
         if remembered is not None:
@@ -261,3 +266,14 @@ class Ingest:
         if not self._room.is_set() and self.pending_bytes <= self._limit // 2:
             self._room.set()
             self._hold(False)
+
+
+def _ends(sealed: Sealed) -> Mapping[str, int]:
+    """How many events of a batch came in, and where they ended."""
+    captured, duplicates = sealed.captured, len(sealed.duplicates)
+    return {
+        RECEIVED: len(sealed),
+        COMMITTED: captured - duplicates,
+        DUPLICATES: duplicates,
+        TRANSIENT: len(sealed) - captured,
+    }

@@ -16,7 +16,7 @@ from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
 from millstream.gateway.listening import listen
 from millstream.gateway.statistics import Statistics
-from millstream.mqtt import Ended, Reason, Session, SessionLimits
+from millstream.mqtt import Ended, Reason, Session, SessionLimits, claimed_topic
 from millstream.mqtt.packet import Connect
 from millstream.settings import Limits
 
@@ -133,7 +133,8 @@ class MqttListener:
         reason = ended.reason.name.lower()
         self._statistics.connections[reason] += 1
         if ended.rejected:
-            self._statistics.reject(reason)
+            topic = claimed_topic(ended.packet)
+            self._statistics.reject(reason, text=ended.text, client=client_id, topic=topic, payload=ended.packet)
         _log.debug("client %r ended: %s", client_id, ended.text)
 
     def admit(self, connection: Connection, connect: Connect) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from millstream.gateway.tally import Tally
+from millstream.ledger.names import COMMITTED, DUPLICATES, TRANSIENT
+from millstream.ledger.rejection import Rejection
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Counts since the start."""
+    """Counts since the start. The `tally` has those that last: `received`, and where the events ended."""
 
+    tally: Tally
     received: int = 0
     """Events that came in, by MQTT or HTTP."""
     committed: int = 0
@@ -28,12 +34,21 @@ class Statistics:
     connections: Counter[str] = field(default_factory=Counter)
     """MQTT connections that ended, by reason."""
     commits: int = 0
-    """Transactions."""
+    """Transactions with events of clients."""
 
-    def reject(self, reason: str, events: int = 1) -> None:
-        """Count events as received and refused."""
+    def reject(
+        self, reason: str, events: int = 1, *, text: str = "", client: str = "", topic: str = "", payload: bytes = b""
+    ) -> None:
+        """Count events as received and refused. The rest is for their trace; see `Rejection`."""
         self.received += events
         self.rejected[reason] += events
+        self.tally.reject(Rejection(reason, text, client, topic, payload), events)
+
+    def note(self, ends: Mapping[str, int]) -> None:
+        """Count where the events of a batch ended, which were counted as received when it was made."""
+        self.committed += ends[COMMITTED]
+        self.duplicates += ends[DUPLICATES]
+        self.transient += ends[TRANSIENT]
 
     def report(self, *, connected: int, gathered: int, pending: int, pending_bytes: int) -> dict[str, Any]:
         """All counts by their documented names; `rejected` and `ended` are by reason. Events are counted as received

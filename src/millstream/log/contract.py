@@ -117,6 +117,43 @@ class GroupStatus:
     counts: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class StreamAccount:
+    """What went into a stream since it was made. `events` are all that were ever appended to it, `dropped` those of
+    them that retention has taken since; `sources` says how many came in whose transactions, by group ("": nobody's)."""
+
+    name: str
+    events: int
+    dropped: int
+    sources: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAccount:
+    """What a group has done since it first joined (the members in `status` are not known).
+
+    `read` are the events that its positions have passed or list as completed, by stream, since it began at `starts`
+    (offsets by stream and partition). `expired` are those that retention took before they were read, and that no
+    member has been told of yet: a transaction will count them."""
+
+    status: GroupStatus
+    read: Mapping[str, int]
+    expired: int
+    starts: Mapping[tuple[str, int], int]
+
+    @property
+    def name(self) -> str:
+        return self.status.name
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Every stream and every group as of one moment, so that what is counted in two places can be compared."""
+
+    streams: Mapping[str, StreamAccount]
+    groups: Mapping[str, GroupAccount]
+
+
 class Transaction(Protocol):
     """Gathers changes; `commit` makes all of them durable, or none."""
 
@@ -144,7 +181,7 @@ class Transaction(Protocol):
         ...
 
     def count(self, name: str, n: int) -> None:
-        """Add `n` to one of the group's counts."""
+        """Add `n` to one of the group's counts. Names that begin with `$` are the log's own (`ValueError`)."""
         ...
 
     async def commit(self) -> Committed:
@@ -233,6 +270,10 @@ class Log(Protocol):
 
     async def groups(self) -> Sequence[GroupStatus]:
         """Every group that has a position or a member."""
+        ...
+
+    async def accounts(self) -> Accounts:
+        """Where everything ended, as of one moment."""
         ...
 
     def transaction(self) -> Transaction:

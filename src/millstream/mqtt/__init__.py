@@ -12,7 +12,7 @@ from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.mqtt.scan import Arrivals, Numbering, Publisher, Read, scan, topic_key
 from millstream.mqtt.session import Session, State
-from millstream.mqtt.wire import text
+from millstream.mqtt.wire import claimed_topic, text
 
 __all__ = [
     "NOTHING",
@@ -38,6 +38,7 @@ __all__ = [
     "Unsubscribed",
     "Version",
     "Will",
+    "claimed_topic",
     "decode",
     "encode",
     "encode_message",

@@ -48,12 +48,13 @@ class Granted:
 class Ended:
     """The connection is over: write what there is, close, and publish the will if there is one.
 
-    `rejected` when a published message ended it."""
+    `rejected` when a published message ended it, whose `packet` begins so."""
 
     reason: Reason
     text: str
     will: Will | None = None
     rejected: bool = False
+    packet: bytes = b""
 
 
 Action = Connecting | Subscribed | Unsubscribed | Ended

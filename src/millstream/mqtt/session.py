@@ -39,10 +39,11 @@ from millstream.mqtt.packet import (
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
 from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements, topic_key
-from millstream.mqtt.wire import frame
+from millstream.mqtt.wire import MAX_VARIABLE, frame
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
+_TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
 
@@ -112,8 +113,9 @@ class Session:
         self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size)
         self.outgoing.send(encode(accepted(asked, self._limits, client_id), self.version))
 
-    def end(self, reason: Reason, text: str = "", *, rejected: bool = False) -> Ended:
-        """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent."""
+    def end(self, reason: Reason, text: str = "", *, rejected: bytes | None = None) -> Ended:
+        """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent.
+        `rejected` is how a PUBLISH begins that is the reason."""
         if self.state is State.AUTHENTICATING:
             self._send_last(Connack(reason=reason, properties=because(text)))
         elif self.state is State.CONNECTED and self.version is Version.V5:
@@ -200,7 +202,7 @@ class Session:
             if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
                 self._send_last(Connack(reason=error.reason, properties=because(str(error))))
         rejected = self.state is State.CONNECTED and data[position] >> 4 == _PUBLISH
-        return self.end(error.reason, str(error), rejected=rejected)
+        return self.end(error.reason, str(error), rejected=_beginning(data, position) if rejected else None)
 
     def _send_last(self, packet: Connack | Disconnect) -> None:
         data = encode(packet, self.version)
@@ -208,11 +210,11 @@ class Session:
             data = encode(type(packet)(reason=packet.reason), self.version)
         self.outgoing.send(data)
 
-    def _ended(self, reason: Reason, text: str, rejected: bool = False) -> Ended:
+    def _ended(self, reason: Reason, text: str, rejected: bytes | None = None) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
         self.plain_header = -1
-        return Ended(reason, text, will, rejected)
+        return Ended(reason, text, will, rejected is not None, rejected or b"")
 
     def _handle(self, packet: Packet, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:
@@ -304,3 +306,13 @@ def _check_topic(topic: str) -> None:
         check_topic(topic)
     except TopicError as error:
         raise ProtocolError(Reason.TOPIC_NAME_INVALID, str(error)) from None
+
+
+def _beginning(data: bytes, position: int) -> bytes:
+    """How a packet begins, whatever its size."""
+    try:
+        body = frame(data, position, MAX_VARIABLE)
+    except ProtocolError:
+        body = None
+    end = position + _TRACE_BYTES
+    return bytes(data[position : end if body is None else min(end, body[1])])

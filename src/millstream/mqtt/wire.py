@@ -138,3 +138,13 @@ def binary(value: bytes) -> bytes:
 def text(value: str) -> bytes:
     """A UTF-8 string."""
     return binary(value.encode())
+
+
+def claimed_topic(packet: bytes) -> str:
+    """The topic that the beginning of a PUBLISH gives, well-formed or not: to tell a person what was refused."""
+    position = 1
+    while position < 4 and packet[position : position + 1] >= b"\x80":
+        position += 1
+    topic = position + 3
+    length = int.from_bytes(packet[position + 1 : topic], "big")
+    return packet[topic : topic + length].decode(errors="replace")

@@ -72,10 +72,14 @@ class Committer:
         """The partition is ours, from this position on."""
         self._progress[partition] = Progress(position)
 
+    def expire(self, partition: int, events: int) -> None:
+        """Retention took events before what will be read next: they count when the position passes them."""
+        self._progress[partition].expire(events)
+
     def read(self, segment: Segment) -> None:
         """A batch was read."""
         self._progress[segment.partition].add(segment)
-        if not len(segment):
+        if not len(segment) or segment.gap:
             self._pass_by(segment.partition)
 
     def complete(self, items: Iterable[Item], name: str) -> None:
@@ -143,6 +147,7 @@ class Committer:
             progress = self._progress[partition]
             transaction.position(self._stream, partition, progress.position())
             pending.counts["skipped"] += progress.take_skipped()
+            pending.counts["expired"] += progress.take_expired()
         outputs = Outputs([to_columns(pending.outputs)] if pending.outputs else [], pending.dead_letters)
         self._context.append(transaction, outputs)
         for name, n in pending.counts.items():
@@ -152,7 +157,8 @@ class Committer:
         self._context.publish(outputs.events)
 
     def _pass_by(self, partition: int) -> None:
-        """Nothing of a batch is the handler's. Its position is committed with the next event that is, or soon."""
+        """Nothing of a batch is the handler's, or events before it are gone. The position is committed with the next
+        event that is the handler's, or soon."""
         self._pending.partitions.add(partition)
         if not self._skip_alarm:
             self._skip_alarm = True

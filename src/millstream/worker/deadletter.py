@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from millstream.app import DEAD_LETTER_GROUP, DEAD_LETTER_REASON, DEAD_LETTERS
 from millstream.event import Event, to_columns
+from millstream.ledger import DEAD_LETTERS, letter
 from millstream.log import Router, Transaction, partition_of
 
 _TEXT = 1_000  # characters of an error's text that are kept
@@ -17,19 +17,19 @@ def dead_letter(event: Event, *, group: str, reason: str, error: BaseException |
     """The event with headers `dead-letter-…`: why, in whose hands, and where it stands."""
     headers = {
         **event.headers,
-        DEAD_LETTER_REASON: reason[:_TEXT],
-        DEAD_LETTER_GROUP: group,
-        "dead-letter-stream": event.stream or "",
-        "dead-letter-partition": str(event.partition),
-        "dead-letter-offset": str(event.offset),
-        "dead-letter-topic": event.topic,
-        "dead-letter-attempts": str(attempts),
+        letter.REASON: reason[:_TEXT],
+        letter.GROUP: group,
+        letter.STREAM: event.stream or "",
+        letter.PARTITION: str(event.partition),
+        letter.OFFSET: str(event.offset),
+        letter.TOPIC: event.topic,
+        letter.ATTEMPTS: str(attempts),
     }
     if error is not None:
-        headers["dead-letter-error-type"] = type(error).__name__
-        headers["dead-letter-error"] = str(error)[:_TEXT]
+        headers[letter.ERROR_TYPE] = type(error).__name__
+        headers[letter.ERROR] = str(error)[:_TEXT]
     if event.id is not None:
-        headers["dead-letter-id"] = event.id
+        headers[letter.ID] = event.id
     return msgspec.structs.replace(event, headers=headers, id=None)  # failed in two groups, it is no duplicate
 
 

@@ -12,6 +12,7 @@ import asyncio
 from millstream.app import Handler
 from millstream.errors import FencedError
 from millstream.log import Poll
+from millstream.worker.addressed import to_others
 from millstream.worker.alarms import Alarms
 from millstream.worker.arguments import BatchArguments, EventArguments, Levels
 from millstream.worker.call import AsyncEvents, Batches, Caller, ThreadedEvents
@@ -97,10 +98,10 @@ class HandlerProcessor:
                 await self._hand_over(poll.lost)
             for partition, positions in poll.gained.items():
                 self._committer.gain(partition, positions[self._handler.stream])
-            for n in poll.expired.values():
-                self._committer.count("expired", n)
+            for (_, partition), n in poll.expired.items():
+                self._committer.expire(partition, n)
             for batch in poll.batches:
-                segment = Segment(batch, self._handler.topics)
+                segment = Segment(batch, self._handler.topics, to_others(batch, self.name))
                 self._committer.read(segment)
                 self._calls.add(segment)
             self._calls.start()

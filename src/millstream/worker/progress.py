@@ -14,7 +14,7 @@ class Progress:
     """The segments under way in a partition, oldest first, and the position that they come to.
 
     Events that were not selected need no entry in a position: whoever reads them again skips them again. So they are
-    counted when the low-water offset passes them, once, however often they were read.
+    counted when the low-water offset passes them, once, however often they were read. So are those that retention took.
     """
 
     def __init__(self, position: Position) -> None:
@@ -23,13 +23,20 @@ class Progress:
         self._segments: deque[Segment] = deque()
         self._skipped = 0
         self._skipped_in_first = 0  # of the first segment, counted already
+        self._expired = 0
+        self._gap = 0  # events that are gone before what will be read next
 
     def add(self, segment: Segment) -> None:
         """The next batch that was read."""
-        if self._segments and not len(segment):
+        if self._segments and not len(segment) and not self._gap:
             self._segments[-1].absorb(segment)
         else:
+            segment.gap, self._gap = self._gap, 0
             self._segments.append(segment)
+
+    def expire(self, events: int) -> None:
+        """Retention has taken so many, before what will be read next."""
+        self._gap += events
 
     def position(self) -> Position:
         """The position now. What is completed is freed."""
@@ -67,9 +74,16 @@ class Progress:
         skipped, self._skipped = self._skipped, 0
         return skipped
 
+    def take_expired(self) -> int:
+        """How many events that retention took `position` has passed since this was last asked."""
+        expired, self._expired = self._expired, 0
+        return expired
+
     def _pass_completed(self) -> None:
         while self._segments:
             first = self._segments[0]
+            self._expired += first.gap
+            first.gap = 0
             pending = first.pending
             skipped = first.skipped_before(pending)
             self._skipped += skipped - self._skipped_in_first

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
 
 from millstream.app import Query
 from millstream.engine.step import Processor, Rejected, Step
 from millstream.errors import MillstreamError
 from millstream.event import Batch, Event
+from millstream.ledger.names import DEAD_LETTERED, EXPIRED, SKIPPED
 from millstream.log import Poll, Position, Transaction
+from millstream.worker.addressed import to_others
 from millstream.worker.context import Context, Outputs
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
@@ -27,6 +33,9 @@ from millstream.worker.threads import Threads
 logger = logging.getLogger("millstream.worker")
 
 _POLL_BYTES = 32 << 20  # payload a step: large enough that the fixed costs of steps and commits vanish
+
+_NAMES = {"rejected": DEAD_LETTERED}
+"""What the engine's counts are called in the ledger."""
 
 _HELD = (
     "nothing is lost or passed over: it begins again with smaller batches, and waits at this place until they succeed. "
@@ -50,6 +59,7 @@ class QueryProcessor:
         self._threads = Threads(1, f"millstream-{query.name}")
         self._partitions: set[int] = set()
         self._poll_bytes = _POLL_BYTES
+        self._expired: Counter[tuple[str, int]] = Counter()  # taken by retention before what will be read next
         self._drain_seconds = 0.0
 
     async def join(self) -> None:
@@ -70,6 +80,7 @@ class QueryProcessor:
 
     async def _session(self) -> None:
         await self._threads.run(self._forget, frozenset(self._partitions))  # of a session that failed
+        self._expired.clear()
         await first_of(self._process(), self._drained())
 
     async def _drained(self) -> None:
@@ -86,10 +97,13 @@ class QueryProcessor:
                     await self._change_hands(poll)
                 transaction = self._membership.group.transaction()  # of the grants that `poll` was read under
                 reading = asyncio.ensure_future(self._poll())
-                if poll.batches or poll.expired:
-                    step = await self._step(poll, committing)
+                self._expired.update(poll.expired)
+                if poll.batches:
+                    batches = [_for_us(batch, self.name) for batch in poll.batches]
+                    passed_over = self._passed_over(poll, batches)
+                    step = await self._step(batches, committing)
                     await committing
-                    committing = asyncio.ensure_future(self._commit(poll, step, transaction))
+                    committing = asyncio.ensure_future(self._commit(batches, step, passed_over, transaction))
                 if not reading.done():  # there is nothing to do meanwhile
                     await committing
             await committing
@@ -109,26 +123,37 @@ class QueryProcessor:
             self._partitions.add(partition)
             chunks = await self._membership.group.state(partition)
             await self._threads.run(self._processor.restore, partition, chunks)
+        self._expired = Counter({place: n for place, n in self._expired.items() if place[1] not in poll.lost})
 
     def _forget(self, partitions: frozenset[int]) -> None:
         for partition in partitions & self._partitions:
             self._processor.forget(partition)
         self._partitions -= partitions
 
-    async def _step(self, poll: Poll, committing: Awaitable[None]) -> Step:
-        """What the engine makes of a poll. Raises `StepFailedError` when the step before it is committed."""
+    def _passed_over(self, poll: Poll, batches: Sequence[Batch]) -> Mapping[str, int]:
+        """What the engine does not get: events for other groups, and those that retention took before these."""
+        expired = sum(self._expired.pop((batch.stream, batch.partition), 0) for batch in batches)
+        return {SKIPPED: sum(map(len, poll.batches)) - sum(map(len, batches)), EXPIRED: expired}
+
+    async def _step(self, batches: Sequence[Batch], committing: Awaitable[None]) -> Step:
+        """What the engine makes of batches. Raises `StepFailedError` when the step before it is committed."""
         try:
-            return await self._threads.run(self._processor.step, poll.batches)
+            return await self._threads.run(self._processor.step, batches)
         except Exception as error:
-            logger.exception("query %s failed at %s; %s", self.name, _places(poll.batches), _HELD)
+            logger.exception("query %s failed at %s; %s", self.name, _places(batches), _HELD)
             await committing
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
 
-    async def _commit(self, poll: Poll, step: Step, transaction: Transaction) -> None:
+    async def _commit(
+        self, batches: Sequence[Batch], step: Step, passed_over: Mapping[str, int], transaction: Transaction
+    ) -> None:
         outputs = Outputs(
             [events for events in (step.outputs, step.late) if events is not None and events.num_rows],
-            [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in _rejected(poll, step)],
+            [
+                dead_letter(event, group=self.name, reason=reason, attempts=1)
+                for event, reason in _rejected(batches, step)
+            ],
         )
         self._context.append(transaction, outputs)
         for partition, chunks in step.save.items():
@@ -137,27 +162,33 @@ class QueryProcessor:
         for partition, names in step.drop.items():
             for name in names:
                 transaction.drop(partition, name)
-        for batch in poll.batches:
+        for batch in batches:
             transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
         for (stream, partition), at in step.due.items():
             transaction.due(stream, partition, at)
-        for name, n in {**step.counts, **step.notes, "expired": sum(poll.expired.values())}.items():
+        for name, n in {**step.counts, **step.notes, **passed_over}.items():
             if n:
-                transaction.count(name, n)
+                transaction.count(_NAMES.get(name, name), n)
         await self._context.commit(transaction, self.name)
         self._context.publish(outputs.events)
         self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
         self._membership.works()
 
 
-def _rejected(poll: Poll, step: Step) -> list[tuple[Event, str]]:
+def _for_us(batch: Batch, group: str) -> Batch:
+    """A batch without events that are for other groups."""
+    others = to_others(batch, group)
+    return batch if others is None else replace(batch, events=batch.events.filter(pa.array(~others)))
+
+
+def _rejected(batches: Sequence[Batch], step: Step) -> list[tuple[Event, str]]:
     """Every rejected event and the reason."""
     by_batch: dict[int, list[Rejected]] = {}
     for rejected in step.rejected:
         by_batch.setdefault(rejected.batch, []).append(rejected)
     found = []
     for number, rejections in by_batch.items():
-        batch = poll.batches[number]
+        batch = batches[number]
         rows = batch.events.take([rejected.row for rejected in rejections])
         events = Batch(batch.stream, batch.partition, rows, batch.next_offset)
         found += [(event, rejected.reason) for event, rejected in zip(events, rejections, strict=True)]

@@ -22,17 +22,21 @@ class Segment:
 
     `done` has a byte for each event: 1 when it is completed. `closed` says that no more of them are begun, because
     another member waits for the partition; `dropped` that it has it, and what comes of these events is thrown away.
-    `size` is what the segment costs in memory, in bytes.
+    `size` is what the segment costs in memory, in bytes; `gap` is how many events retention took before it.
     """
 
-    def __init__(self, batch: Batch, topics: Filter | None = None) -> None:
+    def __init__(self, batch: Batch, topics: Filter | None = None, others: npt.NDArray[np.bool_] | None = None) -> None:
+        """`topics` selects among the events, without those that are for `others`."""
         rows = None if topics is None else _matching(batch.events.column("topic"), topics)
+        if others is not None:
+            rows = np.flatnonzero(~others) if rows is None else rows[~others[rows]]
         self.stream = batch.stream
         self.partition = batch.partition
         self.next_offset = batch.next_offset
         self.events: pa.RecordBatch = batch.events if rows is None else batch.events.take(pa.array(rows))
         self.closed = False
         self.dropped = False
+        self.gap = 0
         self.done = bytearray(self.events.num_rows)
         # The columns, and about the same again as Python's objects.
         self.size = 2 * int(self.events.nbytes) + _EVENT_BYTES * len(self)

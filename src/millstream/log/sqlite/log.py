@@ -11,11 +11,12 @@ import apsw
 from millstream.clock import Clock, Micros
 from millstream.errors import DiskFaultError, DiskFullError
 from millstream.event import Batch
-from millstream.log.contract import LATEST, Bounds, Commits, GroupStatus, Start, StreamSpec
+from millstream.log.contract import LATEST, Accounts, Bounds, Commits, GroupStatus, Start, StreamSpec
 from millstream.log.sqlite.core import Core
 from millstream.log.sqlite.folder import Ballast, FolderLock
 from millstream.log.sqlite.member import Member
 from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME, abandon, open_memory, open_writer, unusable
 from millstream.log.sqlite.store import Store
@@ -111,6 +112,9 @@ class SqliteLog:
 
     async def groups(self) -> Sequence[GroupStatus]:
         return await self.core.groups()
+
+    async def accounts(self) -> Accounts:
+        return await self.core.reads.run(Reader.accounts)
 
 
 def _open(folder: Path, settings: LogSettings, clock: Clock, vfs: str | None, ballast: Ballast) -> Store:

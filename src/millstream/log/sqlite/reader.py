@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import apsw
 
 from millstream.clock import Micros
-from millstream.log.contract import Bounds, GroupStatus
+from millstream.log.contract import Accounts, Bounds, GroupStatus
 from millstream.log.sqlite.catalog import Catalog, catalog_version, load_catalog
 from millstream.log.sqlite.place import Cursor
 from millstream.log.sqlite.scan import (
@@ -25,7 +25,7 @@ from millstream.log.sqlite.scan import (
     unpack_row,
 )
 from millstream.log.sqlite.states import read_states
-from millstream.log.sqlite.status import read_groups
+from millstream.log.sqlite.status import read_accounts, read_groups
 
 
 class Reader:
@@ -126,3 +126,8 @@ class Reader:
         """Every group, as if none had members: only the coordinator knows them."""
         with self._transaction() as catalog:
             return read_groups(self._db, catalog)
+
+    def accounts(self) -> Accounts:
+        """Every stream and group as of one moment."""
+        with self._transaction() as catalog:
+            return read_accounts(self._db, catalog)

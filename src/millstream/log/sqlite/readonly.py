@@ -9,8 +9,19 @@ from typing import NoReturn
 from millstream.clock import Clock, Micros, SystemClock
 from millstream.errors import LogUnavailableError
 from millstream.event import Batch
-from millstream.log.contract import LATEST, Bounds, Commits, Group, GroupStatus, Start, StreamSpec, Transaction
+from millstream.log.contract import (
+    LATEST,
+    Accounts,
+    Bounds,
+    Commits,
+    Group,
+    GroupStatus,
+    Start,
+    StreamSpec,
+    Transaction,
+)
 from millstream.log.sqlite.place import Cursor, Place
+from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME
 
@@ -60,6 +71,9 @@ class ReadOnlyLog:
 
     async def groups(self) -> Sequence[GroupStatus]:
         return await self._reads.run(lambda reader: reader.groups())
+
+    async def accounts(self) -> Accounts:
+        return await self._reads.run(Reader.accounts)
 
     def watch_streams(self, changed: Callable[[Mapping[str, StreamSpec]], None]) -> None:
         self._refuse()

@@ -17,11 +17,22 @@ from millstream.bus import Peer
 from millstream.clock import Clock, Micros, SystemClock
 from millstream.errors import LogClosedError, LogUnavailableError
 from millstream.event import Batch
-from millstream.log.contract import LATEST, Bounds, Commits, Committed, GroupStatus, Position, Start, StreamSpec
+from millstream.log.contract import (
+    LATEST,
+    Accounts,
+    Bounds,
+    Commits,
+    Committed,
+    GroupStatus,
+    Position,
+    Start,
+    StreamSpec,
+)
 from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.leases import RENEW_SECONDS
 from millstream.log.sqlite.member import Member, Resumes
 from millstream.log.sqlite.place import Cursor, Place
+from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.scan import Piece
 from millstream.log.sqlite.schema import FILE_NAME
@@ -228,3 +239,6 @@ class RemoteLog:
             GroupStatus(name, members, dict(positions), dict(lag), counts)
             for name, members, positions, lag, counts in statuses
         ]
+
+    async def accounts(self) -> Accounts:
+        return await self._link.reads.run(Reader.accounts)

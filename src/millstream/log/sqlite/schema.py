@@ -15,7 +15,7 @@ from millstream.errors import CorruptChunkError, DataFolderError, DiskFaultError
 FILE_NAME = "log.db"
 
 APPLICATION_ID = 0x4D4C5354  # "MLST", in the file's header: what `file(1)` and we tell it by
-FORMAT_VERSION = 1  # in `user_version`; any change of a table, a column's meaning or a chunk's bytes makes a new one
+FORMAT_VERSION = 2  # in `user_version`; any change of a table, a column's meaning or a chunk's bytes makes a new one
 
 PAGE_BYTES = 4096  # of 4, 8, 16, 32 and 64 KB the fastest, or as fast, for commits of 1 KB, 16 KB, 400 KB and 3 MB
 _CACHE_KIB = 8192
@@ -40,6 +40,9 @@ INSERT INTO consumer_groups VALUES(0, '');
 CREATE TABLE positions(
     group_id INTEGER NOT NULL, partition_id INTEGER NOT NULL, low INTEGER NOT NULL, done BLOB,
     expired INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(group_id, partition_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE starts(
+    group_id INTEGER NOT NULL, partition_id INTEGER NOT NULL, "offset" INTEGER NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY(group_id, partition_id)) STRICT, WITHOUT ROWID;
 CREATE TABLE states(
     id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
     checksum INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE(group_id, number, name)) STRICT;

@@ -129,7 +129,8 @@ class Stage:
                     f"to {low}, which is beyond the end at {end}"
                 )
             first = self._index.firsts[partition].offset
-            moved[group, partition] = GroupPosition(low, tuple(done), min(before.expired, max(0, first - low)))
+            gone = first - low - sum(1 for one in done if one < first) if low < first else 0
+            moved[group, partition] = GroupPosition(low, tuple(done), min(before.expired, gone))
         return moved
 
 

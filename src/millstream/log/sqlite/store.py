@@ -27,6 +27,7 @@ from millstream.log.sqlite.place import GroupPosition, Mark, Resume
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.schema import abandon, write_error
 from millstream.log.sqlite.stage import Stage
+from millstream.log.sqlite.status import close_accounts
 from millstream.settings import LogSettings
 
 MAX_PARTITIONS_A_STREAM = 1024  # each costs every reader a seek a poll; a wrong setting should not cost a million
@@ -142,10 +143,12 @@ class Store:
         """Drop a stream. Its chunks stay in the file, out of sight, until the housekeeper has removed them."""
         stream = self.index.catalog.stream(name)
         with self.transaction():
+            close_accounts(self.db, self.index.catalog, name)
             self.db.execute("DELETE FROM streams WHERE id = ?", (stream.id,))
             self.db.execute("UPDATE partitions SET stream_id = NULL WHERE stream_id = ?", (stream.id,))
             for partition in stream.partitions:
                 self.db.execute("DELETE FROM positions WHERE partition_id = ?", (partition,))
+                self.db.execute("DELETE FROM starts WHERE partition_id = ?", (partition,))
                 self.db.execute("DELETE FROM dues WHERE partition_id = ?", (partition,))
             self.db.execute("UPDATE catalog SET version = version + 1")
         self.index.catalog = load_catalog(self.db)
@@ -169,6 +172,8 @@ class Store:
                 group_id = self.db.last_insert_rowid()
             rows = [(group_id, partition, marks[partition].offset) for partition in missing]
             self.db.executemany("INSERT INTO positions(group_id, partition_id, low) VALUES(?,?,?)", rows)
+            starts = [(*row, marks[row[1]].events) for row in rows]
+            self.db.executemany("INSERT INTO starts VALUES(?,?,?,?)", starts)
         self.index.groups[group] = group_id
         self.index.positions.update({(row[0], row[1]): GroupPosition(row[2]) for row in rows})
 

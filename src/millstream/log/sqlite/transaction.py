@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 import pyarrow as pa
@@ -12,6 +13,13 @@ from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import MAX_CHUNK_BYTES, Committed, Position
 from millstream.log.sqlite.changes import Append, Changes
 from millstream.log.sqlite.format import pack
+
+OWN = "$"
+"""Names of counts that begin so are the log's own."""
+
+APPENDED, PASSED = "$appended:", "$passed:"
+"""Before a stream's name: events that the group's transactions have appended to it, and events that it had read of
+streams of that name that are dropped."""
 
 _REQUIRED = [number for number, field in enumerate(EVENT_SCHEMA) if not field.nullable]
 
@@ -72,6 +80,8 @@ class Draft:
 
     def count(self, name: str, n: int) -> None:
         """See the contract."""
+        if name.startswith(OWN):
+            raise ValueError(f"{name!r} is no name for a count: those that begin with {OWN} are the log's own")
         self._counts[name] = self._counts.get(name, 0) + n
 
     async def commit(self) -> Committed:
@@ -92,6 +102,9 @@ class Draft:
 
     def changes(self) -> Changes:
         """What is to be changed, with the events packed."""
+        counts = Counter(self._counts)
+        for stream, _, events in self._appends:
+            counts[APPENDED + stream] += events.num_rows
         return Changes(
             self.group,
             self.member,
@@ -100,7 +113,7 @@ class Draft:
             [(number, name, data) for (number, name), data in self._states.items()],
             [(*place, position.low, position.done) for place, position in self._positions.items()],
             [(*place, at) for place, at in self._dues.items()],
-            self._counts,
+            dict(counts),
         )
 
     def _need_group(self) -> None:

@@ -1,0 +1,141 @@
+"""`millstream deadletters list` and `show`: the events that could not be processed."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from millstream.cli import output
+from millstream.cli.lines import payload_member, payload_text
+from millstream.cli.moments import parse_since
+from millstream.cli.place import load_settings, open_log
+from millstream.clock import SystemClock, to_micros, to_text
+from millstream.event import Event
+from millstream.ledger.deadletters import Resolution, Wanted, find, letters, resolutions
+from millstream.ledger.letter import ID, Letter
+from millstream.ledger.scan import time_of
+from millstream.topic import check_filter
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHOWN = 60  # characters of a payload in the list
+_FACTS = ("letter", "time", "group", "reason", "error", "attempts", "topic", "key", "id", "position")
+
+
+def wanted(group: str | None, since: str | None, reason: str | None, topics: str | None) -> Wanted:
+    """What the options select."""
+    if topics is not None:
+        check_filter(topics)
+    moment = parse_since(since, SystemClock())
+    return Wanted(group, reason, topics, None if moment is None else to_micros(moment))
+
+
+def show_list(wanted: Wanted, every: bool, limit: int, json: bool, data: Path | None, config: Path | None) -> None:
+    """Print the last dead letters that are open, or all of them."""
+    found = asyncio.run(_look(load_settings(config, data=data).data, wanted, every, limit))
+    if json:
+        output.write_json([_row(letter, found.done.get(letter.name)) for letter in found.letters])
+        return
+    if not found.letters:
+        output.tell("there are none" if every else "none are open")
+        return
+    output.show_tables(_table(found))
+    if found.total > len(found.letters):
+        output.tell(f"these are the last {len(found.letters)} of {found.total}; --limit N shows more")
+
+
+def show(name: str, json: bool, data: Path | None, config: Path | None) -> None:
+    """Print a dead letter."""
+
+    async def look() -> tuple[Letter, Resolution | None]:
+        async with open_log(load_settings(config, data=data).data) as log:
+            letter = await find(log, name)
+            return letter, (await resolutions(log)).get(letter.name)
+
+    letter, done = asyncio.run(look())
+    if json:
+        output.write_json(_row(letter, done))
+    else:
+        output.show_tables(_facts(letter, done))
+
+
+class _Found(NamedTuple):
+    """The last dead letters that are wanted, how many there are, and what was done about dead letters."""
+
+    letters: Sequence[Letter]
+    total: int
+    done: Mapping[str, Resolution]
+
+
+async def _look(folder: Path, wanted: Wanted, every: bool, limit: int) -> _Found:
+    last: list[tuple[datetime, int, int, Letter]] = []
+    count = 0
+    async with open_log(folder) as log:
+        done = await resolutions(log)
+        async for letter in letters(log, wanted):
+            if every or letter.name not in done:
+                count += 1
+                entry = (time_of(letter.event), letter.event.partition, letter.event.offset, letter)
+                heapq.heappush(last, entry) if len(last) < limit else heapq.heappushpop(last, entry)
+    return _Found([letter for *_, letter in sorted(last, key=lambda entry: entry[:3])], count, done)
+
+
+def _table(found: _Found) -> Table:
+    rows = [
+        (
+            letter.name,
+            _time(letter.event),
+            letter.group,
+            letter.topic,
+            letter.error or letter.reason,
+            payload_text(letter.event.payload[:_SHOWN]),
+            _said(found.done.get(letter.name)),
+        )
+        for letter in found.letters
+    ]
+    return output.make_table("Dead letters", ("letter", "time", "group", "topic", "why", "payload", "state"), rows)
+
+
+def _facts(letter: Letter, done: Resolution | None) -> Table:
+    row = _row(letter, done)
+    facts = {name: row[name] for name in _FACTS if row[name] is not None}
+    facts |= {**letter.headers, "state": _said(done), "payload": payload_text(letter.event.payload)}
+    return output.make_facts(facts)
+
+
+def _row(letter: Letter, done: Resolution | None) -> dict[str, Any]:
+    event = letter.event
+    return {
+        "letter": letter.name,
+        "time": _time(event),
+        "group": letter.group,
+        "reason": letter.reason,
+        "error": letter.error,
+        "attempts": letter.attempts,
+        "topic": letter.topic,
+        "key": event.key,
+        "id": event.headers.get(ID),
+        "position": letter.origin,
+        "content_type": event.content_type,
+        "headers": letter.headers,
+        "resolution": done,
+        **payload_member(event.payload),
+    }
+
+
+def _said(done: Resolution | None) -> str:
+    if done is None:
+        return "open"
+    edited = ", edited" if done.edited else ""
+    to = f" to {done.group}{edited}" if done.group is not None else ""
+    when = f" at {to_text(to_micros(done.time))}" if done.time is not None else ""
+    return f"{done.action}{to}{when}"
+
+
+def _time(event: Event) -> str:
+    return to_text(to_micros(time_of(event)))

@@ -1,0 +1,21 @@
+"""The ledger: where every event ended, and what can be done about it.
+
+`names` are those of the counts and of the streams in which those events are kept that went astray; `balance` computes
+and checks the balances; `letter` is a dead letter, `deadletters` are all of them and what was done about them;
+`rejection` is the trace of a refused event; `trace` follows one event's way; `scan` reads streams.
+"""
+
+from millstream.ledger.balance import Equation, equations
+from millstream.ledger.letter import RESEND_GROUP, RESEND_OF, Letter
+from millstream.ledger.names import DEAD_LETTERS, REJECTIONS, RESOLVED
+
+__all__ = [
+    "DEAD_LETTERS",
+    "REJECTIONS",
+    "RESEND_GROUP",
+    "RESEND_OF",
+    "RESOLVED",
+    "Equation",
+    "Letter",
+    "equations",
+]

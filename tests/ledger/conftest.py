@@ -1,0 +1,25 @@
+"""A plant for each test, over the real log in memory and in a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.plant import Plant
+from tests.support.records import SETTINGS
+
+from millstream.clock import VirtualClock
+from millstream.log.sqlite import SqliteLog
+
+
+@pytest.fixture(params=["memory", "file"])
+async def plant(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Plant]:
+    clock = VirtualClock()
+    memory = request.param == "memory"
+    log = await SqliteLog.memory(clock) if memory else await SqliteLog.open(tmp_path / "data", SETTINGS, clock)
+    plant = Plant(clock, log)
+    yield plant
+    for worker in list(plant.workers):
+        await plant.stop(worker)
+    await log.close()
