@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from millstream.app import Query
 from millstream.engine.step import Processor, Rejected, Step
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, PayloadError
 from millstream.event import Batch, Event
 from millstream.log import Poll, Position, Transaction
 from millstream.worker.context import Context, Outputs
@@ -22,6 +22,7 @@ from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
 from millstream.worker.tasks import cancel, first_of, unless
 from millstream.worker.threads import Threads
+from millstream.worker.watch import Failure
 
 logger = logging.getLogger("millstream.worker")
 
@@ -40,7 +41,7 @@ class QueryProcessor:
         self._processor = processor
         self._context = context
         self._membership = Membership(context, query.name, streams, query.start, also=(StepFailedError,))
-        self._threads = Threads(1, f"millstream-{query.name}")
+        self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._partitions: set[int] = set()
         self._poll_bytes = _POLL_BYTES
         self._drain_seconds = 0.0
@@ -105,6 +106,8 @@ class QueryProcessor:
             step = await self._threads.run(self._processor.step, poll.batches)
         except Exception as error:
             logger.exception("%s failed at %s; it begins again with smaller batches", self.name, _places(poll.batches))
+            again = "begins again with smaller batches"
+            self._context.watch.failed(Failure(self.name, _places(poll.batches), error, again))
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
         await self._commit(poll, step, transaction)
@@ -112,9 +115,10 @@ class QueryProcessor:
         self._membership.works()
 
     async def _commit(self, poll: Poll, step: Step, transaction: Transaction) -> None:
+        rejected = _rejected(poll, step)
         outputs = Outputs(
             [events for events in (step.outputs, step.late) if events is not None and events.num_rows],
-            [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in _rejected(poll, step)],
+            [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in rejected],
         )
         self._context.append(transaction, outputs)
         for partition, chunks in step.save.items():
@@ -131,6 +135,9 @@ class QueryProcessor:
             if n:
                 transaction.count(name, n)
         await self._context.commit(transaction, self.name)
+        for event, reason in rejected:
+            kept = "kept in the dead letters"
+            self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))
         self._context.publish(outputs.events)
 
 

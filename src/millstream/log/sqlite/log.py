@@ -13,7 +13,7 @@ from millstream.log.contract import LATEST, Bounds, Commits, GroupStatus, Start,
 from millstream.log.sqlite.core import Core
 from millstream.log.sqlite.folder import Ballast, FolderLock
 from millstream.log.sqlite.member import Member
-from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME, open_memory, open_writer
 from millstream.log.sqlite.store import Store
@@ -69,6 +69,14 @@ class SqliteLog:
         """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
         self.core.on_fault.append(callback)
 
+    async def drain(self) -> bool:
+        """Return when everything that was asked of the log is done, and who asked has been told. Whether there was
+        anything. In a log in memory that includes reads."""
+        was_busy = bool(self.core.writer.pending)
+        while self.core.writer.pending:
+            await self.core.writer.call(lambda store: None)
+        return was_busy
+
     # --- streams
 
     async def create(self, spec: StreamSpec) -> None:
@@ -84,6 +92,10 @@ class SqliteLog:
         self.core.watch_streams(changed)
 
     # --- records
+
+    def ends(self) -> Mapping[Place, int]:
+        """`Bounds.next` of every partition, by stream and number, as far as the event loop was told."""
+        return self.core.ends
 
     async def read(
         self, stream: str, partition: int, offset: int, *, limit_bytes: int = 1 << 20, wait: float | None = 0.0
