@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -54,8 +54,13 @@ async def test_calls_are_told_while_they_are_under_way_and_failures_when_they_ha
     def batch_in_thread(events: list[Event]) -> None:
         call()
 
-    function = {"async": event, "thread": event_in_thread, "async batch": batch, "thread batch": batch_in_thread}[way]
-    app.on("t", group="g", retry=Retry(attempts=1), batch="batch" in way)(function)
+    functions: dict[str, Callable[..., object]] = {
+        "async": event,
+        "thread": event_in_thread,
+        "async batch": batch,
+        "thread batch": batch_in_thread,
+    }
+    app.on("t", group="g", retry=Retry(attempts=1), batch="batch" in way)(functions[way])
     worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(), notes)
     plant.workers.append(worker)
     await worker.start()
