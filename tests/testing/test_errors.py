@@ -157,3 +157,18 @@ async def test_error_of_the_test_itself_is_not_hidden_by_the_apps() -> None:
 
     with pytest.raises(AssertionError, match="the test's own"):
         await test()
+
+
+async def test_what_ends_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr("millstream.worker.committer.Committer.flush", fail)
+    app = App("plant")
+
+    @app.on("t")
+    async def handle(event: Event) -> None: ...
+
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        async with app.test() as plant:
+            await plant.publish("t", 1)

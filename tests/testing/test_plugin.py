@@ -33,6 +33,13 @@ def test_missing_file_is_told(load_app):
         load_app("nowhere.py")
 
 
+class TestClass:
+    @pytest.mark.parametrize("n", [1, 2])
+    async def test_method_with_parameters(self, load_app, n):
+        async with load_app("plant.py").test() as plant:
+            assert n in (1, 2)
+
+
 async def test_failure_fails(load_app):
     assert False, "as it should"
 """
@@ -44,6 +51,20 @@ import sys
 def test_what_was_loaded_is_gone():
     assert "plant" not in sys.modules
     assert not any(path.endswith("above") for path in sys.path)
+"""
+
+WITH_HYPOTHESIS = """
+from hypothesis import given, settings, strategies as st
+from plant import app
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(81, 200))
+async def test_overheating(celsius):
+    async with app.test() as plant:
+        await plant.publish("site/a/press-1/telemetry", {"ts": "2026-01-01T00:00:00Z", "celsius": celsius})
+        await plant.advance("30s")
+        assert len(plant.alerts) == 1
 """
 
 NOT_OURS = """
@@ -88,7 +109,13 @@ def test_fixture_loads_apps_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tests / "test_a.py").write_text(WITH_FIXTURE)
     (tests / "test_b.py").write_text(LEAVES_NOTHING)
     code, said = run(tmp_path, "--rootdir", str(tmp_path), "-p", "no:asyncio")
-    assert (code, "5 passed" in said, "1 failed" in said, "as it should" in said) == (1, True, True, True), said
+    assert (code, "7 passed" in said, "1 failed" in said, "as it should" in said) == (1, True, True, True), said
+
+
+def test_hypothesis_runs_asynchronous_tests(project: Path) -> None:
+    (project / "test_plant.py").write_text(WITH_HYPOTHESIS)
+    code, said = run(project, "-p", "no:asyncio", "-p", "no:anyio")
+    assert code == 0, said
 
 
 def test_asynchronous_tests_of_others_are_left_alone(tmp_path: Path) -> None:

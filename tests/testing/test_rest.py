@@ -7,6 +7,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+import uvloop
 
 from millstream.app import App, Stream
 from millstream.clock import Clock
@@ -141,3 +142,19 @@ async def test_task_that_never_rests_is_told() -> None:
         with pytest.raises(RestlessError, match="always ready to go on"):
             await plant.settle()
         spinning.cancel()
+
+
+def test_any_event_loop_will_do() -> None:
+    app = App("plant")
+
+    @app.on("t")
+    def handle(event: Event) -> None: ...
+
+    async def test() -> None:
+        async with app.test() as plant:
+            await plant.publish("t", 1)
+            await plant.advance("1h")
+            assert plant.counts("handle") == {"processed": 1}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test())

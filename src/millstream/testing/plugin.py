@@ -6,12 +6,13 @@ It is imported in every run of pytest where Millstream is installed, so it impor
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,13 +50,23 @@ def load_app(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.hookimpl
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an asynchronous test of an app that no other plugin runs, and that would otherwise fail for it."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj) or not _tests_an_app(pyfuncitem):
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
-    asyncio.run(pyfuncitem.obj(**arguments))
-    return True
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Give an asynchronous test of an app an event loop, where no other plugin has: it would fail for that."""
+    by_hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    function = pyfuncitem.obj if by_hypothesis is None else by_hypothesis.inner_test
+    if inspect.iscoroutinefunction(function) and _tests_an_app(pyfuncitem):
+        if by_hypothesis is None:
+            pyfuncitem.obj = _in_a_loop(function)
+        else:
+            by_hypothesis.inner_test = _in_a_loop(function)
+
+
+def _in_a_loop(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(function(*arguments, **named))
+
+    return run
 
 
 def _tests_an_app(item: pytest.Function) -> bool:
