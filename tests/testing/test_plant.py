@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from millstream.app import App, Retry
 from millstream.errors import LogError, TopicError, UnknownStreamError
 from millstream.event import Event
+from millstream.testing import Plant
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -189,6 +191,18 @@ async def test_many_publishes_at_once_are_all_there() -> None:
     async with app.test() as plant:
         await asyncio.gather(*(plant.publish(f"site/a/press-{n}/telemetry", {"celsius": n}) for n in range(300)))
         assert len(plant.stream("readings")) == len(seen) == len(plant.published("checked/#")) == 300
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Plant]:
+    async with counting_app()[0].test() as plant:
+        yield plant
+
+
+async def test_plant_may_be_a_fixture(running: Plant) -> None:
+    await running.publish("site/a/press-1/telemetry", {"celsius": 20})
+    await running.advance("1s")
+    assert running.counts("check") == {"processed": 1}
 
 
 async def test_retry_waits_for_the_plants_time() -> None:

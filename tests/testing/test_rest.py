@@ -158,3 +158,22 @@ def test_any_event_loop_will_do() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(test())
+
+
+async def test_time_may_be_moved_while_a_publish_is_still_settling() -> None:
+    app = App("plant")
+    clocks: list[Clock] = []
+
+    @app.on("t")
+    async def handle(event: Event) -> None:
+        await asyncio.sleep(0.02)
+        await clocks[0].sleep(5)
+
+    async with app.test() as plant:
+        clocks.append(plant.clock)
+        async with asyncio.TaskGroup() as group:
+            for key in "abc":
+                group.create_task(plant.publish("t", 1, key=key))
+            await plant.advance("1s")
+        await plant.advance("5s")
+        assert plant.counts("handle") == {"processed": 3}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from millstream.clock import SECOND, Micros, VirtualClock
+from millstream.clock import Micros, VirtualClock
 from millstream.testing.failures import Failures
 from millstream.worker import Failure, Watch
 
@@ -81,7 +81,3 @@ class PlantClock(VirtualClock):
             await super().sleep(seconds)
         finally:
             call.asleep -= 1
-
-    def until(self, instant: Micros) -> float:
-        """The seconds until an instant."""
-        return (instant - self.now()) / SECOND

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from millstream.app import DEAD_LETTERS, App
 from millstream.app.outbox import make_event
-from millstream.clock import SECOND, to_datetime, to_micros
+from millstream.clock import SECOND, Micros, to_datetime, to_micros
 from millstream.event import Event
 from millstream.gateway.attributes import Attributes
 from millstream.log import GroupStatus
@@ -93,9 +93,9 @@ class Plant:
         target = self.clock.now() + round(seconds_of(duration) * SECOND)
         await self._rig.come_to_rest()
         while (due := self.clock.next_due) is not None and due <= target:
-            await self.clock.advance(self.clock.until(due))
+            await self._set_clock(due)
             await self._rig.come_to_rest()
-        await self.clock.advance(self.clock.until(target))
+        await self._set_clock(target)
         await self.settle()
 
     async def crash(self, when: When = "now", *, worker: int | None = None) -> None:
@@ -198,6 +198,9 @@ class Plant:
             if error is None:
                 await self.settle()
                 self._check_crashes()
+
+    async def _set_clock(self, instant: Micros) -> None:
+        await self.clock.advance((instant - self.clock.now()) / SECOND)
 
     def _check_crashes(self) -> None:
         __tracebackhide__ = True

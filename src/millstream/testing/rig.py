@@ -39,6 +39,7 @@ class Rig:
         self._clock = clock
         self._calls = calls
         self._patience = patience
+        self._one_at_a_time = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -60,14 +61,15 @@ class Rig:
     async def come_to_rest(self) -> None:
         """Return when nothing is left to do before time passes. `RestlessError`; raises what ended a worker."""
         __tracebackhide__ = True
-        try:
-            async with asyncio.timeout(self._patience) as scope:
-                while await self._moves():
-                    pass
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise RestlessError(self._unrest()) from None
+        async with self._one_at_a_time:
+            try:
+                async with asyncio.timeout(self._patience) as scope:
+                    while await self._moves():
+                        pass
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                raise RestlessError(self._unrest()) from None
 
     async def _moves(self) -> bool:
         """Let everything run that can. Whether that has to be done again."""
