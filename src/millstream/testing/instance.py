@@ -45,10 +45,11 @@ class Instance:
     async def kill(self) -> None:
         """End the worker as `kill -9` does: what it has not committed did not happen. What runs in a thread runs on to
         its end, and nothing comes of it."""
-        self._line.is_dead = True
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
-        await self._line.cut()
+        line, running = self._line, self._running  # of this worker: the next one may have been started meanwhile
+        line.is_dead = True
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await line.cut()
 
     async def stop(self) -> None:
         """End the worker in order, without waiting for calls under way."""
