@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from millstream.app import DEAD_LETTERS, App
 from millstream.app.outbox import make_event
@@ -47,6 +47,8 @@ class Plant:
         raise_errors: bool = True,
         patience: Duration = "10s",
     ) -> None:
+        if workers < 1:
+            raise ValueError(f"workers={workers}: somebody has to do the work")
         self._failures = Failures()
         calls = Calls(self._failures)
         self.clock = PlantClock(to_micros(start or _START), calls)
@@ -105,6 +107,8 @@ class Plant:
         `"before commit"`: each dies when it next wants to commit, `"after commit"`: when it has, and does not know it
         yet. It is then an error if the test ends before that."""
         __tracebackhide__ = True
+        if when not in get_args(When):
+            raise ValueError(f"{when!r} is no moment to crash at; choose one of {', '.join(map(repr, get_args(When)))}")
         instances = self._rig.instances
         for instance in instances if worker is None else [instances[worker]]:
             if when == "now":

@@ -74,7 +74,7 @@ def _tests_an_app(item: pytest.Function) -> bool:
     if _FIXTURE in item.fixturenames:
         return True
     declared = sys.modules.get("millstream.app")
-    return declared is not None and any(isinstance(value, declared.App) for value in vars(item.module).values())
+    return declared is not None and any(issubclass(type(value), declared.App) for value in vars(item.module).values())
 
 
 def _find(file: Path, folder: Path, root: Path) -> Path:
