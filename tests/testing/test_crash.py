@@ -113,7 +113,7 @@ async def test_crash_that_never_came_is_told() -> None:
 async def test_wrong_moment_and_no_workers_are_refused() -> None:
     app, _ = passing_app()
     async with app.test() as plant:
-        with pytest.raises(ValueError, match="'commit' is no moment .*'before commit'"):
+        with pytest.raises(ValueError, match=r"'commit' is no moment .*'before commit'"):
             await plant.crash("commit")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="workers=0"):
         app.test(workers=0)

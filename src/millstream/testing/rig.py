@@ -72,21 +72,19 @@ class Rig:
                 raise RestlessError(self._unrest()) from None
 
     async def _moves(self) -> bool:
-        """Let everything run that can. Whether that has to be done again."""
+        """Wait for what is under way, and let everything run that follows. Whether something is under way again."""
         __tracebackhide__ = True
+        if self._calls.awake:
+            await self._calls.move()
+        await self.log.drain()
         await rest()
-        if await self.log.drain():
-            return True
         for instance in self.instances:
             if instance.is_dead:
                 await instance.kill()
                 await instance.start()
                 return True
             instance.check()
-        if self._calls.awake:
-            await self._calls.move()
-            return True
-        return False
+        return self.log.is_busy or bool(self._calls.awake)
 
     def _unrest(self) -> str:
         busy, waited = ", ".join(self._calls.awake), f"{self._patience:g} s (patience=…)"

@@ -69,13 +69,15 @@ class SqliteLog:
         """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
         self.core.on_fault.append(callback)
 
-    async def drain(self) -> bool:
-        """Return when everything that was asked of the log is done, and who asked has been told. Whether there was
-        anything. In a log in memory that includes reads."""
-        was_busy = bool(self.core.writer.pending)
-        while self.core.writer.pending:
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was asked of the log has no answer yet. A log in memory counts reads."""
+        return self.core.writer.pending > 0
+
+    async def drain(self) -> None:
+        """Return when it is not busy any more, and whoever asked has been told."""
+        while self.is_busy:
             await self.core.writer.call(lambda store: None)
-        return was_busy
 
     # --- streams
 
