@@ -8,6 +8,8 @@ from millstream.errors import MillstreamError
 from millstream.worker import Failure
 from millstream.worker.complaints import users_part
 
+_TOLD = 3  # further failures, in the notes of the one that is raised
+
 
 class EscapedError(MillstreamError):
     """A handler raised what would end the test run too: `SystemExit`, or a cancellation. It is the cause."""
@@ -29,18 +31,20 @@ class Failures:
         """Raise the first error that was not raised yet, with the user's own traceback; the others are told with it."""
         __tracebackhide__ = True
         if self._untold:
-            first, others, self._untold = self._untold[0], self._untold[1:], []
-            error = first.error
-            for failure in (first, *others[:_TOLD]):
-                error.add_note(str(failure) if failure is first else f"{failure}: {failure.error!r}")
-            if len(others) > _TOLD:
-                error.add_note(f"and {len(others) - _TOLD} more failures; see plant.errors")
+            untold, self._untold = self._untold, []
+            error = untold[0].error
+            for note in _notes(untold):
+                error.add_note(note)
             if not isinstance(error, Exception):
-                raise EscapedError(f"{first}: {error!r}") from error
+                raise EscapedError(f"{untold[0]}: {error!r}") from error
             raise error.with_traceback(_users_frames(error))
 
 
-_TOLD = 3  # further failures in the notes of the one that is raised
+def _notes(failures: list[Failure]) -> list[str]:
+    first, others = failures[0], failures[1:]
+    notes = [str(first), *(f"{failure}: {failure.error!r}" for failure in others[:_TOLD])]
+    more = len(others) - _TOLD
+    return [*notes, f"and {more} more failures; see plant.errors"] if more > 0 else notes
 
 
 def _users_frames(error: BaseException) -> TracebackType | None:
