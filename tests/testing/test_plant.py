@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from millstream.app import App, Retry
-from millstream.errors import LogError, TopicError, UnknownStreamError
+from millstream.errors import LogError, MillstreamError, TopicError, UnknownStreamError
 from millstream.event import Event
 from millstream.testing import Plant
 
@@ -237,3 +237,12 @@ async def test_nothing_is_left_behind() -> None:
         await plant.publish("site/a/press-1/telemetry", {"celsius": 20})
         await plant.crash()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_plant_that_does_not_run_says_how_it_would_and_one_that_has_ended_still_tells() -> None:
+    plant = App("plant").test()
+    with pytest.raises(MillstreamError, match=r"async with app\.test\(\) as plant:"):
+        await plant.publish("a", 1)
+    async with plant:
+        await plant.publish("a", 1)
+    assert [event.data for event in plant.stream("events")] == [1]

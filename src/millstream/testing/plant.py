@@ -13,6 +13,7 @@ from typing import Any, Self, get_args
 from millstream.app import DEAD_LETTERS, App
 from millstream.app.outbox import make_event
 from millstream.clock import SECOND, Micros, to_datetime, to_micros
+from millstream.errors import MillstreamError
 from millstream.event import Event
 from millstream.gateway.attributes import Attributes
 from millstream.log import GroupStatus
@@ -20,7 +21,6 @@ from millstream.testing.calls import Calls, PlantClock
 from millstream.testing.duration import Duration, seconds_of
 from millstream.testing.failures import Failures
 from millstream.testing.line import When
-from millstream.testing.record import Record
 from millstream.testing.rig import Rig
 from millstream.testing.script import Publish, Steps
 from millstream.topic import Filter
@@ -57,9 +57,8 @@ class Plant:
         self._published: list[Event] = []
         self._wishes = self._settled = 0
         self._settling = asyncio.Lock()
-        self._closing: AsyncExitStack
-        self._rig: Rig
-        self._record: Record
+        self._closing = AsyncExitStack()
+        self._opened: Rig | None = None
 
     # --- what happens to it
 
@@ -133,7 +132,7 @@ class Plant:
             if self._settled < wish:
                 served = self._wishes
                 await self._rig.come_to_rest()
-                await self._record.read()
+                await self._rig.record.read()
                 self._settled = served
         if self._raise_errors:
             self._failures.tell()
@@ -147,7 +146,7 @@ class Plant:
 
     def stream(self, name: str) -> list[Event]:
         """The events of a stream in the order in which they came. `UnknownStreamError`."""
-        return self._record.events(name)
+        return self._rig.record.events(name)
 
     @property
     def alerts(self) -> list[Event]:
@@ -171,7 +170,7 @@ class Plant:
     def group(self, name: str) -> GroupStatus:
         """The consumer group of a handler (by its function's name is enough) or a query: positions, lag, members,
         counts. `LogError` if there is none."""
-        return self._record.group(name)
+        return self._rig.record.group(name)
 
     def counts(self, name: str) -> Mapping[str, int]:
         """What became of the events that a handler or a query has read: `processed`, `late`, `dead-lettered`, …"""
@@ -187,9 +186,8 @@ class Plant:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
-            self._rig = await opened.enter_async_context(self._opening)
+            self._opened = await opened.enter_async_context(self._opening)
             await self._rig.gateway.topics.subscribe("#", "$test", self._published.extend)
-            self._record = Record(self._rig.log)
             await self.settle()
             self._closing = opened.pop_all()
         return self
@@ -202,6 +200,12 @@ class Plant:
             if error is None:
                 await self.settle()
                 self._check_crashes()
+
+    @property
+    def _rig(self) -> Rig:
+        if self._opened is None:
+            raise MillstreamError("the plant is not running yet; write: async with app.test() as plant:")
+        return self._opened
 
     async def _set_clock(self, instant: Micros) -> None:
         await self.clock.advance((instant - self.clock.now()) / SECOND)

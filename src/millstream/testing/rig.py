@@ -17,6 +17,7 @@ from millstream.log.sqlite import SqliteLog
 from millstream.settings import GivenSettings
 from millstream.testing.calls import Calls
 from millstream.testing.instance import Instance
+from millstream.testing.record import Record
 from millstream.testing.rest import rest
 from millstream.worker import Worker
 
@@ -28,12 +29,13 @@ class RestlessError(MillstreamError):
 
 
 class Rig:
-    """Made by `opened`. `instances` are those of the app."""
+    """Made by `opened`. `instances` are those of the app, `record` what its streams and groups have come to."""
 
     def __init__(self, log: SqliteLog, app: App, clock: Clock, calls: Calls, patience: float) -> None:
         anybody = UserAuthenticator({}, allow_anonymous=True, clock=clock)
         self.log = log
         self.gateway = Gateway(log, _SETTINGS, clock, anybody)
+        self.record = Record(log)
         self.instances: list[Instance] = []
         self._app = app
         self._clock = clock
