@@ -88,3 +88,16 @@ async def test_no_time_has_passed_at_once(seconds: float) -> None:
     async with asyncio.timeout(20):
         await clock.sleep(seconds)
     assert clock.monotonic() == 0
+
+
+async def test_next_due_is_that_of_the_first_who_still_sleeps() -> None:
+    clock = VirtualClock()
+    assert clock.next_due is None
+    sleepers = [asyncio.create_task(clock.sleep(seconds)) for seconds in (3, 1, 2)]
+    await asyncio.sleep(0)
+    assert clock.next_due == clock.now() + 1 * SECOND
+    sleepers[1].cancel()
+    await asyncio.sleep(0)
+    assert clock.next_due == clock.now() + 2 * SECOND
+    await clock.advance(3)
+    assert clock.next_due is None

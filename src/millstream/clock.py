@@ -89,6 +89,13 @@ class VirtualClock:
         heapq.heappush(self._sleepers, (self._now + round(seconds * SECOND), next(self._order), woken))
         await woken
 
+    @property
+    def next_due(self) -> Micros | None:
+        """When the first of the sleepers is to wake; None while nobody sleeps."""
+        while self._sleepers and self._sleepers[0][2].done():  # cancelled
+            heapq.heappop(self._sleepers)
+        return self._sleepers[0][0] if self._sleepers else None
+
     async def advance(self, seconds: float) -> None:
         """Move time on by `seconds`, and let whoever sleeps until then run."""
         target = self._now + round(seconds * SECOND)

@@ -162,6 +162,21 @@ def _close_to(name: str, known: Iterable[str]) -> list[str]:
     return [bare[each] for each in difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), bare, 1)]
 
 
+class GivenSettings(Settings):
+    """Settings as they are given, whatever the file and the environment say."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 def host_and_port(address: str, setting: str) -> tuple[str, int]:
     """`HOST:PORT` or `[IPV6]:PORT` as a pair. Raises `SettingsError` naming the setting."""
     host, _, port = address.rpartition(":")

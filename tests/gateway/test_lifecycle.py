@@ -10,6 +10,7 @@ from tests.support.gateway import Plant
 from millstream.clock import VirtualClock
 from millstream.errors import SettingsError
 from millstream.gateway import Gateway
+from millstream.gateway.attributes import Attributes
 from millstream.log.sqlite import SqliteLog
 from millstream.settings import Settings
 
@@ -66,3 +67,11 @@ async def test_ipv6(plant: Plant) -> None:
     assert plant.address[0] == "::1"
     client = await plant.connect()
     await client.publish("a", b"1")
+
+
+async def test_gateway_without_listeners_takes_events_and_tells_duplicates(plant: Plant) -> None:
+    gateway = await plant.start(mqtt="")
+    seven = ("site/a/press-1/telemetry", b"7", Attributes(id="7"))
+    assert await gateway.publish([seven, ("other", b"1", Attributes())]) == 0
+    assert await gateway.publish([seven]) == 1
+    assert await plant.payloads("events") == [b"1", b"7"]

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import msgspec
 from tests.support.streams import eventually, publish, read_all
-from tests.support.topics import MemoryTopics
+from tests.support.topics import RecordedTopics
 
 from millstream.app import DEAD_LETTERS, App
 from millstream.clock import SECOND, VirtualClock
@@ -25,8 +25,11 @@ class Plant:
 
     clock: VirtualClock
     log: Log
-    topics: MemoryTopics = field(default_factory=MemoryTopics)
+    topics: RecordedTopics = field(init=False)
     workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.topics = RecordedTopics(self.clock)
 
     async def start(self, app: App, log: Log | None = None) -> Worker:
         """Start another instance of the app."""

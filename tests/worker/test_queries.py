@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from tests.support.faults import FaultyLog
 from tests.support.plant import Plant
-from tests.support.streams import eventually
 
 from millstream.app import App
 from millstream.clock import SECOND, to_text
 from millstream.engine.step import Step
 from millstream.errors import AppError, LogUnavailableError
-from millstream.event import Batch
+from millstream.event import Batch, Event
+from millstream.testing import Pause
 
 START = 1_767_225_600 * SECOND  # where the clock begins
 
@@ -41,38 +40,30 @@ def reading(device: str, second: float, celsius: float) -> tuple[str, object]:
     return f"site/a/{device}/telemetry", {"ts": ts, "celsius": celsius}
 
 
-async def alerts(plant: Plant) -> list[tuple[str, float, int]]:
-    return [(event.data["device"], event.data["mean"], event.data["n"]) for event in await plant.read("alerts")]
+def found(alerts: Sequence[Event]) -> list[tuple[str, float, int]]:
+    return [(event.data["device"], event.data["mean"], event.data["n"]) for event in alerts]
 
 
-async def test_hot_device_raises_an_alert_when_its_window_closes(plant: Plant) -> None:
-    await plant.start(make_app())
-    await plant.publish(reading("press-1", 0.1, 91), reading("press-1", 1, 93), reading("press-2", 1, 20))
-    await plant.caught_up("overheating")
-    assert await alerts(plant) == []
-    await plant.clock.advance(30)
-    await plant.pass_time_until(lambda: plant.topics.published)
-    assert await alerts(plant) == [("press-1", 92.0, 2)]
-    (published,) = plant.topics.published
-    assert published.topic == "alerts"
-    assert published.data["window_end"] == to_text(START + 10 * SECOND)
-    captured = [event for event in await plant.read("events") if event.topic == "alerts"]
-    assert len(captured) == 1
+async def test_hot_device_raises_an_alert_when_its_window_closes() -> None:
+    async with make_app().test() as plant:
+        await plant.play([reading("press-1", 0.1, 91), reading("press-1", 1, 93), reading("press-2", 1, 20)])
+        assert plant.alerts == []
+        await plant.advance("30s")
+        assert found(plant.alerts) == [("press-1", 92.0, 2)]
+        (published,) = plant.published("alerts")
+        assert published.data["window_end"] == to_text(START + 10 * SECOND)
+        assert len([event for event in plant.stream("events") if event.topic == "alerts"]) == 1
 
 
-async def test_idle_window_closes_by_a_tick_ten_seconds_after_its_end(plant: Plant) -> None:
-    await plant.start(make_app())
-    await plant.publish(reading("press-1", 0.1, 91))
-    await plant.caught_up("overheating")
-    await plant.clock.advance(19.999 - plant.clock.monotonic())
-    for _ in range(20):
-        await asyncio.sleep(0.001)
-    assert plant.topics.published == []
-    await plant.clock.advance(0.001)
-    await eventually(lambda: plant.topics.published)
+async def test_idle_window_closes_by_a_tick_ten_seconds_after_its_end() -> None:
+    async with make_app().test() as plant:
+        await plant.play([Pause(0.1), reading("press-1", 0.1, 91), Pause(19.899)])
+        assert plant.alerts == []
+        await plant.advance(0.001)
+        assert len(plant.alerts) == 1
 
 
-async def test_handler_reads_a_querys_results(plant: Plant) -> None:
+async def test_handler_reads_a_querys_results() -> None:
     app = make_app()
     got: list[Mapping[str, Any]] = []
     results = app.query(
@@ -83,36 +74,29 @@ async def test_handler_reads_a_querys_results(plant: Plant) -> None:
     async def alarm(data: dict[str, Any]) -> None:
         got.append(data)
 
-    await plant.start(app)
-    await plant.publish(reading("press-1", 0.1, 91))
-    await plant.pass_time_until(lambda: got)
+    async with app.test() as plant:
+        await plant.play([reading("press-1", 0.1, 91), Pause("30s")])
     assert got == [{"device": "press-1", "n": 1}]
 
 
-async def test_bad_payloads_are_dead_letters_and_the_counts_balance(plant: Plant) -> None:
-    await plant.start(make_app())
+async def test_bad_payloads_are_dead_letters_and_the_counts_balance() -> None:
     topic = "site/a/press-1/telemetry"
-    await plant.publish(
-        reading("press-1", 1, 91), (topic, b"{"), (topic, b"\xff"), (topic, {"ts": "no time", "celsius": 1})
-    )
-    await plant.caught_up("overheating")
-    letters = await plant.dead_letters()
-    assert {letter.headers["dead-letter-group"] for letter in letters} == {"overheating"}
-    assert all(letter.headers["dead-letter-reason"] for letter in letters)
-    counts = await plant.counts("overheating")
-    assert len(letters) == counts["dead-lettered"] == 3
-    assert counts["processed"] == 1
+    async with make_app().test(raise_errors=False) as plant:
+        await plant.play([reading("press-1", 1, 91), (topic, b"{"), (topic, b"\xff"), (topic, {"ts": "no time"})])
+        assert {letter.headers["dead-letter-group"] for letter in plant.dead_letters} == {"overheating"}
+        assert all(letter.headers["dead-letter-reason"] for letter in plant.dead_letters)
+        counts = plant.counts("overheating")
+        assert len(plant.dead_letters) == counts["dead-lettered"] == 3
+        assert counts["processed"] == 1
 
 
-async def test_late_events_go_to_their_own_stream(plant: Plant) -> None:
-    await plant.start(make_app())
-    await plant.publish(reading("press-1", 5, 91), reading("press-1", 25, 91))
-    await plant.publish(reading("press-1", 6, 99))
-    await plant.caught_up("overheating")
-    (late,) = await plant.read("overheating.late")
-    assert late.data["celsius"] == 99
-    assert (await plant.counts("overheating"))["late"] == 1
-    assert "overheating.late" in {event.topic for event in plant.topics.published}
+async def test_late_events_go_to_their_own_stream() -> None:
+    async with make_app().test() as plant:
+        await plant.play([reading("press-1", 5, 91), reading("press-1", 25, 91), reading("press-1", 6, 99)])
+        (late,) = plant.late("overheating")
+        assert late.data["celsius"] == 99
+        assert plant.counts("overheating")["late"] == 1
+        assert len(plant.published("overheating.late")) == 1
 
 
 async def _feed(plant: Plant, log: FaultyLog | None, fails: bool) -> None:
@@ -135,11 +119,11 @@ async def test_results_are_as_if_nothing_had_failed(plant: Plant) -> None:
 
     await plant.pass_time_until(finished)
     await plant.caught_up("overheating")
-    found = await alerts(plant)
-    assert len({(event.key, event.data["window_end"]) for event in await plant.read("alerts")}) == len(found) == 7 * 9
-    assert {device for device, _, _ in found} == {f"press-{n}" for n in range(11, 20)}
-    assert {mean for device, mean, _ in found if device == "press-15"} == {85.0}
-    assert sum(n for _, _, n in found) == 60 * 9
+    results = found(await plant.read("alerts"))
+    assert len({(event.key, event.data["window_end"]) for event in await plant.read("alerts")}) == len(results) == 7 * 9
+    assert {device for device, _, _ in results} == {f"press-{n}" for n in range(11, 20)}
+    assert {mean for device, mean, _ in results if device == "press-15"} == {85.0}
+    assert sum(n for _, _, n in results) == 60 * 9
     assert (await plant.counts("overheating"))["processed"] == 60 * 20
 
 
@@ -187,7 +171,7 @@ async def test_partitions_change_hands_with_their_state(plant: Plant) -> None:
         return len(await plant.read("alerts")) >= 20
 
     await plant.pass_time_until(finished)
-    assert sorted(await alerts(plant)) == sorted((f"press-{n}", 93.0, 3) for n in range(20))
+    assert sorted(found(await plant.read("alerts"))) == sorted((f"press-{n}", 93.0, 3) for n in range(20))
 
 
 async def test_step_that_fails_is_tried_again_with_smaller_batches(

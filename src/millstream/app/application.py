@@ -8,7 +8,7 @@ down) is told by `plan`, all of it at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from millstream.app import outbox
@@ -42,6 +42,7 @@ from millstream.topic import Filter
 
 if TYPE_CHECKING:
     from millstream.engine import TumblingPlan
+    from millstream.testing import Plant
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -257,6 +258,24 @@ class App:
     def check(self) -> None:
         """Raise `AppError` with everything that is wrong in the app."""
         self.plan()
+
+    def test(
+        self,
+        *,
+        workers: int = 1,
+        start: datetime | None = None,
+        raise_errors: bool = True,
+        patience: str | timedelta | float = "10s",
+    ) -> Plant:
+        """The app under test: `async with app.test() as plant:`, with the real engine, in memory, on a virtual clock.
+
+        `workers` is how many instances compete; `start` the plant's time at first (by default
+        2026-01-01T00:00:00Z). Errors of handlers are raised in the test unless `raise_errors` is false: then they are
+        in `plant.errors`. `patience` is how long in real time a call may take. See `millstream.testing.Plant`.
+        """
+        from millstream.testing import Plant  # which the app does not need to run
+
+        return Plant(self, workers=workers, start=start, raise_errors=raise_errors, patience=patience)
 
     def _result_problems(self) -> list[str]:
         """Queries that publish on the topic of a declared stream's name, which that stream does not capture."""

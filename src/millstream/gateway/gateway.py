@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from millstream.clock import SECOND, Clock
+from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
 from millstream.gateway.deduplication import Deduplication
 from millstream.gateway.fanout import FanOut
@@ -111,6 +113,11 @@ class Gateway:
         self._authenticator.close()
         await self._ingest.close()
         self._ended.set()
+
+    async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
+        """Take events (topic, payload, attributes) in, as a listener does. Returns when they are committed: how many
+        were duplicates. `LogUnavailableError`: the outcome is unknown."""
+        return await self._ingest.publish(events)
 
     def statistics(self) -> dict[str, Any]:
         """What happened since the start; see `Statistics`."""

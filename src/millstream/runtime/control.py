@@ -22,30 +22,13 @@ import time
 from typing import Any, TypeVar
 
 import msgspec
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from millstream.errors import MillstreamError
 from millstream.runtime.remote import class_name, revive
-from millstream.settings import Settings
+from millstream.settings import GivenSettings, Settings
 
 ORPHAN_SECONDS = 5.0  # for a child whose supervisor died to end by itself; then it is ended
 ORPHAN_EXIT = 3
-
-
-class _GivenSettings(Settings):
-    """Settings as they are given: a child that is started again works as the first one did, whatever has happened to
-    the file since."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
 
 class Start(msgspec.Struct, tag=True, frozen=True):
@@ -59,7 +42,9 @@ class Start(msgspec.Struct, tag=True, frozen=True):
         return Start(settings.model_dump_json(), app)
 
     def read_settings(self) -> Settings:
-        return _GivenSettings(**msgspec.json.decode(self.settings, type=dict[str, Any]))
+        """As they are given: a child that is started again works as the first one did, whatever has happened to the
+        file since."""
+        return GivenSettings(**msgspec.json.decode(self.settings, type=dict[str, Any]))
 
 
 class Prepared(msgspec.Struct, tag=True, frozen=True):

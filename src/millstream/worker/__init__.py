@@ -2,10 +2,12 @@
 
 `worker` is one instance of an app. `handler` runs a handler with `calls` (what is called now), `lanes` (order per key),
 `committer` and `progress` (what is completed); `call` is how a function is called, `bisect` what is done about a batch
-that fails. `query` runs the engine, `subscriber` plain pub/sub; `topics` is what a worker asks of it.
+that fails. `query` runs the engine, `subscriber` plain pub/sub; `topics` is what a worker asks of it, and
+`watch` what it tells of its calls.
 """
 
 from millstream.worker.topics import Topics, TopicSubscription
+from millstream.worker.watch import Failure, Watch
 from millstream.worker.worker import Worker
 
-__all__ = ["TopicSubscription", "Topics", "Worker"]
+__all__ = ["Failure", "TopicSubscription", "Topics", "Watch", "Worker"]

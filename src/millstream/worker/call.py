@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from millstream.worker.bisect import Failure, Found, bisect
 from millstream.worker.results import Results
 from millstream.worker.segment import Item, key_of
 from millstream.worker.threads import Threads
+from millstream.worker.watch import UnderWay
 
 _MOST_IN_A_GO = 1024  # the way to a thread and back is then less than a tenth of a microsecond an event
 _GO_SECONDS = 0.010  # of many handlers' calls in a thread, until those that are done are reported
@@ -121,11 +123,19 @@ class AsyncEvents:
 
     limit = 1
 
-    def __init__(self, signature: Signature, arguments: EventArguments, results: Results, concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        arguments: EventArguments,
+        results: Results,
+        concurrency: int = 1,
+        under_way: UnderWay = nullcontext,
+    ) -> None:
         self.at_a_time = concurrency
         self._signature = signature
         self._arguments = arguments
         self._results = results
+        self._under_way = under_way
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
         ran, (item,) = Ran(), items
@@ -133,7 +143,8 @@ class AsyncEvents:
         current.set(outbox)
         try:
             arguments, named = self._arguments.of(item)
-            returned = await _awaited(self._signature, arguments, named)
+            with self._under_way():
+                returned = await _awaited(self._signature, arguments, named)
             if returned is not None or outbox.events:
                 events = self._results.events(returned, item[0].topics[item[1]])
                 ran.outputs.append((item, [*outbox.events, *events]))
@@ -160,11 +171,13 @@ class Batches:
         threads: Threads,
         most: int | None,
         concurrency: int,
+        under_way: UnderWay = nullcontext,
     ) -> None:
         self._signature = signature
         self._arguments = arguments
         self._results = results
         self._threads = threads
+        self._under_way = under_way
         self._calls = asyncio.Semaphore(concurrency)
         self.limit = most or _MOST_IN_A_BATCH
 
@@ -218,7 +231,8 @@ class Batches:
             if self._signature.is_async:
                 current.set(outbox)
                 arguments, named = self._arguments.of(items)
-                returned = await _awaited(self._signature, arguments, named)
+                with self._under_way():
+                    returned = await _awaited(self._signature, arguments, named)
                 events = self._results.events(returned, "")
             else:
                 events = await self._threads.run(self._call_in_thread, items, outbox)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from millstream.clock import Clock
+from millstream.worker.watch import Failure, Watch
 
 logger = logging.getLogger("millstream.worker")
 
@@ -17,15 +18,18 @@ _KINDS = 100  # kinds that are remembered; a handler that finds more ways to fai
 
 
 class Complaints:
-    """The failures of one processor. A kind is an exception's type and the line that raised it."""
+    """The failures of one processor. A kind is an exception's type and the line that raised it. `watch` is told of
+    each failure."""
 
-    def __init__(self, clock: Clock, name: str) -> None:
+    def __init__(self, clock: Clock, name: str, watch: Watch | None = None) -> None:
         self._clock = clock
         self._name = name
+        self._watch = watch or Watch()
         self._kinds: dict[object, tuple[float, int]] = {}  # when a line was last written, and failures since
 
     def failed(self, where: str, error: BaseException, what_now: str) -> None:
         """`where` says with which events, `what_now` what happens to them."""
+        self._watch.failed(Failure(self._name, where, error, what_now))
         kind, now = _kind(error), self._clock.monotonic()
         last, since = self._kinds.get(kind, (None, 0))
         if last is not None and now - last < _SECONDS:
@@ -43,7 +47,7 @@ class Complaints:
             type(error).__name__,
             error,
             more,
-            exc_info=_users_part(error) if last is None else None,
+            exc_info=users_part(error) if last is None else None,
         )
 
 
@@ -52,7 +56,7 @@ def _kind(error: BaseException) -> object:
     return (type(error), frames[-1].filename, frames[-1].lineno) if frames else type(error)
 
 
-def _users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
+def users_part(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
     """The error with the frames of the user's code; None where it has none, as for a payload that does not fit."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from millstream.event import Event
 from millstream.log import Committed, Log, Router, StreamSpec, Transaction
 from millstream.worker.deadletter import append_dead_letters
 from millstream.worker.topics import Topics
+from millstream.worker.watch import UnderWay, Watch
 
 logger = logging.getLogger("millstream.worker")
 
@@ -33,13 +35,18 @@ class Outputs(NamedTuple):
 class Context:
     """One a worker."""
 
-    def __init__(self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec]) -> None:
+    def __init__(self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec], watch: Watch) -> None:
         self.log = log
         self.topics = topics
         self.clock = clock
+        self.watch = watch
         self._wanted = streams
         self._router = Router(streams.values())
         log.watch_streams(self._streams_changed)
+
+    def under_way(self, processor: str) -> UnderWay:
+        """What is entered around the calls and steps of a processor."""
+        return partial(self.watch.under_way, processor)
 
     async def prepare(self) -> None:
         """Make the streams that the app declares, and learn which others there are."""

@@ -37,7 +37,7 @@ class HandlerProcessor:
         self.name = handler.group
         self._handler = handler
         self._context = context
-        self._threads = Threads(handler.concurrency, f"millstream-{handler.group}")
+        self._threads = Threads(handler.concurrency, f"millstream-{handler.group}", context.under_way(handler.group))
         self._alarms = Alarms(context.clock)
         self._room = Signal()
         self._membership = Membership(context, handler.group, [handler.stream], handler.start)
@@ -47,7 +47,7 @@ class HandlerProcessor:
             make_caller(handler, context, self._threads),
             self._committer,
             self._alarms,
-            Complaints(context.clock, handler.group),
+            Complaints(context.clock, handler.group, context.watch),
             context.clock,
             self._failed,
         )
@@ -140,10 +140,16 @@ def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
     signature, levels = handler.signature, Levels(handler.levels)
     results = Results(handler.group, handler.into, levels)
     if signature.per_batch:
-        arguments = BatchArguments(signature)
-        return Batches(signature, arguments, results, threads, handler.batch, handler.concurrency)
+        return Batches(
+            signature,
+            BatchArguments(signature),
+            results,
+            threads,
+            handler.batch,
+            handler.concurrency,
+            context.under_way(handler.group),
+        )
+    arguments = EventArguments(signature, levels)
     if signature.is_async:
-        return AsyncEvents(signature, EventArguments(signature, levels), results, handler.concurrency)
-    return ThreadedEvents(
-        signature, EventArguments(signature, levels), results, threads, context.clock.monotonic, handler.concurrency
-    )
+        return AsyncEvents(signature, arguments, results, handler.concurrency, context.under_way(handler.group))
+    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic, handler.concurrency)

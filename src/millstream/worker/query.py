@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from millstream.app import Query
 from millstream.engine.step import Processor, Rejected, Step
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, PayloadError
 from millstream.event import Batch, Event
 from millstream.ledger.names import DEAD_LETTERED, EXPIRED, SKIPPED
 from millstream.log import Poll, Position, Transaction
@@ -29,6 +29,7 @@ from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
 from millstream.worker.tasks import cancel, first_of, unless
 from millstream.worker.threads import Threads
+from millstream.worker.watch import Failure
 
 logger = logging.getLogger("millstream.worker")
 
@@ -56,7 +57,7 @@ class QueryProcessor:
         self._processor = processor
         self._context = context
         self._membership = Membership(context, query.name, streams, query.start, also=(StepFailedError,))
-        self._threads = Threads(1, f"millstream-{query.name}")
+        self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._partitions: set[int] = set()
         self._poll_bytes = _POLL_BYTES
         self._expired: Counter[tuple[str, int]] = Counter()  # taken by retention before what will be read next
@@ -141,6 +142,7 @@ class QueryProcessor:
             return await self._threads.run(self._processor.step, batches)
         except Exception as error:
             logger.exception("query %s failed at %s; %s", self.name, _places(batches), _HELD)
+            self._context.watch.failed(Failure(self.name, _places(batches), error, "begins again with smaller batches"))
             await committing
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
@@ -148,12 +150,10 @@ class QueryProcessor:
     async def _commit(
         self, batches: Sequence[Batch], step: Step, passed_over: Mapping[str, int], transaction: Transaction
     ) -> None:
+        rejected = _rejected(batches, step)
         outputs = Outputs(
             [events for events in (step.outputs, step.late) if events is not None and events.num_rows],
-            [
-                dead_letter(event, group=self.name, reason=reason, attempts=1)
-                for event, reason in _rejected(batches, step)
-            ],
+            [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in rejected],
         )
         self._context.append(transaction, outputs)
         for partition, chunks in step.save.items():
@@ -170,6 +170,9 @@ class QueryProcessor:
             if n:
                 transaction.count(_NAMES.get(name, name), n)
         await self._context.commit(transaction, self.name)
+        for event, reason in rejected:
+            kept = "kept in the dead letters"
+            self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))
         self._context.publish(outputs.events)
         self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
         self._membership.works()

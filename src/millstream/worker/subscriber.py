@@ -39,9 +39,9 @@ class Subscriber:
         self.dropped = 0
         self._subscription = subscription
         self._context = context
-        self._threads = Threads(1, f"millstream-{subscription.name}")
+        self._threads = Threads(1, f"millstream-{subscription.name}", context.under_way(subscription.name))
         self._caller = _make_caller(subscription, context, self._threads)
-        self._complaints = Complaints(context.clock, subscription.name)
+        self._complaints = Complaints(context.clock, subscription.name, context.watch)
         self._waiting: deque[Event] = deque()
         self._bytes = 0
         self._arrived = Signal()
@@ -126,7 +126,7 @@ def _make_caller(subscription: Subscription, context: Context, threads: Threads)
     results = Results(subscription.name, subscription.into, levels)
     arguments = EventArguments(signature, levels)
     if signature.is_async:
-        return AsyncEvents(signature, arguments, results)
+        return AsyncEvents(signature, arguments, results, under_way=context.under_way(subscription.name))
     return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic)
 
 

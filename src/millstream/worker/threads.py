@@ -13,15 +13,18 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from millstream.worker.watch import UnderWay
+
 T = TypeVar("T")
 
 
 class Threads:
-    """A fixed number of threads, started when they are first needed."""
+    """A fixed number of threads, started when they are first needed. `under_way` is entered for each job."""
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, under_way: UnderWay = contextlib.nullcontext) -> None:
         self._count = count
         self._name = name
+        self._under_way = under_way
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._started = 0
         self._busy = 0
@@ -44,7 +47,8 @@ class Threads:
                 _tell(loop, self._finished, outcome, result)
 
         self._jobs.put(job)
-        return await outcome
+        with self._under_way():
+            return await outcome
 
     def close(self) -> None:
         """Let the threads end when they have run what they were given."""

@@ -17,6 +17,7 @@ from millstream.worker.query import QueryProcessor
 from millstream.worker.subscriber import Subscriber
 from millstream.worker.tasks import cancel
 from millstream.worker.topics import Topics
+from millstream.worker.watch import Watch
 
 if TYPE_CHECKING:
     from millstream.engine import TumblingPlan
@@ -37,13 +38,15 @@ class Worker:
 
     `start` makes the app's streams, joins all its groups and begins to process; `run` returns when the worker has been
     stopped, and raises what it cannot go on after; `stop` finishes what is under way, commits it and leaves. As a
-    context manager it is started, and stopped at the end.
+    context manager it is started, and stopped at the end. `watch` is told what its processors do.
     """
 
-    def __init__(self, app: App, log: Log, topics: Topics, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, app: App, log: Log, topics: Topics, clock: Clock, settings: Settings, watch: Watch | None = None
+    ) -> None:
         self._app = app
         self._settings = settings
-        self._context = Context(log, topics, clock, app.streams)
+        self._context = Context(log, topics, clock, app.streams, watch or Watch())
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
 

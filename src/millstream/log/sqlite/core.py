@@ -60,6 +60,11 @@ class Core:
         """The streams there are."""
         return self._store.index.catalog
 
+    @property
+    def ends(self) -> Mapping[Place, int]:
+        """The offset that the next record gets, by stream and partition."""
+        return self._ends
+
     def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Call and await `callback` when the log is closed."""
         self._closing.append(callback)

@@ -15,7 +15,7 @@ from millstream.log.contract import LATEST, Accounts, Bounds, Commits, GroupStat
 from millstream.log.sqlite.core import Core
 from millstream.log.sqlite.folder import Ballast, FolderLock
 from millstream.log.sqlite.member import Member
-from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME, abandon, open_memory, open_writer, unusable
@@ -73,6 +73,16 @@ class SqliteLog:
         """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
         self.core.on_fault.append(callback)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was asked of the log has no answer yet. A log in memory counts reads."""
+        return self.core.writer.pending > 0
+
+    async def drain(self) -> None:
+        """Return when it is not busy any more, and whoever asked has been told."""
+        while self.is_busy:
+            await self.core.writer.call(lambda store: None)
+
     # --- streams
 
     async def create(self, spec: StreamSpec) -> None:
@@ -88,6 +98,10 @@ class SqliteLog:
         self.core.watch_streams(changed)
 
     # --- records
+
+    def ends(self) -> Mapping[Place, int]:
+        """`Bounds.next` of every partition, by stream and number, as far as the event loop was told."""
+        return self.core.ends
 
     async def read(
         self, stream: str, partition: int, offset: int, *, limit_bytes: int = 1 << 20, wait: float | None = 0.0

@@ -64,10 +64,16 @@ class Writer:
         self._on_fault = fault
         self._fault: DiskFaultError | None = None
         self._closed = False
+        self._pending = 0
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """How many commits and calls have no outcome yet."""
+        return self._pending
 
     def commit(self, changes: Callable[[], Changes]) -> asyncio.Future[Committed]:
         """Commit what `changes`, called in the thread, gives."""
@@ -93,6 +99,7 @@ class Writer:
             raise LogClosedError("the log is closed")
         if self._fault is not None:
             raise self._fault
+        self._pending += 1
         self._jobs.put(job)
 
     # --- in the thread
@@ -179,6 +186,7 @@ class Writer:
     # --- in the event loop
 
     def _resolve(self, results: list[tuple[asyncio.Future[Any], Any]], stage: Stage | None) -> None:
+        self._pending -= len(results)
         for future, outcome in results:
             if future.done():  # who waited was cancelled
                 continue
