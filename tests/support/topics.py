@@ -8,6 +8,7 @@ from millstream.clock import Clock
 from millstream.event import Event, to_columns
 from millstream.gateway.fanout import FanOut, Reader
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics
 from millstream.mqtt import Granted
 
@@ -16,7 +17,7 @@ class RecordedTopics(Topics):
     """Remembers what was published."""
 
     def __init__(self, clock: Clock) -> None:
-        statistics = Statistics()
+        statistics = Statistics(Tally(clock))
         fan_out = FanOut(statistics)
         super().__init__(fan_out, statistics, clock)
         self.published: list[Event] = []

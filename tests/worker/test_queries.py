@@ -150,9 +150,9 @@ async def test_step_on_top_of_a_failed_commit_is_forgotten_with_it(
 
     await plant.pass_time_until(finished)
     assert log.commits_tried > 20
-    found = await alerts(plant)
-    assert len(found) == 7 * 9
-    assert sum(n for _, _, n in found) == 60 * 9
+    results = found(await plant.read("alerts"))
+    assert len(results) == 7 * 9
+    assert sum(n for _, _, n in results) == 60 * 9
     assert (await plant.counts("overheating"))["processed"] == 60 * 20
 
 
