@@ -14,6 +14,12 @@ from millstream.engine.duck import Duck, select
 _CHOICE = ("VARCHAR", "DOUBLE", "BOOLEAN", "TIMESTAMP", "BIGINT")
 """Where a function takes several types, an untyped field is the first of these that it takes."""
 
+_ZONED = {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS", "TIME WITH TIME ZONE"}
+"""Overloads for these depend on the zone that is set, which is UTC for good (`engine.duck`)."""
+
+_CLOCKS = {"age"}
+"""DuckDB calls it consistent, but with one argument it looks at the clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Functions:
@@ -47,12 +53,12 @@ def functions() -> Functions:
         duck.close()
     aggregates: set[str] = set()
     scalars: set[str] = set()
-    unsettled: set[str] = set()
+    unsettled = set(_CLOCKS)
     overloads: dict[str, list[list[str]]] = {}
     for row in rows.to_pylist():
         name = row["function_name"]
         (aggregates if row["function_type"] == "aggregate" else scalars).add(name)
-        if row["stability"] not in ("CONSISTENT", None):
+        if row["stability"] not in ("CONSISTENT", None) and not _ZONED & set(row["parameter_types"]):
             unsettled.add(name)
         if row["function_type"] == "scalar":
             overloads.setdefault(name, []).append(row["parameter_types"])
