@@ -1,8 +1,8 @@
 """What a user declares: streams, handlers, subscriptions and queries. No I/O.
 
-`application` is the object it is declared on, `declarations` what it leaves behind for the worker, `signature` what
-a function's parameters get, `payload` how payloads are decoded, `outbox` what a handler publishes, `load` finds
-the app that the command line names.
+`application` is the object it is declared on, `declarations` what it leaves behind for the worker, `signature` finds
+what a function's parameters get and `parameter` holds it, `depends` and `lifespan` are the user's own to inject,
+`payload` how payloads are decoded, `outbox` what a handler publishes, `load` finds the app that the command line names.
 """
 
 from millstream.app.application import App
@@ -17,6 +17,7 @@ from millstream.app.declarations import (
     Stream,
     Subscription,
 )
+from millstream.app.depends import Depends
 from millstream.app.load import load_app
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "DEAD_LETTER_GROUP",
     "DEAD_LETTER_REASON",
     "App",
+    "Depends",
     "Handler",
     "Query",
     "Retry",

@@ -8,6 +8,7 @@ down) is told by `plan`, all of it at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,6 @@ from millstream.app.checks import (
     check_start,
     common_names,
     group_name,
-    name_of,
     parse_filter,
     parse_into,
     text_place,
@@ -33,8 +33,11 @@ from millstream.app.declarations import (
     Stream,
     Subscription,
 )
+from millstream.app.function import name_of
+from millstream.app.lifespan import Lifespan, read_lifespan
+from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
-from millstream.app.signature import read_signature
+from millstream.app.signature import overridden, read_signature
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.log import LATEST, Router, StreamSpec
 from millstream.log.contract import Start
@@ -51,13 +54,22 @@ class App:
 
     `catch_all`: a stream `events` captures every topic that does not begin with `$`; handlers that are declared with
     a topic filter read it.
+
+    `lifespan`: a function that takes the app and gives an asynchronous context manager. Every worker process enters it
+    before its handlers are called, and leaves it after the last call. A parameter annotated with the type of what it
+    yields gets that.
+
+    `dependency_overrides`: factories of dependencies, and what makes the value instead: for tests.
     """
 
-    def __init__(self, name: str, *, catch_all: bool = True) -> None:
+    def __init__(self, name: str, *, catch_all: bool = True, lifespan: Lifespan | None = None) -> None:
+        frame = caller(1)
         if not name:
-            raise AppError(f"{place_of(caller(1))}: an app needs a name, for example App('plant')")
+            raise AppError(f"{place_of(frame)}: an app needs a name, for example App('plant')")
         self.name = name
         self.catch_all = catch_all
+        self.lifespan, self._state = read_lifespan(lifespan, frame.f_locals, f"{place_of(frame)}: App({name!r})")
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.handlers: list[Handler] = []
         self.subscriptions: list[Subscription] = []
         self.queries: list[Query] = []
@@ -143,7 +155,12 @@ class App:
             where = f"{place_of(frame)}: handler {name_of(function)}"
             stream, topics, levels = self._source(source, where)
             signature = read_signature(
-                function, common_names(levels), where, per_batch=bool(batch), names=frame.f_locals
+                function,
+                common_names(levels),
+                where,
+                per_batch=bool(batch),
+                names=frame.f_locals,
+                state=self._state,
             )
             handler = Handler(
                 group=group or group_name(function, frame, where),
@@ -172,7 +189,7 @@ class App:
         def declare(function: F) -> F:
             where = f"{place_of(frame)}: subscription {name_of(function)}"
             parsed = parse_filter(topics, where)
-            signature = read_signature(function, tuple(parsed.names), where, names=frame.f_locals)
+            signature = read_signature(function, tuple(parsed.names), where, names=frame.f_locals, state=self._state)
             if signature.per_batch:
                 raise AppError(f"{where}: a subscription gets one event at a time; use app.on for batches")
             name = group_name(function, frame, where)
@@ -231,6 +248,24 @@ class App:
                 topic, data, key=key, id=id, type=type, content_type=content_type, headers=dict(headers or {})
             )
         )
+
+    def processors(self) -> tuple[list[Handler], list[Subscription]]:
+        """The handlers and subscriptions as they are to be run: with the dependencies that stand in for others. Raises
+        `AppError` where one of those does not fit."""
+        return (
+            [
+                replace(one, signature=self._overridden(one.signature, one.place, common_names(one.levels)))
+                for one in self.handlers
+            ],
+            [
+                replace(one, signature=self._overridden(one.signature, one.place, tuple(one.topics.names)))
+                for one in self.subscriptions
+            ],
+        )
+
+    def _overridden(self, signature: Signature, place: Place, levels: Sequence[str]) -> Signature:
+        where = f"{place}: {name_of(signature.function)}"
+        return overridden(signature, self.dependency_overrides, levels, where, state=self._state)
 
     def plan(self) -> dict[str, TumblingPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from millstream.app.application import App
+from millstream.app.place import place_in
 from millstream.errors import AppError
 
 
@@ -78,14 +78,7 @@ def _as_app_error(error: BaseException, source: str) -> AppError:
         return AppError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}")
     if isinstance(error, SystemExit):
         return AppError(f"{source} ends the program while it is imported; put that under if __name__ == '__main__':")
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    place = f"{own[-1].filename}:{own[-1].lineno}" if own else source
-    return AppError(f"{place}: {type(error).__name__}: {error}")
-
-
-def _is_users(filename: str) -> bool:
-    installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))
-    return not filename.startswith("<frozen") and not filename.startswith(installed)
+    return AppError(f"{place_in(error) or source}: {type(error).__name__}: {error}")
 
 
 def _pick(module: ModuleType, attribute: str | None, source: str) -> App:

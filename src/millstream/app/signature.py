@@ -1,76 +1,43 @@
 """What a handler's parameters get, found once, when it is declared.
 
-By name: the levels that the topic filter names. By annotation: `Event`, a payload's type; in a handler of batches
-`Batch`, `list[Event]`, `pa.RecordBatch`, `pa.Table` or a list of payloads. A parameter that names no level and has a
-default keeps it. One that fits nothing makes the signature wrong, and the error says how to mend it.
+By name: the levels that the topic filter names. By annotation: `Event`, a payload's type, the clock, a logger, what the
+lifespan yields, the user's own dependencies; in a handler of batches `Batch`, `list[Event]`, frames or a list of
+payloads. A parameter that names no level and has a default keeps it. One that fits nothing makes the signature
+wrong, and the error says how to mend it.
 """
 
 from __future__ import annotations
 
 import difflib
-import enum
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from millstream.app.payload import Decoder, is_scalar, level_converter, payload_decoder, type_name
+from millstream.app.depends import Depends
+from millstream.app.function import hints_of, is_async, is_async_generator, name_of, parameters_of
+from millstream.app.parameter import OF_BATCHES, OF_EVENTS, Dependency, Gets, Parameter, Signature
+from millstream.app.payload import is_scalar, level_converter, payload_decoder, type_name
+from millstream.clock import Clock
 from millstream.errors import AppError
 from millstream.event import Batch, Event
 
 _PAYLOAD_NAMES = ("data", "payload")
 _EMPTY = inspect.Parameter.empty
-
-
-class Gets(enum.Enum):
-    """What a parameter gets."""
-
-    EVENT = enum.auto()
-    PAYLOAD = enum.auto()
-    LEVEL = enum.auto()
-    BATCH = enum.auto()
-    EVENTS = enum.auto()
-    PAYLOADS = enum.auto()
-    RECORD_BATCH = enum.auto()
-    TABLE = enum.auto()
-
-
-_OF_BATCHES = {Gets.BATCH, Gets.EVENTS, Gets.PAYLOADS, Gets.RECORD_BATCH, Gets.TABLE}
 _BY_TYPE = {
     Event: Gets.EVENT,
     Batch: Gets.BATCH,
     list[Event]: Gets.EVENTS,
     pa.RecordBatch: Gets.RECORD_BATCH,
     pa.Table: Gets.TABLE,
+    Clock: Gets.CLOCK,
+    logging.Logger: Gets.LOGGER,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter. `decode` makes a payload of bytes (`PAYLOAD`, `PAYLOADS`), `convert` a value of a topic's level
-    (`LEVEL`; None: the text itself); `wants` is the annotation in words."""
-
-    name: str
-    gets: Gets
-    keyword_only: bool = False
-    decode: Decoder | None = None
-    convert: Callable[[str], Any] | None = None
-    wants: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A function and what its parameters get. `per_batch`: it is called with many events at once. `is_async`: its call
-    gives an awaitable, or with `is_generator` an asynchronous iterator."""
-
-    function: Callable[..., Any]
-    parameters: tuple[Parameter, ...]
-    is_async: bool
-    is_generator: bool
-    per_batch: bool
+_FRAMES = {"polars": Gets.POLARS, "pandas": Gets.PANDAS}  # known by name, for whoever has not installed them
 
 
 def read_signature(
@@ -80,70 +47,139 @@ def read_signature(
     *,
     per_batch: bool = False,
     names: Mapping[str, Any] | None = None,
+    state: Any = None,
 ) -> Signature:
     """The signature of a handler whose topics name `levels`.
 
     `where` says in errors which handler it is; `per_batch` lets `list[T]` mean payloads of many events; `names` are
-    further names that the annotations may use. Raises `AppError`.
+    further names that the annotations may use; `state` is the type of what the app's lifespan yields.
+
+    Raises `AppError`.
     """
-    hints = _hints(function, names or {}, where)
-    found = [
-        _read(parameter, hints.get(parameter.name, _EMPTY), levels, per_batch, f"{where}: parameter {parameter.name!r}")
-        for parameter in _parameters(function, where)
-    ]
-    parameters = tuple(parameter for parameter in found if parameter is not None)
-    return Signature(
-        function,
-        parameters,
-        _asks(inspect.iscoroutinefunction, function) or _asks(inspect.isasyncgenfunction, function),
-        _asks(inspect.isasyncgenfunction, function),
-        _is_per_batch(parameters, per_batch, where),
-    )
+    signature = _Reader(tuple(levels), per_batch, names or {}, state).read(function, where)
+    return replace(signature, per_batch=_is_per_batch(signature, per_batch, where))
 
 
-def _parameters(function: Callable[..., Any], where: str) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        raise AppError(f"{where}: {function!r} has no signature that can be read; wrap it in a function") from None
+def overridden(
+    signature: Signature,
+    overrides: Mapping[Callable[..., Any], Callable[..., Any]],
+    levels: Sequence[str],
+    where: str,
+    *,
+    state: Any = None,
+) -> Signature:
+    """The signature with other factories in the place of some dependencies'. Raises `AppError`."""
+    if not overrides:
+        return signature
+    reader = _Reader(tuple(levels), signature.per_batch, {}, state)
+
+    def change(parameter: Parameter) -> Parameter:
+        dependency = parameter.dependency
+        if dependency is None:
+            return parameter
+        other = overrides.get(dependency.factory)
+        inner = dependency.signature if other is None else reader.read(other, f"{where}: override {name_of(other)}")
+        return replace(parameter, dependency=replace(dependency, signature=walk(inner)))
+
+    def walk(signature: Signature) -> Signature:
+        return replace(signature, parameters=tuple(change(one) for one in signature.parameters))
+
+    return walk(signature)
 
 
-def _hints(function: Callable[..., Any], names: Mapping[str, Any], where: str) -> dict[str, Any]:
-    inner = inspect.unwrap(getattr(function, "func", function))  # of a functools.partial
-    if not inspect.isroutine(inner):
-        inner = type(inner).__call__  # an object that can be called
-    try:
-        return typing.get_type_hints(inner, localns=dict(names), include_extras=True)
-    except NameError as error:
-        raise AppError(f"{where}: an annotation uses {error.name!r}, which is not defined there; import it") from None
-    except TypeError as error:
-        raise AppError(f"{where}: an annotation cannot be read: {error}") from None
+@dataclass(frozen=True)
+class _Reader:
+    """Reads functions for one handler. `within` are the dependencies that are being read."""
+
+    levels: tuple[str, ...]
+    per_batch: bool
+    names: Mapping[str, Any]
+    state: Any
+    within: tuple[Callable[..., Any], ...] = field(default=())
+
+    def read(self, function: Callable[..., Any], where: str) -> Signature:
+        hints = hints_of(function, self.names, where)
+        found = [
+            self._parameter(one, hints.get(one.name, _EMPTY), f"{where}: parameter {one.name!r}")
+            for one in parameters_of(function, where)
+        ]
+        return Signature(
+            function,
+            tuple(parameter for parameter in found if parameter is not None),
+            is_async(function),
+            is_async_generator(function),
+            self.per_batch,
+        )
+
+    def _parameter(self, parameter: inspect.Parameter, hint: Any, where: str) -> Parameter | None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise AppError(f"{where} takes any number of arguments; name what the handler wants instead")
+        name, keyword_only = parameter.name, parameter.kind is parameter.KEYWORD_ONLY
+        depends = _depends(hint, parameter.default, where)
+        if depends is not None:
+            dependency = self._dependency(depends, where)
+            return Parameter(name, Gets.DEPENDENCY, keyword_only, dependency=dependency, wants=type_name(hint))
+        if name in self.levels and (hint is _EMPTY or is_scalar(hint)):
+            convert = None if hint is _EMPTY else level_converter(hint)
+            return Parameter(name, Gets.LEVEL, keyword_only, convert=convert, wants=type_name(hint))
+        if parameter.default is not _EMPTY:
+            return None
+        gets = Gets.EVENT if hint is _EMPTY and name == "event" else self._by_type(hint)
+        if gets is not None:
+            return Parameter(name, gets, keyword_only)
+        if (hint is _EMPTY or (hint is not bytes and is_scalar(hint))) and name not in _PAYLOAD_NAMES:
+            raise AppError(f"{where} {_no_level(name, self.levels)}")
+        return _payload(name, keyword_only, hint, self.per_batch, where)
+
+    def _by_type(self, hint: Any) -> Gets | None:
+        if typing.get_origin(hint) is typing.Annotated:
+            hint = hint.__origin__
+        if hint is self.state and hint is not None:
+            return Gets.STATE
+        if getattr(hint, "__name__", "") == "DataFrame":
+            return _FRAMES.get(hint.__module__.partition(".")[0])
+        try:
+            return _BY_TYPE.get(hint)
+        except TypeError:  # an annotation that cannot be hashed
+            return None
+
+    def _dependency(self, depends: Depends, where: str) -> Dependency:
+        factory = depends.factory
+        if not callable(factory):
+            raise AppError(f"{where}: Depends({factory!r}): name the function itself, without calling it")
+        if factory in self.within:
+            raise AppError(f"{where}: {name_of(factory)} depends on itself")
+        inner = replace(self, within=(*self.within, factory))
+        if depends.scope == "worker":
+            inner = replace(inner, levels=(), per_batch=False)
+        elif depends.scope != "event":
+            raise AppError(f"{where}: scope={depends.scope!r}; a dependency is made for each 'event' or 'worker'")
+        signature = inner.read(factory, f"{where}: {name_of(factory)}")
+        if depends.scope == "worker":
+            _check_of_worker(signature, where)
+        return Dependency(factory, depends.scope, signature)
 
 
-def _read(
-    parameter: inspect.Parameter, hint: Any, levels: Sequence[str], per_batch: bool, where: str
-) -> Parameter | None:
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise AppError(f"{where} takes any number of arguments; name what the handler wants instead")
-    name, keyword_only = parameter.name, parameter.kind is parameter.KEYWORD_ONLY
-    if name in levels and (hint is _EMPTY or is_scalar(hint)):
-        convert = None if hint is _EMPTY else level_converter(hint)
-        return Parameter(name, Gets.LEVEL, keyword_only, convert=convert, wants=type_name(hint))
-    if parameter.default is not _EMPTY:
+def _depends(hint: Any, default: Any, where: str) -> Depends | None:
+    found = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Depends)]
+    if isinstance(default, Depends):
+        raise AppError(f"{where} = Depends(…): write it in the annotation, as Annotated[T, Depends(…)]")
+    if not found:
         return None
-    gets = Gets.EVENT if hint is _EMPTY and name == "event" else _by_type(hint)
-    if gets is not None:
-        return Parameter(name, gets, keyword_only)
-    if (hint is _EMPTY or (hint is not bytes and is_scalar(hint))) and name not in _PAYLOAD_NAMES:
-        raise AppError(f"{where} {_no_level(name, levels)}")
-    return _payload(name, keyword_only, hint, per_batch, where)
+    if default is not _EMPTY:
+        raise AppError(f"{where} has a default, which its dependency would never leave it; remove one of them")
+    return found[-1]
 
 
-def _by_type(hint: Any) -> Gets | None:
-    try:
-        return _BY_TYPE.get(hint)
-    except TypeError:  # an annotation that cannot be hashed
-        return None
+def _check_of_worker(signature: Signature, where: str) -> None:
+    """What is made once for a worker cannot be of one event."""
+    for parameter in signature.parameters:
+        of_event = parameter.dependency is not None and parameter.dependency.scope == "event"
+        if of_event or parameter.gets in OF_EVENTS | OF_BATCHES:
+            raise AppError(
+                f"{where}: {name_of(signature.function)} is made once for a worker, but its parameter "
+                f"{parameter.name!r} is of one event; leave out scope='worker', or the parameter"
+            )
 
 
 def _payload(name: str, keyword_only: bool, hint: Any, per_batch: bool, where: str) -> Parameter:
@@ -157,7 +193,8 @@ def _payload(name: str, keyword_only: bool, hint: Any, per_batch: bool, where: s
     except TypeError as error:
         raise AppError(
             f"{where}: no payload can be decoded as {type_name(kind)}: {error}. Annotate a pydantic model, a "
-            "msgspec.Struct, a dataclass, a TypedDict, dict, str or bytes, or take the Event"
+            "msgspec.Struct, a dataclass, a TypedDict, dict, str or bytes, or take the Event; what a function of your "
+            "own makes is Annotated[T, Depends(function)]"
         ) from None
 
 
@@ -171,9 +208,14 @@ def _no_level(name: str, levels: Sequence[str]) -> str:
     return f"is no level of the topic: {have}. Name the level {{{name}}} in the filter, or annotate it Event. {payload}"
 
 
-def _is_per_batch(parameters: Sequence[Parameter], asked: bool, where: str) -> bool:
-    wholes = [parameter for parameter in parameters if parameter.gets in _OF_BATCHES]
-    singles = [parameter for parameter in parameters if parameter.gets not in _OF_BATCHES]
+def _is_per_batch(signature: Signature, asked: bool, where: str) -> bool:
+    all_of_them = [
+        parameter
+        for one in (signature, *(one.signature for one in signature.dependencies if one.scope == "event"))
+        for parameter in one.parameters
+    ]
+    wholes = [parameter for parameter in all_of_them if parameter.gets in OF_BATCHES]
+    singles = [parameter for parameter in all_of_them if parameter.gets in OF_EVENTS]
     if wholes and singles:
         raise AppError(
             f"{where}: parameter {singles[0].name!r} is of one event, and {wholes[0].name!r} of a batch; "
@@ -181,11 +223,7 @@ def _is_per_batch(parameters: Sequence[Parameter], asked: bool, where: str) -> b
         )
     if asked and not wholes:
         raise AppError(
-            f"{where} is declared with batch=…, but no parameter takes a batch; "
-            "annotate one list[Event], a list of payloads, Batch, pyarrow.RecordBatch or pyarrow.Table"
+            f"{where} is declared with batch=…, but no parameter takes a batch; annotate one list[Event], a list of "
+            "payloads, Batch, pyarrow.RecordBatch, pyarrow.Table, polars.DataFrame or pandas.DataFrame"
         )
     return bool(wholes)
-
-
-def _asks(question: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
-    return question(function) or question(getattr(function, "__call__", None))  # noqa: B004 (an object's own method)

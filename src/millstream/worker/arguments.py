@@ -7,17 +7,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from millstream.app.parameter import Gets, Parameter, Signature
 from millstream.app.payload import DECODE_ERRORS, decode_problem
-from millstream.app.signature import Gets, Parameter, Signature
 from millstream.errors import PayloadError
 from millstream.event import Batch, Event
 from millstream.topic import Filter
+from millstream.worker.given import NOTHING, Given, Made
 from millstream.worker.segment import Item, Segment
 
 _TOPICS = 100_000  # topics whose levels are remembered; beyond, the memory is cleared and fills again
 
-Getter = Callable[[Segment, int], Any]
-Arguments = tuple[list[Any], dict[str, Any]]
+Getter = Callable[[Segment, int, Made], Any]
+Found = tuple[list[Any], dict[str, Any]]
 
 
 class Levels:
@@ -46,24 +47,29 @@ class Levels:
 
 
 class EventArguments:
-    """Arguments of a handler that is called for each event."""
+    """Arguments of a function that is called for each event."""
 
-    def __init__(self, signature: Signature, levels: Levels) -> None:
+    def __init__(self, signature: Signature, levels: Levels, given: Given) -> None:
         self._levels = levels
+        self._given = given
         self._positional = [self._getter(one) for one in signature.parameters if not one.keyword_only]
         self._by_name = {one.name: self._getter(one) for one in signature.parameters if one.keyword_only}
 
-    def of(self, item: Item) -> Arguments:
-        """Raises `PayloadError` where the event does not have what the handler wants."""
-        segment, index = item
+    def of(self, subject: Item, made: Made = NOTHING) -> Found:
+        """Raises `PayloadError` where the event does not have what the function wants."""
+        segment, index = subject
         return (
-            [get(segment, index) for get in self._positional],
-            {name: get(segment, index) for name, get in self._by_name.items()} if self._by_name else {},
+            [get(segment, index, made) for get in self._positional],
+            {name: get(segment, index, made) for name, get in self._by_name.items()} if self._by_name else {},
         )
 
     def _getter(self, parameter: Parameter) -> Getter:
+        if self._given.has(parameter):
+            return _constant(self._given.of(parameter))
+        if parameter.dependency is not None:
+            return _made(parameter.dependency.factory)
         if parameter.gets is Gets.EVENT:
-            return Segment.event
+            return _event
         if parameter.gets is Gets.LEVEL:
             return self._level_getter(parameter)
         return _payload_getter(parameter)
@@ -71,7 +77,7 @@ class EventArguments:
     def _level_getter(self, parameter: Parameter) -> Getter:
         name, convert, levels = parameter.name, parameter.convert, self._levels
 
-        def get(segment: Segment, index: int) -> Any:
+        def get(segment: Segment, index: int, made: Made) -> Any:
             level = levels.of(segment.topics[index])[name]
             if convert is None:
                 return level
@@ -84,24 +90,32 @@ class EventArguments:
 
 
 class BatchArguments:
-    """Arguments of a handler that is called for many events of a partition at once."""
+    """Arguments of a function that is called for many events of a partition at once."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, given: Given) -> None:
+        self._given = given
         self._positional = [one for one in signature.parameters if not one.keyword_only]
         self._by_name = [one for one in signature.parameters if one.keyword_only]
-        self._decoded = [one for one in signature.parameters if one.gets is Gets.PAYLOADS]
+        self._decoded = [_payload_getter(one) for one in signature.parameters if one.gets is Gets.PAYLOADS]
 
     def check(self, item: Item) -> None:
         """Raise `PayloadError` where an event's payload does not fit, before it spoils its batch."""
-        for parameter in self._decoded:
-            _payload_getter(parameter)(*item)
+        for get in self._decoded:
+            get(*item, NOTHING)
 
-    def of(self, items: Sequence[Item]) -> Arguments:
+    def of(self, subject: Sequence[Item], made: Made = NOTHING) -> Found:
         """Of events of one partition, in order."""
         return (
-            [_of_batch(parameter, items) for parameter in self._positional],
-            {parameter.name: _of_batch(parameter, items) for parameter in self._by_name},
+            [self._get(parameter, subject, made) for parameter in self._positional],
+            {parameter.name: self._get(parameter, subject, made) for parameter in self._by_name},
         )
+
+    def _get(self, parameter: Parameter, items: Sequence[Item], made: Made) -> Any:
+        if self._given.has(parameter):
+            return self._given.of(parameter)
+        if parameter.dependency is not None:
+            return made[parameter.dependency.factory]
+        return _of_batch(parameter, items)
 
 
 def _of_batch(parameter: Parameter, items: Sequence[Item]) -> Any:
@@ -109,14 +123,22 @@ def _of_batch(parameter: Parameter, items: Sequence[Item]) -> Any:
         return [segment.event(index) for segment, index in items]
     if parameter.gets is Gets.PAYLOADS:
         get = _payload_getter(parameter)
-        return [get(segment, index) for segment, index in items]
+        return [get(segment, index, NOTHING) for segment, index in items]
     events = columns_of(items)
-    if parameter.gets is Gets.TABLE:
-        return pa.Table.from_batches([events])
     if parameter.gets is Gets.RECORD_BATCH:
         return events
-    segment, index = items[-1]
-    return Batch(segment.stream, segment.partition, events, segment.offsets[index] + 1)
+    if parameter.gets is Gets.BATCH:
+        segment, index = items[-1]
+        return Batch(segment.stream, segment.partition, events, segment.offsets[index] + 1)
+    return _frame(parameter.gets, pa.Table.from_batches([events]))
+
+
+def _frame(kind: Gets, table: pa.Table) -> Any:
+    if kind is Gets.POLARS:
+        import polars  # who annotates its frames has it
+
+        return polars.from_arrow(table)
+    return table.to_pandas() if kind is Gets.PANDAS else table
 
 
 def columns_of(items: Sequence[Item]) -> pa.RecordBatch:
@@ -132,13 +154,25 @@ def _payload_getter(parameter: Parameter) -> Getter:
     decode, wants = parameter.decode, parameter.wants
     assert decode is not None  # every parameter that gets payloads has one
 
-    def get(segment: Segment, index: int) -> Any:
+    def get(segment: Segment, index: int, made: Made) -> Any:
         try:
             return decode(segment.payloads[index])
         except DECODE_ERRORS as error:
             raise PayloadError(f"the payload is no {wants}: {decode_problem(error)}") from None
 
     return get
+
+
+def _event(segment: Segment, index: int, made: Made) -> Event:
+    return segment.event(index)
+
+
+def _constant(value: Any) -> Getter:
+    return lambda segment, index, made: value
+
+
+def _made(factory: Callable[..., Any]) -> Getter:
+    return lambda segment, index, made: made[factory]
 
 
 def event_of(item: Item) -> Event:

@@ -1,4 +1,4 @@
-"""What the processors of a worker share: the log, pub/sub, the clock, and where outputs go."""
+"""What the processors of a worker share: the log, pub/sub, the clock, the app's resources, and where outputs go."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from millstream.errors import DiskFullError, FencedError, LogUnavailableError, U
 from millstream.event import Event
 from millstream.log import Committed, Log, Router, StreamSpec, Transaction
 from millstream.worker.deadletter import append_dead_letters
+from millstream.worker.resources import Resources
 from millstream.worker.topics import Topics
 
 logger = logging.getLogger("millstream.worker")
@@ -33,10 +34,13 @@ class Outputs(NamedTuple):
 class Context:
     """One a worker."""
 
-    def __init__(self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec]) -> None:
+    def __init__(
+        self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec], resources: Resources
+    ) -> None:
         self.log = log
         self.topics = topics
         self.clock = clock
+        self.resources = resources
         self._wanted = streams
         self._router = Router(streams.values())
         log.watch_streams(self._streams_changed)

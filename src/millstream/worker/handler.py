@@ -13,12 +13,13 @@ from millstream.app import Handler
 from millstream.errors import FencedError
 from millstream.log import Poll
 from millstream.worker.alarms import Alarms
-from millstream.worker.arguments import BatchArguments, EventArguments, Levels
+from millstream.worker.arguments import BatchArguments, Levels
 from millstream.worker.call import AsyncEvents, Batches, Caller, ThreadedEvents
 from millstream.worker.calls import Calls
 from millstream.worker.committer import Committer
 from millstream.worker.complaints import Complaints
 from millstream.worker.context import Context
+from millstream.worker.function import function_of_batches, function_of_events
 from millstream.worker.membership import Membership
 from millstream.worker.results import Results
 from millstream.worker.segment import Segment
@@ -136,13 +137,13 @@ class HandlerProcessor:
 
 def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
     """The way to call this handler."""
-    signature, levels = handler.signature, Levels(handler.levels)
+    signature, levels, given = handler.signature, Levels(handler.levels), context.resources.given(handler.group)
     results = Results(handler.group, handler.into, levels)
     if signature.per_batch:
-        arguments = BatchArguments(signature)
-        return Batches(signature, arguments, results, threads, handler.batch, handler.concurrency)
+        arguments = BatchArguments(signature, given)
+        whole = function_of_batches(signature, results, given, threads)
+        return Batches(whole, arguments, threads, handler.batch, handler.concurrency)
+    function = function_of_events(signature, levels, results, given, threads)
     if signature.is_async:
-        return AsyncEvents(signature, EventArguments(signature, levels), results, handler.concurrency)
-    return ThreadedEvents(
-        signature, EventArguments(signature, levels), results, threads, context.clock.monotonic, handler.concurrency
-    )
+        return AsyncEvents(function, handler.concurrency)
+    return ThreadedEvents(function, threads, context.clock.monotonic, handler.concurrency)
