@@ -10,6 +10,7 @@ from types import ModuleType
 
 from millstream.app.application import App
 from millstream.app.place import place_in
+from millstream.app.problems import Problem, gathered
 from millstream.errors import AppError
 
 
@@ -21,6 +22,21 @@ def load_app(target: str) -> App:
     source, attribute = _split(target)
     module = _load_file(Path(source)) if source.endswith(".py") else _load_module(source)
     return _pick(module, attribute, source)
+
+
+def find_problems(target: str) -> list[Problem]:
+    """Everything that is wrong in an app, in the order of its lines; nothing is run but the file itself.
+
+    Raises `AppError` where there is no app to look at."""
+    with gathered() as told:
+        try:
+            told += load_app(target).problems()
+        except AppError as error:
+            if Problem.parse(str(error)).file is None:
+                raise
+            told.append(str(error))
+    problems = [Problem.parse(line) for line in dict.fromkeys(told)]
+    return sorted(problems, key=lambda one: (one.file or "", one.line or 0))
 
 
 def _split(target: str) -> tuple[str, str | None]:

@@ -44,12 +44,14 @@ OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL}
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. `decode` makes a payload of bytes (`PAYLOAD`, `PAYLOADS`), `convert` a value of a topic's level
-    (`LEVEL`; None: the text itself), `dependency` the user's own (`DEPENDENCY`); `wants` is the annotation in words."""
+    """One parameter. `decode` makes a payload of the type `kind` of bytes (`PAYLOAD`, `PAYLOADS`), `convert` a value of
+    a topic's level (`LEVEL`; None: the text itself), `dependency` is the user's own (`DEPENDENCY`); `wants` is the
+    annotation in words."""
 
     name: str
     gets: Gets
     keyword_only: bool = False
+    kind: Any = None
     decode: Decoder | None = None
     convert: Callable[[str], Any] | None = None
     dependency: Dependency | None = None

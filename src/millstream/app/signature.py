@@ -189,7 +189,7 @@ def _payload(name: str, keyword_only: bool, hint: Any, per_batch: bool, where: s
         (kind,) = typing.get_args(kind)
         gets = Gets.PAYLOADS
     try:
-        return Parameter(name, gets, keyword_only, decode=payload_decoder(kind), wants=type_name(kind))
+        return Parameter(name, gets, keyword_only, kind, payload_decoder(kind), wants=type_name(kind))
     except TypeError as error:
         raise AppError(
             f"{where}: no payload can be decoded as {type_name(kind)}: {error}. Annotate a pydantic model, a "

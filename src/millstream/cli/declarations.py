@@ -105,6 +105,18 @@ def work(app: App, data: Data = None, config: Config = None) -> int:
     return serve.work(app, config, data=data)
 
 
+@commands.command(epilog="Example: millstream check plant.py")
+def check(app: App, json: Json = False) -> int:
+    """Find what is wrong in an application, without running it; 0 if nothing is, 1 otherwise.
+
+    Prints everything at once, each with its file and line: wrong filters, signatures and queries, types that do not fit
+    each other, handlers that are never called.
+    """
+    from millstream.cli import checking
+
+    return checking.check(app, json)
+
+
 @commands.command(epilog="Example: millstream demo --for 30")
 def demo(
     for_seconds: Annotated[
