@@ -24,6 +24,12 @@ def load_app(target: str) -> App:
     return _pick(module, attribute, source)
 
 
+def source_folder(target: str) -> Path:
+    """The folder of the app's sources: of its file, or where modules are looked for first."""
+    source, _ = _split(target)
+    return Path(source).resolve().parent if source.endswith(".py") else Path.cwd()
+
+
 def find_problems(target: str) -> list[Problem]:
     """Everything that is wrong in an app, in the order of its lines; nothing is run but the file itself.
 

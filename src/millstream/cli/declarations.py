@@ -97,6 +97,33 @@ def run(
     )
 
 
+@commands.command(epilog="Example: millstream dev plant.py")
+def dev(
+    app: App,
+    data: Data = None,
+    mqtt: Mqtt = None,
+    http: Http = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option("--allow-anonymous", help="Let anybody in; so it is without users on a loopback address anyway."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Worker processes.", show_default="1", min=1, max=256)
+    ] = None,
+    config: Config = None,
+) -> int:
+    """Run an application while it is written: when a source file changes, workers with the new version take over.
+
+    The server goes on, so clients stay connected, and the data stays. A version with an error in it is told, and the
+    one before goes on.
+    """
+    from millstream.cli import serve
+
+    return serve.dev(
+        app, config, data=data, mqtt=mqtt, http=http, allow_anonymous=allow_anonymous or None, workers=workers
+    )
+
+
 @commands.command(epilog="Example: millstream work plant.py --data data")
 def work(app: App, data: Data = None, config: Config = None) -> int:
     """Run one more worker beside a running server, on the same machine."""
