@@ -52,3 +52,19 @@ def test_missing_file_is_wrong_usage(tmp_path: Path) -> None:
     done = millstream("check", str(tmp_path / "plant.py"))
     assert done.returncode == 2
     assert "no file" in done.stderr
+
+
+def test_asyncapi_document_is_printed(tmp_path: Path) -> None:
+    path = tmp_path / "plant.py"
+    path.write_text(WRONG.replace("side", "site").replace('"b", group="x"', '"b"'))
+    document = json.loads(millstream("asyncapi", str(path)).stdout)
+    assert document["asyncapi"] == "3.0.0"
+    assert set(document["operations"]) == {"plant.one", "x", "plant.three"}
+
+
+def test_asyncapi_of_a_wrong_application_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "plant.py"
+    path.write_text(WRONG)
+    done = millstream("asyncapi", str(path))
+    assert done.returncode == 2
+    assert f"{path}:7: handler one" in done.stderr

@@ -16,6 +16,7 @@ NAMES = [
     "dev",
     "work",
     "check",
+    "asyncapi",
     "demo",
     "publish",
     "subscribe",

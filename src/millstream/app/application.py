@@ -61,14 +61,19 @@ class App:
     before its handlers are called, and leaves it after the last call. A parameter annotated with the type of what it
     yields gets that.
 
+    `version` is told by the AsyncAPI document.
+
     `dependency_overrides`: factories of dependencies, and what makes the value instead: for tests.
     """
 
-    def __init__(self, name: str, *, catch_all: bool = True, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self, name: str, *, catch_all: bool = True, lifespan: Lifespan | None = None, version: str = "0.1.0"
+    ) -> None:
         frame = caller(1)
         if not name:
             raise AppError(f"{place_of(frame)}: an app needs a name, for example App('plant')")
         self.name = name
+        self.version = version
         self.catch_all = catch_all
         self.lifespan, self._state = read_lifespan(lifespan, frame.f_locals, f"{place_of(frame)}: App({name!r})")
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}

@@ -61,13 +61,14 @@ class Parameter:
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A function and what its parameters get. `per_batch`: it is called with many events at once. `is_async`: its call
-    gives an awaitable, or with `is_generator` an asynchronous iterator."""
+    gives an awaitable, or with `is_generator` an asynchronous iterator. `returns` is the annotation, None without."""
 
     function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     is_async: bool
     is_generator: bool
     per_batch: bool
+    returns: Any = None
 
     @property
     def dependencies(self) -> list[Dependency]:

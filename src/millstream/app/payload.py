@@ -43,7 +43,7 @@ def payload_decoder(kind: Any) -> Decoder:
         return _as_it_came
     if kind is str:
         return _text
-    if _is_pydantic(kind):
+    if is_pydantic(kind):
         return TypeAdapter(kind).validate_json
     for part in _parts(msgspec.inspect.type_info(kind), set()):
         if isinstance(part, msgspec.inspect.CustomType):
@@ -91,10 +91,11 @@ def _text(payload: bytes) -> str:
     return payload.decode()
 
 
-def _is_pydantic(kind: Any) -> bool:
+def is_pydantic(kind: Any) -> bool:
+    """Whether pydantic has to make a type: its models, and whatever has some inside."""
     if isinstance(kind, type) and (issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_validator__")):
         return True
-    return any(_is_pydantic(argument) for argument in typing.get_args(kind))
+    return any(is_pydantic(argument) for argument in typing.get_args(kind))
 
 
 def _parts(info: Any, seen: set[int]) -> Iterator[Any]:

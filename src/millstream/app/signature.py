@@ -109,6 +109,7 @@ class _Reader:
             is_async(function),
             is_async_generator(function),
             self.per_batch,
+            hints.get("return"),
         )
 
     def _parameter(self, parameter: inspect.Parameter, hint: Any, where: str) -> Parameter | None:
@@ -121,7 +122,7 @@ class _Reader:
             return Parameter(name, Gets.DEPENDENCY, keyword_only, dependency=dependency, wants=type_name(hint))
         if name in self.levels and (hint is _EMPTY or is_scalar(hint)):
             convert = None if hint is _EMPTY else level_converter(hint)
-            return Parameter(name, Gets.LEVEL, keyword_only, convert=convert, wants=type_name(hint))
+            return Parameter(name, Gets.LEVEL, keyword_only, hint, convert=convert, wants=type_name(hint))
         if parameter.default is not _EMPTY:
             return None
         gets = Gets.EVENT if hint is _EMPTY and name == "event" else self._by_type(hint)

@@ -1,7 +1,8 @@
-"""`millstream check`: everything that is wrong in an application, found without running it."""
+"""`millstream check` and `asyncapi`: what an application is, without running it."""
 
 from __future__ import annotations
 
+from millstream.app import load_app
 from millstream.app.load import find_problems
 from millstream.cli import output
 
@@ -17,3 +18,10 @@ def check(reference: str, json: bool) -> int:
         count = len(problems)
         output.tell(f"{count} problem{'' if count == 1 else 's'}" if problems else f"nothing is wrong with {reference}")
     return 1 if problems else 0
+
+
+def asyncapi(reference: str) -> None:
+    """Print the AsyncAPI document of an application."""
+    from millstream.app.asyncapi import asyncapi as document_of
+
+    output.write_json(document_of(load_app(reference)))

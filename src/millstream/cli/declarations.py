@@ -144,6 +144,14 @@ def check(app: App, json: Json = False) -> int:
     return checking.check(app, json)
 
 
+@commands.command(epilog="Example: millstream asyncapi plant.py > asyncapi.json")
+def asyncapi(app: App) -> None:
+    """Print an application's AsyncAPI 3.0 document as JSON: its channels, operations, messages and their schemas."""
+    from millstream.cli import checking
+
+    checking.asyncapi(app)
+
+
 @commands.command(epilog="Example: millstream demo --for 30")
 def demo(
     for_seconds: Annotated[
