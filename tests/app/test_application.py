@@ -296,3 +296,37 @@ def test_override_that_does_not_fit_is_told_at_the_handlers_line() -> None:
     app.dependency_overrides[connect] = fake
     with pytest.raises(AppError, match=rf"{HERE}:\d+: .*handle: override .*fake: parameter 'colour'.*site"):
         app.processors()
+
+
+def test_override_of_what_lives_as_long_as_the_worker_cannot_be_of_one_event() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(event: Event) -> int:
+        return 2
+
+    @app.on("t")
+    def handle(n: Annotated[int, Depends(connect, scope="worker")]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match="fake is made once for a worker"):
+        app.processors()
+
+
+def test_override_of_a_batchs_cannot_be_of_one_event() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(event: Event) -> int:
+        return 2
+
+    @app.on("t", batch=True)
+    def handle(events: list[Event], n: Annotated[int, Depends(connect)]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match="'event' is of one event"):
+        app.processors()

@@ -68,3 +68,10 @@ def test_lifespan_that_fails_is_told_at_its_line(tmp_path: Path) -> None:
         f"{tmp_path / 'plant.py'}:18: its lifespan failed at start: ZeroDivisionError: division by zero" in done.stderr
     )
     assert "Traceback" not in done.stderr
+
+
+def test_lifespan_that_fails_at_the_end_is_told_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "plant.py").write_text(PLANT.replace('print("lifespan ends")', "1 / 0"))
+    with running(tmp_path / "data", str(tmp_path / "plant.py")) as run:
+        run.stop()
+        assert f"{tmp_path / 'plant.py'}:20: its lifespan or a dependency failed at the end: ZeroDivision" in run.logs()

@@ -8,13 +8,15 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 from tests.support.plant import Plant, numbers
 
 from millstream import App, Clock, Depends, Event, Retry
@@ -372,6 +374,22 @@ async def test_dependency_of_a_worker_is_made_once_and_cleaned_up_at_the_end(pla
     assert log == ["open of VirtualClock", "one", "one", *(["close of VirtualClock"] if "generator" in kind else [])]
 
 
+async def test_one_factory_may_serve_an_event_and_the_worker(plant: Plant) -> None:
+    app, got, made = App("plant"), [], iter(range(100))
+
+    def number() -> int:
+        return next(made)
+
+    @app.on("t", group="both")
+    def handle(kept: Annotated[int, Depends(number, scope="worker")], new: Annotated[int, Depends(number)]) -> None:
+        got.append((kept, new))
+
+    await plant.start(app)
+    await plant.publish(("t", 1), ("t", 2))
+    await plant.caught_up("both")
+    assert got == [(0, 1), (0, 2)]
+
+
 @pytest.mark.parametrize("scope", ["event", "worker"])
 async def test_dependency_is_overridden_for_a_test(plant: Plant, scope: Any) -> None:
     app, got = App("plant"), []
@@ -436,7 +454,65 @@ async def test_batch_comes_as_the_frame_that_is_annotated(plant: Plant, kind: ty
     await plant.caught_up("frames")
     (frame,) = got
     assert isinstance(frame, kind)
-    table: Any = pa.table(frame) if kind is pl.DataFrame else frame if kind is pa.Table else pa.Table.from_pandas(frame)
+    table = as_table(frame)
     assert table.column("topic").to_pylist() == ["t/a", "t/b"]
     assert table.column("offset").to_pylist() == [0, 1]
     assert [msgspec.json.decode(data)["n"] for data in table.column("data").to_pylist()] == [1, 2]
+
+
+def as_table(frame: Any) -> Any:
+    """Any kind of frame as Arrow's."""
+    if isinstance(frame, pl.DataFrame):
+        return frame.to_arrow()
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    return pa.Table.from_pandas(frame) if isinstance(frame, pd.DataFrame) else frame
+
+
+class Model(BaseModel):
+    n: int
+    note: str | None = None
+    at: datetime
+
+
+class Typed(TypedDict, total=False):
+    n: int
+    note: str
+    at: datetime
+
+
+class Struct(msgspec.Struct):
+    n: int
+    at: datetime
+    note: str | None = None
+
+
+@pytest.mark.parametrize("kind", [pl.DataFrame, pd.DataFrame, pa.Table, pa.RecordBatch])
+@pytest.mark.parametrize("payload", [Model, Typed, Struct])
+async def test_frame_of_a_payloads_type_has_its_fields_the_levels_and_the_attributes(
+    plant: Plant, kind: type, payload: type
+) -> None:
+    app, got = App("plant", catch_all=False), list[Any]()
+    stream = app.stream("t", "t/{site}/{device}", partitions=1)
+
+    def handle(frame: Any) -> None:
+        got.append(frame)
+
+    handle.__annotations__["frame"] = Annotated[kind, payload]
+    app.on(stream, group="frames", batch=True)(handle)
+    await plant.start(app)
+    at = "2026-01-01T00:00:01Z"
+    await plant.publish(
+        ("t/a/x", {"n": 1, "at": at}), ("t/a/y", {"n": "many", "at": at}), ("t/b/x", {"n": 2, "at": at, "note": "two"})
+    )
+    await plant.caught_up("frames")
+    (frame,) = got
+    assert isinstance(frame, kind)
+    rows = as_table(frame).select(["site", "device", "n", "note", "at", "_topic"]).to_pylist()
+    moment = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert rows == [
+        {"site": "a", "device": "x", "n": 1, "note": None, "at": moment, "_topic": "t/a/x"},
+        {"site": "b", "device": "x", "n": 2, "note": "two", "at": moment, "_topic": "t/b/x"},
+    ]
+    assert (await plant.dead_letters())[0].data["n"] == "many"
+    assert await plant.counts("frames") == {"processed": 2, "dead-lettered": 1}

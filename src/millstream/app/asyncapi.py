@@ -91,7 +91,7 @@ class _Making:
 
     def receive(self, name: str, topics: Sequence[str], signature: Signature) -> None:
         parameters = [one for of in (signature, *_inner(signature)) for one in of.parameters]
-        kinds = [one.kind for one in parameters if one.gets in (Gets.PAYLOAD, Gets.PAYLOADS)]
+        kinds = [one.kind for one in parameters if one.decode is not None]
         channels = self.channels(topics, kinds or [self._payload_of(topic) for topic in topics])
         for number, (channel, messages) in enumerate(channels):
             self._allow(channel, [one for one in parameters if one.gets is Gets.LEVEL])

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from millstream.app.application import App
-from millstream.app.place import place_in
+from millstream.app.place import Place, place_in
 from millstream.app.problems import Problem, gathered
 from millstream.errors import AppError
 
@@ -97,7 +97,7 @@ def _as_app_error(error: BaseException, source: str) -> AppError:
     if isinstance(error, AppError):
         return error
     if isinstance(error, SyntaxError):
-        return AppError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}")
+        return AppError(f"{Place(error.filename or source, error.lineno or 0)}: {type(error).__name__}: {error.msg}")
     if isinstance(error, SystemExit):
         return AppError(f"{source} ends the program while it is imported; put that under if __name__ == '__main__':")
     return AppError(f"{place_in(error) or source}: {type(error).__name__}: {error}")

@@ -30,29 +30,23 @@ class Gets(enum.Enum):
     DEPENDENCY = enum.auto()
 
 
-OF_BATCHES = {
-    Gets.BATCH,
-    Gets.EVENTS,
-    Gets.PAYLOADS,
-    Gets.RECORD_BATCH,
-    Gets.TABLE,
-    Gets.POLARS,
-    Gets.PANDAS,
-}
+FRAMES = {Gets.RECORD_BATCH, Gets.TABLE, Gets.POLARS, Gets.PANDAS}
+OF_BATCHES = {Gets.BATCH, Gets.EVENTS, Gets.PAYLOADS, *FRAMES}
 OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. `decode` makes a payload of the type `kind` of bytes (`PAYLOAD`, `PAYLOADS`), `convert` a value of
-    a topic's level (`LEVEL`; None: the text itself), `dependency` is the user's own (`DEPENDENCY`); `wants` is the
-    annotation in words."""
+    """One parameter. `decode` makes a payload of the type `kind` of bytes (`PAYLOAD`, `PAYLOADS`, and frames of
+    payloads, where `fields` takes it apart), `convert` a value of a topic's level (`LEVEL`; None: the text itself),
+    `dependency` is the user's own (`DEPENDENCY`); `wants` is the annotation in words."""
 
     name: str
     gets: Gets
     keyword_only: bool = False
     kind: Any = None
     decode: Decoder | None = None
+    fields: Callable[[Any], dict[str, Any]] | None = None
     convert: Callable[[str], Any] | None = None
     dependency: Dependency | None = None
     wants: str = ""
@@ -73,11 +67,11 @@ class Signature:
     @property
     def dependencies(self) -> list[Dependency]:
         """All dependencies, and theirs, each once and after those that it needs itself."""
-        found: dict[Callable[..., Any], Dependency] = {}
+        found: dict[object, Dependency] = {}
         for parameter in self.parameters:
             if parameter.dependency is not None:
                 for one in (*parameter.dependency.signature.dependencies, parameter.dependency):
-                    found.setdefault(one.factory, one)
+                    found.setdefault((one.factory, one.scope), one)
         return list(found.values())
 
     def wants(self, gets: Gets) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from millstream.app.declarations import Handler, Query, Stream
 from millstream.app.fields import Fields, fields_of
 from millstream.app.function import name_of
-from millstream.app.parameter import Gets, Parameter
+from millstream.app.parameter import Parameter
 from millstream.app.payload import type_name
 from millstream.topic import Filter
 
@@ -68,7 +68,7 @@ def payload_parameters(handler: Handler) -> list[Parameter]:
     """The parameters that get payloads: its own, and those of what it depends on."""
     signatures = [handler.signature, *(one.signature for one in handler.signature.dependencies)]
     parameters = [parameter for signature in signatures for parameter in signature.parameters]
-    return [parameter for parameter in parameters if parameter.gets in (Gets.PAYLOAD, Gets.PAYLOADS)]
+    return [parameter for parameter in parameters if parameter.decode is not None]
 
 
 def _misfit(where: str, parameter: Parameter, source: str, there: Fields | None) -> Iterator[str]:

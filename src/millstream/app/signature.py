@@ -18,10 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from millstream.app.depends import Depends
+from millstream.app.depends import Depends, Scope
 from millstream.app.function import hints_of, is_async, is_async_generator, name_of, parameters_of
-from millstream.app.parameter import OF_BATCHES, OF_EVENTS, Dependency, Gets, Parameter, Signature
-from millstream.app.payload import is_scalar, level_converter, payload_decoder, type_name
+from millstream.app.parameter import FRAMES, OF_BATCHES, OF_EVENTS, Dependency, Gets, Parameter, Signature
+from millstream.app.payload import fields_getter, is_scalar, level_converter, payload_decoder, type_name
 from millstream.clock import Clock
 from millstream.errors import AppError
 from millstream.event import Batch, Event
@@ -77,14 +77,17 @@ def overridden(
         dependency = parameter.dependency
         if dependency is None:
             return parameter
-        other = overrides.get(dependency.factory)
-        inner = dependency.signature if other is None else reader.read(other, f"{where}: override {name_of(other)}")
+        inner = dependency.signature
+        if (other := overrides.get(dependency.factory)) is not None:
+            inner = reader.read_factory(other, dependency.scope, f"{where}: override {name_of(other)}")
         return replace(parameter, dependency=replace(dependency, signature=walk(inner)))
 
     def walk(signature: Signature) -> Signature:
         return replace(signature, parameters=tuple(change(one) for one in signature.parameters))
 
-    return walk(signature)
+    changed = walk(signature)
+    _is_per_batch(changed, signature.per_batch, where)
+    return changed
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,10 @@ class _Reader:
         if parameter.default is not _EMPTY:
             return None
         gets = Gets.EVENT if hint is _EMPTY and name == "event" else self._by_type(hint)
+        if gets in FRAMES and (kind := _payload_of_frame(hint)) is not None:
+            return replace(
+                _payload(name, keyword_only, kind, False, where), gets=gets, fields=fields_getter(kind, where)
+            )
         if gets is not None:
             return Parameter(name, gets, keyword_only)
         if (hint is _EMPTY or (hint is not bytes and is_scalar(hint))) and name not in _PAYLOAD_NAMES:
@@ -150,15 +157,18 @@ class _Reader:
             raise AppError(f"{where}: Depends({factory!r}): name the function itself, without calling it")
         if factory in self.within:
             raise AppError(f"{where}: {name_of(factory)} depends on itself")
-        inner = replace(self, within=(*self.within, factory))
-        if depends.scope == "worker":
-            inner = replace(inner, levels=(), per_batch=False)
-        elif depends.scope != "event":
+        if depends.scope not in ("event", "worker"):
             raise AppError(f"{where}: scope={depends.scope!r}; a dependency is made for each 'event' or 'worker'")
-        signature = inner.read(factory, f"{where}: {name_of(factory)}")
-        if depends.scope == "worker":
-            _check_of_worker(signature, where)
+        inner = replace(self, within=(*self.within, factory))
+        signature = inner.read_factory(factory, depends.scope, f"{where}: {name_of(factory)}")
         return Dependency(factory, depends.scope, signature)
+
+    def read_factory(self, factory: Callable[..., Any], scope: Scope, where: str) -> Signature:
+        if scope == "event":
+            return self.read(factory, where)
+        signature = replace(self, levels=(), per_batch=False).read(factory, where)
+        _check_of_worker(signature, where)
+        return signature
 
 
 def _depends(hint: Any, default: Any, where: str) -> Depends | None:
@@ -172,14 +182,19 @@ def _depends(hint: Any, default: Any, where: str) -> Depends | None:
     return found[-1]
 
 
+def _payload_of_frame(hint: Any) -> Any:
+    """`T` of `Annotated[polars.DataFrame, T]`: the type of the payloads whose fields are to be the frame's columns."""
+    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, type)), None)
+
+
 def _check_of_worker(signature: Signature, where: str) -> None:
     """What is made once for a worker cannot be of one event."""
     for parameter in signature.parameters:
         of_event = parameter.dependency is not None and parameter.dependency.scope == "event"
         if of_event or parameter.gets in OF_EVENTS | OF_BATCHES:
             raise AppError(
-                f"{where}: {name_of(signature.function)} is made once for a worker, but its parameter "
-                f"{parameter.name!r} is of one event; leave out scope='worker', or the parameter"
+                f"{where} is made once for a worker, but its parameter {parameter.name!r} is of one event; leave out "
+                "scope='worker', or the parameter"
             )
 
 

@@ -30,4 +30,5 @@ def set_up_logs(process: str) -> None:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {process}: %(message)s"))
     if not debug:
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
+        for name in ("asyncio", "watchfiles"):
+            logging.getLogger(name).setLevel(logging.WARNING)

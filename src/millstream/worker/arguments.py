@@ -1,16 +1,14 @@
-"""From the columns of events to the arguments of a handler."""
+"""From the columns of events to the arguments of a function that is called for each event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from millstream.app.parameter import Gets, Parameter, Signature
 from millstream.app.payload import DECODE_ERRORS, decode_problem
 from millstream.errors import PayloadError
-from millstream.event import Batch, Event
+from millstream.event import Event
 from millstream.topic import Filter
 from millstream.worker.given import NOTHING, Given, Made
 from millstream.worker.segment import Item, Segment
@@ -72,7 +70,7 @@ class EventArguments:
             return _event
         if parameter.gets is Gets.LEVEL:
             return self._level_getter(parameter)
-        return _payload_getter(parameter)
+        return payload_getter(parameter)
 
     def _level_getter(self, parameter: Parameter) -> Getter:
         name, convert, levels = parameter.name, parameter.convert, self._levels
@@ -89,68 +87,8 @@ class EventArguments:
         return get
 
 
-class BatchArguments:
-    """Arguments of a function that is called for many events of a partition at once."""
-
-    def __init__(self, signature: Signature, given: Given) -> None:
-        self._given = given
-        self._positional = [one for one in signature.parameters if not one.keyword_only]
-        self._by_name = [one for one in signature.parameters if one.keyword_only]
-        self._decoded = [_payload_getter(one) for one in signature.parameters if one.gets is Gets.PAYLOADS]
-
-    def check(self, item: Item) -> None:
-        """Raise `PayloadError` where an event's payload does not fit, before it spoils its batch."""
-        for get in self._decoded:
-            get(*item, NOTHING)
-
-    def of(self, subject: Sequence[Item], made: Made = NOTHING) -> Found:
-        """Of events of one partition, in order."""
-        return (
-            [self._get(parameter, subject, made) for parameter in self._positional],
-            {parameter.name: self._get(parameter, subject, made) for parameter in self._by_name},
-        )
-
-    def _get(self, parameter: Parameter, items: Sequence[Item], made: Made) -> Any:
-        if self._given.has(parameter):
-            return self._given.of(parameter)
-        if parameter.dependency is not None:
-            return made[parameter.dependency.factory]
-        return _of_batch(parameter, items)
-
-
-def _of_batch(parameter: Parameter, items: Sequence[Item]) -> Any:
-    if parameter.gets is Gets.EVENTS:
-        return [segment.event(index) for segment, index in items]
-    if parameter.gets is Gets.PAYLOADS:
-        get = _payload_getter(parameter)
-        return [get(segment, index, NOTHING) for segment, index in items]
-    events = columns_of(items)
-    if parameter.gets is Gets.RECORD_BATCH:
-        return events
-    if parameter.gets is Gets.BATCH:
-        segment, index = items[-1]
-        return Batch(segment.stream, segment.partition, events, segment.offsets[index] + 1)
-    return _frame(parameter.gets, pa.Table.from_batches([events]))
-
-
-def _frame(kind: Gets, table: pa.Table) -> Any:
-    if kind is Gets.POLARS:
-        import polars  # who annotates its frames has it
-
-        return polars.from_arrow(table)
-    return table.to_pandas() if kind is Gets.PANDAS else table
-
-
-def columns_of(items: Sequence[Item]) -> pa.RecordBatch:
-    """Events as columns of `BATCH_SCHEMA`, in the order of the items."""
-    indices: dict[Segment, list[int]] = {}
-    for segment, index in items:
-        indices.setdefault(segment, []).append(index)
-    parts = [segment.columns(wanted) for segment, wanted in indices.items()]
-    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-
-def _payload_getter(parameter: Parameter) -> Getter:
+def payload_getter(parameter: Parameter) -> Getter:
+    """Decodes the payload of an event as the parameter wants it. The getter raises `PayloadError`."""
     decode, wants = parameter.decode, parameter.wants
     assert decode is not None  # every parameter that gets payloads has one
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from millstream.app.outbox import Outbox, current
 from millstream.errors import PayloadError
 from millstream.event import Event
-from millstream.worker.arguments import BatchArguments
+from millstream.worker.batches import BatchArguments
 from millstream.worker.bisect import Failure, Found, bisect
 from millstream.worker.function import Function
 from millstream.worker.segment import Item, key_of

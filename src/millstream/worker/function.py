@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from millstream.app.parameter import Gets, Signature
 from millstream.event import Event
-from millstream.worker.arguments import BatchArguments, EventArguments, Levels
+from millstream.worker.arguments import EventArguments, Levels
+from millstream.worker.batches import BatchArguments
 from millstream.worker.given import NOTHING, Given, Made, position
 from millstream.worker.making import Arguments, Maker, Step
 from millstream.worker.results import Results
@@ -88,11 +89,13 @@ def function_of_events(
     return Function(signature, arguments(signature), results, maker, _topic_of_event, _position_of_event)
 
 
-def function_of_batches(signature: Signature, results: Results, given: Given, threads: Threads) -> Function[list[Item]]:
+def function_of_batches(
+    signature: Signature, levels: Levels, results: Results, given: Given, threads: Threads
+) -> Function[list[Item]]:
     """A function that is called for many events at once."""
 
     def arguments(of: Signature) -> BatchArguments:
-        return BatchArguments(of, given)
+        return BatchArguments(of, levels, given)
 
     maker = _maker(signature, arguments, threads)
     return Function(signature, arguments(signature), results, maker, lambda items: "", _position_of_batch)

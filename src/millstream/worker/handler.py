@@ -13,7 +13,8 @@ from millstream.app import Handler
 from millstream.errors import FencedError
 from millstream.log import Poll
 from millstream.worker.alarms import Alarms
-from millstream.worker.arguments import BatchArguments, Levels
+from millstream.worker.arguments import Levels
+from millstream.worker.batches import BatchArguments
 from millstream.worker.call import AsyncEvents, Batches, Caller, ThreadedEvents
 from millstream.worker.calls import Calls
 from millstream.worker.committer import Committer
@@ -140,8 +141,8 @@ def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
     signature, levels, given = handler.signature, Levels(handler.levels), context.resources.given(handler.group)
     results = Results(handler.group, handler.into, levels)
     if signature.per_batch:
-        arguments = BatchArguments(signature, given)
-        whole = function_of_batches(signature, results, given, threads)
+        arguments = BatchArguments(signature, levels, given)
+        whole = function_of_batches(signature, levels, results, given, threads)
         return Batches(whole, arguments, threads, handler.batch, handler.concurrency)
     function = function_of_events(signature, levels, results, given, threads)
     if signature.is_async:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from millstream.app import App
 from millstream.app.function import name_of
@@ -14,10 +14,13 @@ from millstream.app.parameter import Dependency
 from millstream.app.place import place_in
 from millstream.clock import Clock
 from millstream.errors import AppError, MillstreamError
-from millstream.worker.arguments import BatchArguments
+from millstream.worker.arguments import Levels
+from millstream.worker.batches import BatchArguments
 from millstream.worker.given import Given, handlers_logger
 from millstream.worker.making import Step, make
 from millstream.worker.threads import Threads
+
+logger = logging.getLogger("millstream.worker")
 
 
 class Resources:
@@ -44,11 +47,13 @@ class Resources:
                 self._state = await self._stack.enter_async_context(self._app.lifespan(self._app))
             for dependency in self._of_worker():
                 what = name_of(dependency.factory)
-                step = Step.of(dependency, BatchArguments(dependency.signature, self.given(self._app.name)))
+                step = Step.of(dependency, BatchArguments(dependency.signature, Levels(()), self.given(self._app.name)))
                 self._made[dependency.factory] = await make(step, (), self._made, self._stack, self._threads)
-        except Exception as error:
+        except BaseException as error:
             await self._close(error)
-            self._fail(f"{what} failed at start", error)
+            if isinstance(error, Exception):
+                raise self._as_app_error(f"{what} failed at start", error) from error
+            raise
         return self
 
     async def __aexit__(
@@ -59,7 +64,9 @@ class Resources:
         except Exception as failed:
             if failed is error:
                 raise
-            self._fail("its lifespan or a dependency failed at the end", failed)
+            told = self._as_app_error("its lifespan or a dependency failed at the end", failed)
+            logger.error("%s", told)  # the worker ends in any case, and whoever waits for that may look no further
+            raise told from failed
 
     async def _close(self, error: BaseException | None) -> None:
         try:
@@ -73,10 +80,8 @@ class Resources:
         found = [one for signature in signatures for one in signature.dependencies if one.scope == "worker"]
         return list({one.factory: one for one in found}.values())
 
-    def _fail(self, what: str, error: BaseException) -> NoReturn:
+    def _as_app_error(self, what: str, error: Exception) -> MillstreamError:
         if isinstance(error, MillstreamError):
-            raise error
-        logging.getLogger("millstream.worker").debug("%s", what, exc_info=error)
-        place = place_in(error)
-        text = f"{what}: {type(error).__name__}: {error}"
-        raise AppError(f"{place}: {text}" if place else f"app {self._app.name!r}: {text}") from error
+            return error
+        place = place_in(error) or f"app {self._app.name!r}"
+        return AppError(f"{place}: {what}: {type(error).__name__}: {error}")
