@@ -330,3 +330,22 @@ def test_override_of_a_batchs_cannot_be_of_one_event() -> None:
     app.dependency_overrides[connect] = fake
     with pytest.raises(AppError, match="'event' is of one event"):
         app.processors()
+
+
+def test_override_cannot_depend_on_what_it_stands_in_for() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(real: int) -> int:
+        return real + 1
+
+    fake.__annotations__["real"] = Annotated[int, Depends(connect)]
+
+    @app.on("t")
+    def handle(n: Annotated[int, Depends(connect)]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match=r"override .*fake depends on what it stands in for"):
+        app.processors()

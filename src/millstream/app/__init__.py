@@ -1,8 +1,9 @@
 """What a user declares: streams, handlers, subscriptions and queries. No I/O.
 
-`application` is the object it is declared on, `declarations` what it leaves behind for the worker, `signature` finds
-what a function's parameters get and `parameter` holds it, `depends` and `lifespan` are the user's own to inject,
-`payload` how payloads are decoded, `outbox` what a handler publishes, `load` finds the app that the command line names.
+`application` is the object it is declared on, `declarations` what it leaves behind for the worker. `signature` and
+`reader` find what a function's parameters get, and `parameter` holds it; `depends` and `lifespan` are the user's own to
+inject, `payload` is how payloads are decoded, `outbox` what a handler publishes. `load` finds the app that the command
+line names; `review` what is wrong with all of it together, and `asyncapi` describes it with the `schemas` of payloads.
 """
 
 from millstream.app.application import App
