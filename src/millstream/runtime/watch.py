@@ -8,7 +8,7 @@ from pathlib import Path
 from watchfiles import PythonFilter, awatch
 
 _QUIET_MS = 50  # without a further change: what an editor or a branch's checkout writes together is one change
-_LONGEST_MS = 1_600  # that a change may go on
+_LONGEST_MS = 400  # that a change may go on; also how long a busy log beside the sources can delay one
 
 
 async def changes(folder: Path) -> AsyncIterator[list[Path]]:
