@@ -374,6 +374,42 @@ async def test_dependency_of_a_worker_is_made_once_and_cleaned_up_at_the_end(pla
     assert log == ["open of VirtualClock", "one", "one", *(["close of VirtualClock"] if "generator" in kind else [])]
 
 
+class Plain:
+    def __init__(self, event: Event, clock: Clock) -> None:
+        self.told = f"{event.data} at {clock.now()}"
+
+
+@dataclass
+class Fields:
+    reading: Reading
+    device: str
+
+
+class Called:
+    def __call__(self, device: str) -> str:
+        return f"called for {device}"
+
+
+async def test_classes_and_objects_that_can_be_called_are_factories(plant: Plant) -> None:
+    app, got = App("plant"), list[Any]()
+
+    @app.on("t/{device}", group="classes")
+    def handle(
+        plain: Annotated[Plain, Depends(Plain)],
+        fields: Annotated[Fields, Depends(Fields)],
+        called: Annotated[str, Depends(Called())],
+    ) -> None:
+        got.extend((plain.told, fields, called))
+
+    now = plant.clock.now()
+    await plant.start(app)
+    await plant.publish(("t/a", {"n": 1}))
+    await plant.caught_up("classes")
+    assert got[0].startswith("{'n': 1} at ")
+    assert int(got[0].rpartition(" ")[2]) >= now
+    assert got[1:] == [Fields(Reading(1), "a"), "called for a"]
+
+
 async def test_one_factory_may_serve_an_event_and_the_worker(plant: Plant) -> None:
     app, got, made = App("plant"), [], iter(range(100))
 
