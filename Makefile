@@ -23,7 +23,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|http|windows|latency|idle, QUICK=1 for a short one.
+# Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|http|windows|handlers|latency|idle, QUICK=1 for a short one.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import http, idle, ingest, latency, machine, windows
+from benchmarks import handlers, http, idle, ingest, latency, machine, windows
 from benchmarks.peers import CACHE
 from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
@@ -17,6 +17,7 @@ _BENCHMARKS: dict[str, Callable[[bool], Section]] = {
     "ingest": ingest.run,
     "http": http.run,
     "windows": windows.run,
+    "handlers": handlers.run,
     "latency": latency.run,
     "idle": idle.run,
 }

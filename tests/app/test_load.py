@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +11,6 @@ from millstream.app import load_app
 from millstream.errors import AppError
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes a file of the working folder; what is imported from there is forgotten at the end."""
-    monkeypatch.chdir(tmp_path)
-    known, path = set(sys.modules), list(sys.path)
-
-    def write(name: str, text: str) -> Path:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(textwrap.dedent(text))
-        return tmp_path / name
-
-    yield write
-    sys.path[:] = path
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
 
 
 PLANT = """

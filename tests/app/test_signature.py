@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import msgspec
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from millstream.app.signature import Gets, read_signature
+from millstream.app import Depends
+from millstream.app.parameter import Gets
+from millstream.app.signature import read_signature
+from millstream.clock import Clock
 from millstream.errors import AppError
 from millstream.event import Batch, Event
 
@@ -60,6 +66,8 @@ def optional_level(line: int | None) -> None: ...
 def defaults(event: Event, limit: int = 3, cache: dict[str, int] = {}) -> None: ...  # noqa: B006
 def nothing() -> None: ...
 def batch(events: list[Event]) -> None: ...
+def frames(first: pl.DataFrame, second: pd.DataFrame, clock: Clock) -> None: ...
+def given(clock: Clock, logger: logging.Logger, other: Annotated[Clock, "another"]) -> None: ...
 def whole(batch: Batch, columns: pa.RecordBatch, table: pa.Table) -> None: ...
 def same_name_as_level(device: Struct) -> None: ...
 
@@ -76,6 +84,8 @@ def same_name_as_level(device: Struct) -> None: ...
         (nothing, {}),
         (batch, {"events": Gets.EVENTS}),
         (whole, {"batch": Gets.BATCH, "columns": Gets.RECORD_BATCH, "table": Gets.TABLE}),
+        (frames, {"first": Gets.POLARS, "second": Gets.PANDAS, "clock": Gets.CLOCK}),
+        (given, {"clock": Gets.CLOCK, "logger": Gets.LOGGER, "other": Gets.CLOCK}),
         (same_name_as_level, {"device": Gets.PAYLOAD}),
         (functools.partial(by_annotation, other=Event(topic="x")), {"event": Gets.EVENT}),
     ],
@@ -144,6 +154,26 @@ def many(*events: Event) -> None: ...
 def named(**events: Event) -> None: ...
 def untyped(thing): ...  # type: ignore[no-untyped-def]
 def mixed(events: list[Event], site: str) -> None: ...
+def session(event: Event) -> int:
+    return 1
+
+
+def itself(again: Annotated[int, Depends(lambda: itself)]) -> None: ...
+
+
+itself.__annotations__["again"] = Annotated[int, Depends(itself)]
+
+
+def as_default(n: int = Depends(session)) -> None: ...  # type: ignore[assignment]
+def with_default(n: Annotated[int, Depends(session)] = 3) -> None: ...
+def called(n: Annotated[int, Depends(3)]) -> None: ...
+def other_scope(n: Annotated[int, Depends(session, scope="request")]) -> None: ...
+def for_worker(n: Annotated[int, Depends(session, scope="worker")]) -> None: ...
+def of_worker_needs_event(n: Annotated[int, Depends(of_event_session, scope="worker")]) -> None: ...
+def of_event_session(n: Annotated[int, Depends(session)]) -> None: ...
+def wrong_inside(n: Annotated[int, Depends(misspelt)]) -> None: ...
+def no_fields(frame: Annotated[pa.Table, int]) -> None: ...
+def batch_and_event(events: list[Event], n: Annotated[int, Depends(session)]) -> None: ...
 def undefined(event: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821
 
 
@@ -159,6 +189,16 @@ def undefined(event: Missing) -> None: ...  # type: ignore[name-defined] # noqa:
         (untyped, False, ["'thing'", "annotate"]),
         (mixed, False, ["'site'", "'events'", "batch"]),
         (undefined, False, ["'Missing'", "import it"]),
+        (itself, False, ["'again'", "itself depends on itself"]),
+        (as_default, False, ["'n'", "Annotated[T, Depends(…)]"]),
+        (with_default, False, ["'n'", "default"]),
+        (called, False, ["'n'", "Depends(3)", "without calling it"]),
+        (other_scope, False, ["'n'", "'request'", "'worker'"]),
+        (for_worker, False, ["'n'", "session is made once for a worker", "'event'", "scope='worker'"]),
+        (of_worker_needs_event, False, ["of_event_session is made once for a worker", "'n'"]),
+        (wrong_inside, False, ["'n'", "misspelt: parameter 'devise'", "did you mean 'device'?"]),
+        (no_fields, False, ["'frame'", "int has no fields"]),
+        (batch_and_event, False, ["'event'", "'events'", "batch"]),
         (by_annotation, True, ["batch=…", "list[Event]"]),
     ],
 )

@@ -11,7 +11,20 @@ from millstream.cli import frame
 from millstream.cli.declarations import commands
 from millstream.errors import AppError, MillstreamError, SettingsError, UnknownStreamError
 
-NAMES = ["run", "work", "demo", "publish", "subscribe", "tail", "streams", "groups", "status"]
+NAMES = [
+    "run",
+    "dev",
+    "work",
+    "check",
+    "asyncapi",
+    "demo",
+    "publish",
+    "subscribe",
+    "tail",
+    "streams",
+    "groups",
+    "status",
+]
 NAMES += ["ledger", "explain", "password", "deadletters"]
 
 

@@ -59,13 +59,15 @@ def read_stream(folder: Path, stream: str) -> list[Event]:
 
 
 class Running:
-    """`millstream run`, ready."""
+    """`millstream run` (or `dev`), ready."""
 
-    def __init__(self, folder: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, cwd: Path | None = None, command: str = "run", **variables: str
+    ) -> None:
         self.folder = folder
         self._log = (folder.parent / f"{folder.name}.log").open("a+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "millstream", "run", *arguments, "--data", str(folder)],
+            [sys.executable, "-m", "millstream", command, *arguments, "--data", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -61,7 +61,7 @@ async def test_calls_are_told_while_they_are_under_way_and_failures_when_they_ha
         "thread batch": batch_in_thread,
     }
     app.on("t", group="g", retry=Retry(attempts=1), batch="batch" in way)(functions[way])
-    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(), notes)
+    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(), watch=notes)
     plant.workers.append(worker)
     await worker.start()
     await plant.publish(("t", 1))
@@ -85,7 +85,7 @@ async def test_cancelled_call_is_no_longer_under_way(plant: Plant) -> None:
         started.set()
         await asyncio.Event().wait()
 
-    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(), notes)
+    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(), watch=notes)
     await worker.start()
     running = asyncio.create_task(worker.run())
     await plant.publish(("t", 1))

@@ -1,8 +1,9 @@
 """What a user declares: streams, handlers, subscriptions and queries. No I/O.
 
-`application` is the object it is declared on, `declarations` what it leaves behind for the worker, `signature` what
-a function's parameters get, `payload` how payloads are decoded, `outbox` what a handler publishes, `load` finds
-the app that the command line names.
+`application` is the object it is declared on, `declarations` what it leaves behind for the worker. `signature` and
+`reader` find what a function's parameters get, and `parameter` holds it; `depends` and `lifespan` are the user's own to
+inject, `payload` is how payloads are decoded, `outbox` what a handler publishes. `load` finds the app that the command
+line names; `review` what is wrong with all of it together, and `asyncapi` describes it with the `schemas` of payloads.
 """
 
 from millstream.app.application import App
@@ -14,6 +15,7 @@ from millstream.app.declarations import (
     Stream,
     Subscription,
 )
+from millstream.app.depends import Depends
 from millstream.app.load import load_app
 from millstream.ledger import DEAD_LETTERS
 
@@ -21,6 +23,7 @@ __all__ = [
     "CATCH_ALL",
     "DEAD_LETTERS",
     "App",
+    "Depends",
     "Handler",
     "Query",
     "Retry",

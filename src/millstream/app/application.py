@@ -8,6 +8,7 @@ down) is told by `plan`, all of it at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,6 @@ from millstream.app.checks import (
     check_start,
     common_names,
     group_name,
-    name_of,
     parse_filter,
     parse_into,
     text_place,
@@ -32,8 +32,13 @@ from millstream.app.declarations import (
     Stream,
     Subscription,
 )
+from millstream.app.function import name_of
+from millstream.app.lifespan import Lifespan, read_lifespan
+from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
-from millstream.app.signature import read_signature
+from millstream.app.problems import declaring
+from millstream.app.review import review
+from millstream.app.signature import overridden, read_signature
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.ledger import DEAD_LETTERS
 from millstream.log import LATEST, Router, StreamSpec
@@ -52,17 +57,32 @@ class App:
 
     `catch_all`: a stream `events` captures every topic that does not begin with `$`; handlers that are declared with
     a topic filter read it.
+
+    `lifespan`: a function that takes the app and gives an asynchronous context manager. Every worker process enters it
+    before its handlers are called, and leaves it after the last call. A parameter annotated with the type of what it
+    yields gets that.
+
+    `version` is told by the AsyncAPI document.
+
+    `dependency_overrides`: factories of dependencies, and what makes the value instead: for tests.
     """
 
-    def __init__(self, name: str, *, catch_all: bool = True) -> None:
+    def __init__(
+        self, name: str, *, catch_all: bool = True, lifespan: Lifespan | None = None, version: str = "0.1.0"
+    ) -> None:
+        frame = caller(1)
         if not name:
-            raise AppError(f"{place_of(caller(1))}: an app needs a name, for example App('plant')")
+            raise AppError(f"{place_of(frame)}: an app needs a name, for example App('plant')")
         self.name = name
+        self.version = version
         self.catch_all = catch_all
+        self.lifespan, self._state = read_lifespan(lifespan, frame.f_locals, f"{place_of(frame)}: App({name!r})")
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.handlers: list[Handler] = []
         self.subscriptions: list[Subscription] = []
         self.queries: list[Query] = []
         self._streams: dict[str, Stream] = {}
+        self._wrong: set[str] = set()  # streams that are left out because they are wrong, where that is not raised
         self._results: dict[str, str] = {}  # streams that queries imply by publishing on a topic of that name
         if catch_all:
             self._streams[CATCH_ALL] = Stream(StreamSpec(CATCH_ALL, ("#",)))
@@ -97,23 +117,12 @@ class App:
         partitions cannot be changed later. Raises `AppError`.
         """
         place = place_of(caller(1))
-        where = f"{place}: stream {name!r}"
         filters = (topics,) if isinstance(topics, str) else tuple(topics)
-        check_name(name, where)
-        if not filters:
-            raise AppError(f"{where} captures no topics; name at least one filter, for example topics='site/#'")
-        if partitions < 1:
-            raise AppError(f"{where} has {partitions} partitions; it needs at least one")
-        if payload is not None:
-            check_payload(payload, where)
-        if name in self._streams:
-            raise AppError(f"{where} is declared twice{self._where_first(self._streams[name].place)}")
         spec = StreamSpec(name, filters, key, partitions, retention_age, retention_bytes)
-        try:
-            Router([spec])
-        except (TopicError, AppError) as error:
-            raise AppError(f"{where}: {error}") from None
-        stream = self._streams[name] = Stream(spec, payload, place)
+        stream = Stream(spec, payload, place)
+        with declaring(self._wrong, name):
+            self._check_stream(stream, f"{place}: stream {name!r}")
+            self._streams[name] = stream
         return stream
 
     def on(
@@ -141,26 +150,30 @@ class App:
         frame = caller(1)
 
         def declare(function: F) -> F:
-            where = f"{place_of(frame)}: handler {name_of(function)}"
-            stream, topics, levels = self._source(source, where)
-            signature = read_signature(
-                function, common_names(levels), where, per_batch=bool(batch), names=frame.f_locals
-            )
-            handler = Handler(
-                group=group or group_name(function, frame, where),
-                stream=stream,
-                signature=signature,
-                topics=topics,
-                levels=levels,
-                concurrency=check_concurrency(concurrency, signature, where),
-                retry=retry or Retry(),
-                start=check_start(start, where),
-                batch=None if isinstance(batch, bool) else batch,
-                into=_into(into, () if signature.per_batch else common_names(levels), where),
-                place=place_of(frame),
-            )
-            self._check_group(handler.group, where)
-            self.handlers.append(handler)
+            if isinstance(source, Stream) and source.name in self._wrong:
+                return function  # its stream has been told of
+            with declaring():
+                where = f"{place_of(frame)}: handler {name_of(function)}"
+                stream, topics, levels = self._source(source, where)
+                names = common_names(levels)
+                signature = read_signature(
+                    function, names, where, per_batch=bool(batch), names=frame.f_locals, state=self._state
+                )
+                handler = Handler(
+                    group=group or group_name(function, frame, where),
+                    stream=stream,
+                    signature=signature,
+                    topics=topics,
+                    levels=levels,
+                    concurrency=check_concurrency(concurrency, signature, where),
+                    retry=retry or Retry(),
+                    start=check_start(start, where),
+                    batch=None if isinstance(batch, bool) else batch,
+                    into=_into(into, () if signature.per_batch else names, where),
+                    place=place_of(frame),
+                )
+                self._check_group(handler.group, where)
+                self.handlers.append(handler)
             return function
 
         return declare
@@ -171,16 +184,18 @@ class App:
         frame = caller(1)
 
         def declare(function: F) -> F:
-            where = f"{place_of(frame)}: subscription {name_of(function)}"
-            parsed = parse_filter(topics, where)
-            signature = read_signature(function, tuple(parsed.names), where, names=frame.f_locals)
-            if signature.per_batch:
-                raise AppError(f"{where}: a subscription gets one event at a time; use app.on for batches")
-            name = group_name(function, frame, where)
-            self._check_group(name, where)
-            self.subscriptions.append(
-                Subscription(name, parsed, signature, _into(into, tuple(parsed.names), where), place_of(frame))
-            )
+            with declaring():
+                where = f"{place_of(frame)}: subscription {name_of(function)}"
+                parsed = parse_filter(topics, where)
+                names = tuple(parsed.names)
+                signature = read_signature(function, names, where, names=frame.f_locals, state=self._state)
+                if signature.per_batch:
+                    raise AppError(f"{where}: a subscription gets one event at a time; use app.on for batches")
+                group = group_name(function, frame, where)
+                self._check_group(group, where)
+                self.subscriptions.append(
+                    Subscription(group, parsed, signature, _into(into, names, where), place_of(frame))
+                )
             return function
 
         return declare
@@ -202,14 +217,16 @@ class App:
         """
         place = place_of(caller(1))
         where = f"{place}: query {name!r}"
-        check_name(name, where)
-        self._check_group(name, where)
-        if payload is not None:
-            check_payload(payload, where)
-        results, topic = self._results_of(name, into or name, where)
-        late = f"{name}.late"
-        self._results.setdefault(late, name)
-        self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, place))
+        results = into if isinstance(into, Stream) else Stream(StreamSpec(into or name, (into or name,)))
+        with declaring(self._wrong, results.name):
+            check_name(name, where)
+            self._check_group(name, where)
+            if payload is not None:
+                check_payload(payload, where)
+            results, topic = self._results_of(name, into or name, where)
+            late = f"{name}.late"
+            self._results.setdefault(late, name)
+            self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, place))
         return results
 
     def publish(
@@ -233,16 +250,47 @@ class App:
             )
         )
 
+    def processors(self) -> tuple[list[Handler], list[Subscription]]:
+        """The handlers and subscriptions as they are to be run: with the dependencies that stand in for others. Raises
+        `AppError` where one of those does not fit."""
+        return (
+            [
+                replace(one, signature=self._overridden(one.signature, one.place, common_names(one.levels)))
+                for one in self.handlers
+            ],
+            [
+                replace(one, signature=self._overridden(one.signature, one.place, tuple(one.topics.names)))
+                for one in self.subscriptions
+            ],
+        )
+
+    def _overridden(self, signature: Signature, place: Place, levels: Sequence[str]) -> Signature:
+        where = f"{place}: {name_of(signature.function)}"
+        return overridden(signature, self.dependency_overrides, levels, where, state=self._state)
+
+    @property
+    def declared_streams(self) -> dict[str, Stream]:
+        """The streams that were declared, by name, and the catch-all."""
+        return dict(self._streams)
+
     def plan(self) -> dict[str, TumblingPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
         beginning with the user's own file and line."""
         problems = self._result_problems()
-        plans = self._plan(problems) if self.queries else {}
+        plans = self._plan(problems)
         if problems:
             raise AppError("\n".join(problems))
         return plans
 
+    def problems(self) -> list[str]:
+        """Everything that `plan` would raise, and whatever else can never do what it is there for, a line each."""
+        problems = self._result_problems()
+        plans = self._plan(problems)
+        return problems + review(self, plans)
+
     def _plan(self, problems: list[str]) -> dict[str, TumblingPlan]:
+        if not self.queries or self._wrong:  # a stream that was left out would be missed in each query
+            return {}
         from millstream.sql import plan_query  # its parser takes long to import, and many apps have no query
 
         streams, plans = self.streams, {}
@@ -286,6 +334,22 @@ class App:
             if (stream := self._streams.get(topic)) is not None
             and not any(Filter.parse(text).matches(topic) for text in stream.spec.topics)
         ]
+
+    def _check_stream(self, stream: Stream, where: str) -> None:
+        spec = stream.spec
+        check_name(spec.name, where)
+        if not spec.topics:
+            raise AppError(f"{where} captures no topics; name at least one filter, for example topics='site/#'")
+        if spec.partitions < 1:
+            raise AppError(f"{where} has {spec.partitions} partitions; it needs at least one")
+        if stream.payload is not None:
+            check_payload(stream.payload, where)
+        if spec.name in self._streams:
+            raise AppError(f"{where} is declared twice{self._where_first(self._streams[spec.name].place)}")
+        try:
+            Router([spec])
+        except (TopicError, AppError) as error:
+            raise AppError(f"{where}: {error}") from None
 
     def _source(self, source: str | Stream, where: str) -> tuple[str, Filter | None, tuple[Filter, ...]]:
         """The stream to read, the filter that selects in it, and the filters that name topic levels."""

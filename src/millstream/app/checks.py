@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from millstream.app.declarations import Stream
+from millstream.app.parameter import Signature
 from millstream.app.payload import payload_decoder, type_name
-from millstream.app.signature import Signature
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.log.contract import Start
 from millstream.topic import Filter
@@ -74,12 +73,6 @@ def check_concurrency(asked: int | None, signature: Signature, where: str) -> in
     if asked < 1:
         raise AppError(f"{where}: concurrency={asked}; at least one call has to run at a time")
     return asked
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    if isinstance(function, functools.partial):
-        return name_of(function.func)
-    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def group_name(function: Callable[..., Any], frame: FrameType, where: str) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
-from millstream.app.signature import Signature
 from millstream.errors import AppError
 from millstream.log import StreamSpec
 from millstream.log.contract import Start

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from millstream.app.application import App
+from millstream.app.place import Place, place_in
+from millstream.app.problems import Problem, gathered
 from millstream.errors import AppError
 
 
@@ -21,6 +22,27 @@ def load_app(target: str) -> App:
     source, attribute = _split(target)
     module = _load_file(Path(source)) if source.endswith(".py") else _load_module(source)
     return _pick(module, attribute, source)
+
+
+def source_folder(target: str) -> Path:
+    """The folder of the app's sources: of its file, or where modules are looked for first."""
+    source, _ = _split(target)
+    return Path(source).resolve().parent if source.endswith(".py") else Path.cwd()
+
+
+def find_problems(target: str) -> list[Problem]:
+    """Everything that is wrong in an app, in the order of its lines; nothing is run but the file itself.
+
+    Raises `AppError` where there is no app to look at."""
+    with gathered() as told:
+        try:
+            told += load_app(target).problems()
+        except AppError as error:
+            if Problem.parse(str(error)).file is None:
+                raise
+            told.append(str(error))
+    problems = [Problem.parse(line) for line in dict.fromkeys(told)]
+    return sorted(problems, key=lambda one: (one.file or "", one.line or 0))
 
 
 def _split(target: str) -> tuple[str, str | None]:
@@ -75,17 +97,10 @@ def _as_app_error(error: BaseException, source: str) -> AppError:
     if isinstance(error, AppError):
         return error
     if isinstance(error, SyntaxError):
-        return AppError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}")
+        return AppError(f"{Place(error.filename or source, error.lineno or 0)}: {type(error).__name__}: {error.msg}")
     if isinstance(error, SystemExit):
         return AppError(f"{source} ends the program while it is imported; put that under if __name__ == '__main__':")
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    place = f"{own[-1].filename}:{own[-1].lineno}" if own else source
-    return AppError(f"{place}: {type(error).__name__}: {error}")
-
-
-def _is_users(filename: str) -> bool:
-    installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))
-    return not filename.startswith("<frozen") and not filename.startswith(installed)
+    return AppError(f"{place_in(error) or source}: {type(error).__name__}: {error}")
 
 
 def _pick(module: ModuleType, attribute: str | None, source: str) -> App:

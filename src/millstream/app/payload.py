@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -10,6 +12,9 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 from pydantic import ValidationError as PydanticError
+
+from millstream.app.fields import fields_of
+from millstream.errors import AppError
 
 Decoder = Callable[[bytes], Any]
 """Decodes a payload. Raises one of `DECODE_ERRORS` where it does not fit; `decode_problem` puts that into words."""
@@ -34,6 +39,9 @@ _SCALARS = (
 )
 
 
+_ARROWS = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, bytes)
+
+
 def payload_decoder(kind: Any) -> Decoder:
     """How payloads become `kind`: `bytes` as they came, `str` as UTF-8, anything else as JSON, validated by pydantic
     for its models and by msgspec otherwise (structs, dataclasses, typed dicts, builtins).
@@ -43,7 +51,7 @@ def payload_decoder(kind: Any) -> Decoder:
         return _as_it_came
     if kind is str:
         return _text
-    if _is_pydantic(kind):
+    if is_pydantic(kind):
         return TypeAdapter(kind).validate_json
     for part in _parts(msgspec.inspect.type_info(kind), set()):
         if isinstance(part, msgspec.inspect.CustomType):
@@ -66,6 +74,17 @@ def level_converter(kind: Any) -> Callable[[str], Any] | None:
     if kind in (str, Any):
         return None
     return lambda level: msgspec.convert(level, kind, strict=False)
+
+
+def fields_getter(kind: Any, where: str) -> Callable[[Any], dict[str, Any]]:
+    """How a payload of this type becomes a dictionary of its fields, of Python's and Arrow's plain types.
+
+    Raises `AppError` for a type that has no fields."""
+    if fields_of(kind) is None:
+        raise AppError(f"{where}: {type_name(kind)} has no fields that could be a frame's columns")
+    if is_pydantic(kind):
+        return TypeAdapter(kind).dump_python
+    return lambda payload: msgspec.to_builtins(payload, builtin_types=_ARROWS)
 
 
 def decode_problem(error: Exception) -> str:
@@ -91,10 +110,11 @@ def _text(payload: bytes) -> str:
     return payload.decode()
 
 
-def _is_pydantic(kind: Any) -> bool:
+def is_pydantic(kind: Any) -> bool:
+    """Whether pydantic has to make a type: its models, and whatever has some inside."""
     if isinstance(kind, type) and (issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_validator__")):
         return True
-    return any(_is_pydantic(argument) for argument in typing.get_args(kind))
+    return any(is_pydantic(argument) for argument in typing.get_args(kind))
 
 
 def _parts(info: Any, seen: set[int]) -> Iterator[Any]:

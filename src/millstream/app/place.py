@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,3 +32,14 @@ def caller(depth: int) -> FrameType:
 def place_of(frame: FrameType) -> Place:
     """The line that the frame is at."""
     return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def place_in(error: BaseException) -> Place | None:
+    """The innermost line of the user's own that an error came from; None if it came from none."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return Place(own[-1].filename, own[-1].lineno or 0) if own else None
+
+
+def _is_users(filename: str) -> bool:
+    installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent), str(Path(contextlib.__file__).parent))
+    return not filename.startswith("<frozen") and not filename.startswith(installed)

@@ -72,12 +72,59 @@ def run(
     )
 
 
+@commands.command(epilog="Example: millstream dev plant.py")
+def dev(
+    app: App,
+    data: Data = None,
+    mqtt: Mqtt = None,
+    http: Http = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option("--allow-anonymous", help="Let anybody in; so it is without users on a loopback address anyway."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Worker processes.", show_default="1", min=1, max=256)
+    ] = None,
+    config: Config = None,
+) -> int:
+    """Run an application while it is written: when a source file changes, workers with the new version take over.
+
+    The server goes on, so clients stay connected, and the data stays. A version with an error in it is told, and the
+    one before goes on.
+    """
+    from millstream.cli import serve
+
+    return serve.dev(
+        app, config, data=data, mqtt=mqtt, http=http, allow_anonymous=allow_anonymous or None, workers=workers
+    )
+
+
 @commands.command(epilog="Example: millstream work plant.py --data data")
 def work(app: App, data: Data = None, config: Config = None) -> int:
     """Run one more worker beside a running server, on the same machine."""
     from millstream.cli import serve
 
     return serve.work(app, config, data=data)
+
+
+@commands.command(epilog="Example: millstream check plant.py")
+def check(app: App, json: Json = False) -> int:
+    """Find what is wrong in an application, without running it; 0 if nothing is, 1 otherwise.
+
+    Prints everything at once, each with its file and line: wrong filters, signatures and queries, types that do not fit
+    each other, handlers that are never called.
+    """
+    from millstream.cli import checking
+
+    return checking.check(app, json)
+
+
+@commands.command(epilog="Example: millstream asyncapi plant.py > asyncapi.json")
+def asyncapi(app: App) -> None:
+    """Print an application's AsyncAPI 3.0 document as JSON: its channels, operations, messages and their schemas."""
+    from millstream.cli import checking
+
+    checking.asyncapi(app)
 
 
 @commands.command(epilog="Example: millstream demo --for 30")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,3 +83,20 @@ def server_address(settings: Settings, listener: str, given: str | None) -> tupl
         raise SettingsError(f"the server on {str(settings.data)!r} does not listen for {listener.upper()}")
     host, port = host_and_port(address, listener)
     return _LOOPBACK.get(host, host), port
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches what listens there (nobody does where the listener is off)."""
+    from millstream.settings import host_and_port
+
+    if not address:
+        return True
+    host, _ = host_and_port(address, "address")
+    return host == "localhost" or (_is_ip(host) and ip_address(host).is_loopback)
+
+
+def _is_ip(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ip_address(host)
+        return True
+    return False

@@ -1,13 +1,14 @@
-"""`millstream run`, `work` and `demo`: the commands that stay until they are stopped."""
+"""`millstream run`, `dev`, `work` and `demo`: the commands that stay until they are stopped."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 from millstream.cli import output
-from millstream.cli.place import load_settings
+from millstream.cli.place import is_loopback, load_settings
 
 INTERRUPTED = 130
 
@@ -20,6 +21,23 @@ def run(app: str | None, config: Path | None, **given: Any) -> int:
     settings = load_settings(config, **given)
     set_up_logs("supervisor")
     supervisor = Supervisor(settings, app, output.write_line)
+    return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
+
+
+def dev(app: str, config: Path | None, **given: Any) -> int:
+    """Run a server and workers, and take over what changes in the application, until SIGTERM or Ctrl-C."""
+    from millstream.app.load import source_folder
+    from millstream.runtime.dev import DevSupervisor
+    from millstream.runtime.logs import set_up_logs
+    from millstream.runtime.watch import changes
+
+    settings = load_settings(config, **given)
+    if not settings.users and is_loopback(settings.mqtt) and is_loopback(settings.http):
+        settings = settings.model_copy(update={"allow_anonymous": True})
+    # Python takes a compiled file for current when size and time in seconds agree: not when one edits and saves twice.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    set_up_logs("supervisor")
+    supervisor = DevSupervisor(settings, app, output.write_line, changes(source_folder(app)))
     return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
 
 

@@ -9,6 +9,15 @@ import sys
 DEBUG = "MILLSTREAM_DEBUG"
 
 
+class _Formatter(logging.Formatter):
+    """What the logger of a handler says also tells whose it is and with which event."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        line = super().formatMessage(record)
+        position = getattr(record, "position", None)
+        return f"{line} ({record.name} at {position})" if position else line
+
+
 def set_up_logs(process: str) -> None:
     """Log from this process to standard error: warnings and what people should know; everything with
     `MILLSTREAM_DEBUG=1`."""
@@ -16,8 +25,10 @@ def set_up_logs(process: str) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if debug else logging.INFO,
-        format=f"%(asctime)s %(levelname)-7s {process}: %(message)s",
         force=True,
     )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {process}: %(message)s"))
     if not debug:
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
+        for name in ("asyncio", "watchfiles"):
+            logging.getLogger(name).setLevel(logging.WARNING)

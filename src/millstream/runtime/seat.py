@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from millstream.clock import Clock
 from millstream.errors import MillstreamError
 from millstream.runtime.child import Child, describe_exit
-from millstream.runtime.control import Go, Prepared, Ready, Start
+from millstream.runtime.control import Go, Prepared, Ready, Start, Stop
 
 FIRST_DELAY = 0.1  # a crash should cost no more than it must
 LONGEST_DELAY = 5.0  # a child that never comes up should not take the machine's time
@@ -93,6 +93,12 @@ class Seat:
             self.child.kill()
         else:
             _log.warning("%s is back", self.name)
+
+    async def finish(self) -> None:
+        """Let the child finish what is under way, and wait for its end."""
+        if self.ready:  # one that is not has begun nothing
+            self.child.say(Stop())
+            await self.child.ended()
 
     async def clear(self) -> None:
         """End whoever sits there, at once."""

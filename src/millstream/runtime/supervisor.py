@@ -17,7 +17,7 @@ from typing import Any
 
 from millstream.clock import Clock, SystemClock
 from millstream.errors import MillstreamError
-from millstream.runtime.control import Drain, Drained, Ready, Start, Stop
+from millstream.runtime.control import Drain, Drained, Ready, Start
 from millstream.runtime.seat import Seat
 from millstream.settings import Settings
 
@@ -35,16 +35,14 @@ class Supervisor:
         self._settings = settings
         self._app = app
         self._announce = announce
-        clock = clock or SystemClock()
-        self._server = Seat("server", "server", self._start_message, clock)
-        workers = settings.workers if app is not None else 0
-        self._workers = [
-            Seat("worker", "worker" if workers == 1 else f"worker {number + 1}", self._start_message, clock)
-            for number in range(workers)
-        ]
+        self._clock = clock or SystemClock()
+        self._server = Seat("server", "server", self._start_message, self._clock)
+        self._workers = self._make_workers() if app is not None else []
         # Without workers of ours, somebody still has to load the application and make what it declares.
         self._preparer = (
-            Seat("prepare", "prepare", self._start_message, clock) if app is not None and not workers else None
+            Seat("prepare", "prepare", self._start_message, self._clock)
+            if app is not None and not self._workers
+            else None
         )
         self._stop = asyncio.Event()
         self._hard = asyncio.Event()
@@ -78,6 +76,12 @@ class Supervisor:
     def _app_seats(self) -> list[Seat]:
         return self._workers or ([self._preparer] if self._preparer is not None else [])
 
+    def _make_workers(self) -> list[Seat]:
+        """Seats for as many as the settings say."""
+        count = self._settings.workers
+        names = ["worker"] if count == 1 else [f"worker {number + 1}" for number in range(count)]
+        return [Seat("worker", name, self._start_message, self._clock) for name in names]
+
     def _start_message(self) -> Start:
         return Start.of(self._settings, self._app)
 
@@ -97,14 +101,17 @@ class Supervisor:
             await asyncio.gather(doing, stopping, return_exceptions=True)
 
     async def _bring_up(self) -> None:
-        await _all(seat.spawn() for seat in self._seats)
-        await _all(seat.prepare() for seat in self._app_seats)
+        await all_of(seat.spawn() for seat in self._seats)
+        await self._prepare_app()
         await self._server.prepare()
-        await _all(seat.go() for seat in self._app_seats)
+        await all_of(seat.go() for seat in self._app_seats)
         ready = await self._server.go()
         # A server that is started again must be found where its clients look for it, also when it chose its ports.
         self._settings = self._settings.model_copy(update={"mqtt": ready.mqtt or "", "http": ready.http or ""})
         self._announce(self._ready_line(ready))
+
+    async def _prepare_app(self) -> None:
+        await all_of(seat.prepare() for seat in self._app_seats)
 
     def _ready_line(self, ready: Ready) -> str:
         workers = len(self._workers)
@@ -114,14 +121,14 @@ class Supervisor:
         )
 
     async def _keep(self) -> None:
-        await _all(seat.keep() for seat in (self._server, *self._workers))
+        await all_of(seat.keep() for seat in (self._server, *self._workers))
 
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(max(self._settings.drain_timeout.total_seconds() - _KILL_MARGIN, 0)):
                 await self._drain_server()
-                await asyncio.gather(*(_finish(seat) for seat in self._workers))
-                await _finish(self._server)
+                await asyncio.gather(*(seat.finish() for seat in self._workers))
+                await self._server.finish()
         except TimeoutError:
             _log.warning(
                 "not everything was finished in drain_timeout (%s s); what was not committed will be done again",
@@ -135,13 +142,7 @@ class Supervisor:
                 await self._server.child.reach(Drained)
 
 
-async def _finish(seat: Seat) -> None:
-    if seat.ready:  # one that is not has begun nothing
-        seat.child.say(Stop())
-        await seat.child.ended()
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
+async def all_of(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
     """Do all at a time; the first failure ends the others and is raised as it is."""
     tasks = [asyncio.create_task(work) for work in works]
     try:

@@ -25,7 +25,7 @@ from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics
 from millstream.settings import Settings
-from millstream.worker import Worker
+from millstream.worker import Resources, Worker
 
 FIRST_RETRY, LONGEST_RETRY = 0.05, 1.0  # seconds between tries to reach a server that is being started again
 DRAIN_SHARE = 0.8  # of the drain's time; the rest is the gateway's, the last commit's and the log's
@@ -41,7 +41,8 @@ async def work(control: Control) -> int:
     await control.expect(Go)
     told = asyncio.create_task(_set_when_told(control, stopping))
     try:
-        await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping)
+        async with Resources(app, clock) as resources:
+            await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping, resources)
         return 0
     finally:
         told.cancel()
@@ -78,20 +79,28 @@ async def work_alone(settings: Settings, reference: str, joined: Callable[[], No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_die, stopping, number)
-    await keep_working(app, settings, SystemClock(), joined, stopping)
+    clock = SystemClock()
+    async with Resources(app, clock) as resources:
+        await keep_working(app, settings, clock, joined, stopping, resources)
 
 
 async def keep_working(
-    app: App, settings: Settings, clock: Clock, joined: Callable[[], None], stopping: asyncio.Event
+    app: App,
+    settings: Settings,
+    clock: Clock,
+    joined: Callable[[], None],
+    stopping: asyncio.Event,
+    resources: Resources,
 ) -> None:
-    """Work, with one server after another, until `stopping`; `joined` is called when the first session stands.
+    """Work, with one server after another, until `stopping`; `joined` is called when the first session stands. The
+    app's resources stay open over all of them.
 
     Raises what the first session cannot begin with, and what a processor cannot go on after."""
     keep_freed_memory()
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:
-            async with _session(app, settings, clock, stopping) as ended:
+            async with _session(app, settings, clock, stopping, resources) as ended:
                 if not sessions:
                     joined()
                 else:
@@ -111,13 +120,13 @@ async def keep_working(
 
 @contextlib.asynccontextmanager
 async def _session(
-    app: App, settings: Settings, clock: Clock, stopping: asyncio.Event
+    app: App, settings: Settings, clock: Clock, stopping: asyncio.Event, resources: Resources
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
     async with _connected(settings) as (peer, log):
         topics = BusTopics()
         await topics.attach(peer)
-        worker = Worker(app, log, topics, clock, settings)
+        worker = Worker(app, log, topics, clock, settings, resources=resources)
         await worker.start()
         ended = asyncio.create_task(_run(worker, peer, settings, stopping))
         try:

@@ -98,4 +98,4 @@ class Rig:
         )
 
     def _make_worker(self, log: Log) -> Worker:
-        return Worker(self._app, log, self.gateway.topics, self._clock, _SETTINGS, self._calls)
+        return Worker(self._app, log, self.gateway.topics, self._clock, _SETTINGS, watch=self._calls)

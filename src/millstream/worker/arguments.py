@@ -1,23 +1,22 @@
-"""From the columns of events to the arguments of a handler."""
+"""From the columns of events to the arguments of a function that is called for each event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from millstream.app.parameter import Gets, Parameter, Signature
 from millstream.app.payload import DECODE_ERRORS, decode_problem
-from millstream.app.signature import Gets, Parameter, Signature
 from millstream.errors import PayloadError
-from millstream.event import Batch, Event
+from millstream.event import Event
 from millstream.topic import Filter
+from millstream.worker.given import NOTHING, Given, Made
 from millstream.worker.segment import Item, Segment
 
 _TOPICS = 100_000  # topics whose levels are remembered; beyond, the memory is cleared and fills again
 
-Getter = Callable[[Segment, int], Any]
-Arguments = tuple[list[Any], dict[str, Any]]
+Getter = Callable[[Segment, int, Made], Any]
+Found = tuple[list[Any], dict[str, Any]]
 
 
 class Levels:
@@ -46,32 +45,37 @@ class Levels:
 
 
 class EventArguments:
-    """Arguments of a handler that is called for each event."""
+    """Arguments of a function that is called for each event."""
 
-    def __init__(self, signature: Signature, levels: Levels) -> None:
+    def __init__(self, signature: Signature, levels: Levels, given: Given) -> None:
         self._levels = levels
+        self._given = given
         self._positional = [self._getter(one) for one in signature.parameters if not one.keyword_only]
         self._by_name = {one.name: self._getter(one) for one in signature.parameters if one.keyword_only}
 
-    def of(self, item: Item) -> Arguments:
-        """Raises `PayloadError` where the event does not have what the handler wants."""
-        segment, index = item
+    def of(self, subject: Item, made: Made = NOTHING) -> Found:
+        """Raises `PayloadError` where the event does not have what the function wants."""
+        segment, index = subject
         return (
-            [get(segment, index) for get in self._positional],
-            {name: get(segment, index) for name, get in self._by_name.items()} if self._by_name else {},
+            [get(segment, index, made) for get in self._positional],
+            {name: get(segment, index, made) for name, get in self._by_name.items()} if self._by_name else {},
         )
 
     def _getter(self, parameter: Parameter) -> Getter:
+        if self._given.has(parameter):
+            return _constant(self._given.of(parameter))
+        if parameter.dependency is not None:
+            return _made(parameter.dependency.factory)
         if parameter.gets is Gets.EVENT:
-            return Segment.event
+            return _event
         if parameter.gets is Gets.LEVEL:
             return self._level_getter(parameter)
-        return _payload_getter(parameter)
+        return payload_getter(parameter)
 
     def _level_getter(self, parameter: Parameter) -> Getter:
         name, convert, levels = parameter.name, parameter.convert, self._levels
 
-        def get(segment: Segment, index: int) -> Any:
+        def get(segment: Segment, index: int, made: Made) -> Any:
             level = levels.of(segment.topics[index])[name]
             if convert is None:
                 return level
@@ -83,62 +87,30 @@ class EventArguments:
         return get
 
 
-class BatchArguments:
-    """Arguments of a handler that is called for many events of a partition at once."""
-
-    def __init__(self, signature: Signature) -> None:
-        self._positional = [one for one in signature.parameters if not one.keyword_only]
-        self._by_name = [one for one in signature.parameters if one.keyword_only]
-        self._decoded = [one for one in signature.parameters if one.gets is Gets.PAYLOADS]
-
-    def check(self, item: Item) -> None:
-        """Raise `PayloadError` where an event's payload does not fit, before it spoils its batch."""
-        for parameter in self._decoded:
-            _payload_getter(parameter)(*item)
-
-    def of(self, items: Sequence[Item]) -> Arguments:
-        """Of events of one partition, in order."""
-        return (
-            [_of_batch(parameter, items) for parameter in self._positional],
-            {parameter.name: _of_batch(parameter, items) for parameter in self._by_name},
-        )
-
-
-def _of_batch(parameter: Parameter, items: Sequence[Item]) -> Any:
-    if parameter.gets is Gets.EVENTS:
-        return [segment.event(index) for segment, index in items]
-    if parameter.gets is Gets.PAYLOADS:
-        get = _payload_getter(parameter)
-        return [get(segment, index) for segment, index in items]
-    events = columns_of(items)
-    if parameter.gets is Gets.TABLE:
-        return pa.Table.from_batches([events])
-    if parameter.gets is Gets.RECORD_BATCH:
-        return events
-    segment, index = items[-1]
-    return Batch(segment.stream, segment.partition, events, segment.offsets[index] + 1)
-
-
-def columns_of(items: Sequence[Item]) -> pa.RecordBatch:
-    """Events as columns of `BATCH_SCHEMA`, in the order of the items."""
-    indices: dict[Segment, list[int]] = {}
-    for segment, index in items:
-        indices.setdefault(segment, []).append(index)
-    parts = [segment.columns(wanted) for segment, wanted in indices.items()]
-    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-
-def _payload_getter(parameter: Parameter) -> Getter:
+def payload_getter(parameter: Parameter) -> Getter:
+    """Decodes the payload of an event as the parameter wants it. The getter raises `PayloadError`."""
     decode, wants = parameter.decode, parameter.wants
     assert decode is not None  # every parameter that gets payloads has one
 
-    def get(segment: Segment, index: int) -> Any:
+    def get(segment: Segment, index: int, made: Made) -> Any:
         try:
             return decode(segment.payloads[index])
         except DECODE_ERRORS as error:
             raise PayloadError(f"the payload is no {wants}: {decode_problem(error)}") from None
 
     return get
+
+
+def _event(segment: Segment, index: int, made: Made) -> Event:
+    return segment.event(index)
+
+
+def _constant(value: Any) -> Getter:
+    return lambda segment, index, made: value
+
+
+def _made(factory: Callable[..., Any]) -> Getter:
+    return lambda segment, index, made: made[factory]
 
 
 def event_of(item: Item) -> Event:

@@ -11,15 +11,14 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from millstream.app.outbox import Outbox, current
-from millstream.app.signature import Signature
 from millstream.errors import PayloadError
 from millstream.event import Event
-from millstream.worker.arguments import BatchArguments, EventArguments
+from millstream.worker.batches import BatchArguments
 from millstream.worker.bisect import Failure, Found, bisect
-from millstream.worker.results import Results
+from millstream.worker.function import Function
 from millstream.worker.segment import Item, key_of
 from millstream.worker.threads import Threads
 from millstream.worker.watch import UnderWay
@@ -59,18 +58,10 @@ class ThreadedEvents:
     go; with more, each goes its own way, so that none waits behind another key's slow call."""
 
     def __init__(
-        self,
-        signature: Signature,
-        arguments: EventArguments,
-        results: Results,
-        threads: Threads,
-        monotonic: Callable[[], float],
-        concurrency: int = 1,
+        self, function: Function[Item], threads: Threads, monotonic: Callable[[], float], concurrency: int = 1
     ) -> None:
         self.at_a_time = concurrency
-        self._function = signature.function
-        self._arguments = arguments
-        self._results = results
+        self._function = function
         self._threads = threads
         self._monotonic = monotonic
         self._most = _MOST_IN_A_GO if concurrency == 1 else 1
@@ -85,17 +76,17 @@ class ThreadedEvents:
     def _run(self, items: list[Item]) -> Ran:
         ran, outbox, blocked = Ran(), Outbox(), set[str]()
         current.set(outbox)
-        function, arguments_of, done = self._function, self._arguments.of, ran.done.append
+        call, done = self._function.call, ran.done.append
         until = self._monotonic() + _GO_SECONDS
         for number, item in enumerate(items):
             if blocked and key_of(item) in blocked:
                 ran.left.append(item)
                 continue
             try:
-                arguments, named = arguments_of(item)
-                returned = function(*arguments, **named)
-                if returned is not None or outbox.events:
-                    ran.outputs.append((item, self._outputs(returned, outbox, item)))
+                events = call(item)
+                if events or outbox.events:
+                    ran.outputs.append((item, [*outbox.events, *events]))
+                    outbox.events = []
             except PayloadError as error:
                 outbox.events = []
                 ran.failures.append(_failure([item], error))
@@ -111,30 +102,15 @@ class ThreadedEvents:
         outbox.closed = True
         return ran
 
-    def _outputs(self, returned: Any, outbox: Outbox, item: Item) -> list[Event]:
-        segment, index = item
-        returned_events = self._results.events(returned, segment.topics[index])  # may run a generator that publishes
-        events, outbox.events = [*outbox.events, *returned_events], []
-        return events
-
 
 class AsyncEvents:
     """A coroutine function, or an asynchronous generator, that is called for each event."""
 
     limit = 1
 
-    def __init__(
-        self,
-        signature: Signature,
-        arguments: EventArguments,
-        results: Results,
-        concurrency: int = 1,
-        under_way: UnderWay = nullcontext,
-    ) -> None:
+    def __init__(self, function: Function[Item], concurrency: int = 1, under_way: UnderWay = nullcontext) -> None:
         self.at_a_time = concurrency
-        self._signature = signature
-        self._arguments = arguments
-        self._results = results
+        self._function = function
         self._under_way = under_way
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
@@ -142,11 +118,9 @@ class AsyncEvents:
         outbox = Outbox()
         current.set(outbox)
         try:
-            arguments, named = self._arguments.of(item)
             with self._under_way():
-                returned = await _awaited(self._signature, arguments, named)
-            if returned is not None or outbox.events:
-                events = self._results.events(returned, item[0].topics[item[1]])
+                events = await self._function.call_in_loop(item)
+            if events or outbox.events:
                 ran.outputs.append((item, [*outbox.events, *events]))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             ran.failures.append(_failure(items, _not_our_cancellation(error)))
@@ -165,17 +139,15 @@ class Batches:
 
     def __init__(
         self,
-        signature: Signature,
+        function: Function[list[Item]],
         arguments: BatchArguments,
-        results: Results,
         threads: Threads,
         most: int | None,
         concurrency: int,
         under_way: UnderWay = nullcontext,
     ) -> None:
-        self._signature = signature
+        self._function = function
         self._arguments = arguments
-        self._results = results
         self._threads = threads
         self._under_way = under_way
         self._calls = asyncio.Semaphore(concurrency)
@@ -228,12 +200,10 @@ class Batches:
     async def _call(self, items: list[Item], ran: Ran) -> BaseException | None:
         outbox = Outbox()
         try:
-            if self._signature.is_async:
+            if self._function.is_async:
                 current.set(outbox)
-                arguments, named = self._arguments.of(items)
                 with self._under_way():
-                    returned = await _awaited(self._signature, arguments, named)
-                events = self._results.events(returned, "")
+                    events = await self._function.call_in_loop(items)
             else:
                 events = await self._threads.run(self._call_in_thread, items, outbox)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
@@ -246,13 +216,7 @@ class Batches:
 
     def _call_in_thread(self, items: list[Item], outbox: Outbox) -> list[Event]:
         current.set(outbox)
-        arguments, named = self._arguments.of(items)
-        return self._results.events(self._signature.function(*arguments, **named), "")
-
-
-async def _awaited(signature: Signature, arguments: list[Any], named: dict[str, Any]) -> Any:
-    result = signature.function(*arguments, **named)
-    return [one async for one in result] if signature.is_generator else await result
+        return self._function.call(items)
 
 
 def _failure(items: list[Item], error: BaseException) -> Failure:

@@ -109,7 +109,8 @@ class Calls:
 
     def _settle(self, take: Take, ran: Ran) -> None:
         self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
-        self._committer.publish([event for item, events in ran.outputs if not item[0].dropped for event in events])
+        if ran.outputs:
+            self._committer.publish([event for item, events in ran.outputs if not item[0].dropped for event in events])
         self._patience.succeeded(ran.done)
         again: list[Item] = []
         for failure in ran.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from pathlib import Path
@@ -13,7 +14,7 @@ from millstream.worker.watch import Failure, Watch
 logger = logging.getLogger("millstream.worker")
 
 _SECONDS = 10.0  # between two lines about the same kind of failure
-_OURS = str(Path(__file__).parent)
+_OURS = (str(Path(__file__).parent), contextlib.__file__)
 _KINDS = 100  # kinds that are remembered; a handler that finds more ways to fail begins anew
 
 

@@ -1,4 +1,4 @@
-"""What the processors of a worker share: the log, pub/sub, the clock, and where outputs go."""
+"""What the processors of a worker share: the log, pub/sub, the clock, the app's resources, and where outputs go."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from millstream.errors import DiskFullError, FencedError, LogUnavailableError, U
 from millstream.event import Event
 from millstream.log import Committed, Log, Router, StreamSpec, Transaction
 from millstream.worker.deadletter import append_dead_letters
+from millstream.worker.resources import Resources
 from millstream.worker.topics import Topics
 from millstream.worker.watch import UnderWay, Watch
 
@@ -35,10 +36,19 @@ class Outputs(NamedTuple):
 class Context:
     """One a worker."""
 
-    def __init__(self, log: Log, topics: Topics, clock: Clock, streams: Mapping[str, StreamSpec], watch: Watch) -> None:
+    def __init__(
+        self,
+        log: Log,
+        topics: Topics,
+        clock: Clock,
+        streams: Mapping[str, StreamSpec],
+        resources: Resources,
+        watch: Watch,
+    ) -> None:
         self.log = log
         self.topics = topics
         self.clock = clock
+        self.resources = resources
         self.watch = watch
         self._wanted = streams
         self._router = Router(streams.values())

@@ -14,12 +14,14 @@ from millstream.errors import FencedError
 from millstream.log import Poll
 from millstream.worker.addressed import to_others
 from millstream.worker.alarms import Alarms
-from millstream.worker.arguments import BatchArguments, EventArguments, Levels
+from millstream.worker.arguments import Levels
+from millstream.worker.batches import BatchArguments
 from millstream.worker.call import AsyncEvents, Batches, Caller, ThreadedEvents
 from millstream.worker.calls import Calls
 from millstream.worker.committer import Committer
 from millstream.worker.complaints import Complaints
 from millstream.worker.context import Context
+from millstream.worker.function import function_of_batches, function_of_events
 from millstream.worker.membership import Membership
 from millstream.worker.results import Results
 from millstream.worker.segment import Segment
@@ -137,19 +139,14 @@ class HandlerProcessor:
 
 def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
     """The way to call this handler."""
-    signature, levels = handler.signature, Levels(handler.levels)
+    signature, levels, given = handler.signature, Levels(handler.levels), context.resources.given(handler.group)
     results = Results(handler.group, handler.into, levels)
+    under_way = context.under_way(handler.group)
     if signature.per_batch:
-        return Batches(
-            signature,
-            BatchArguments(signature),
-            results,
-            threads,
-            handler.batch,
-            handler.concurrency,
-            context.under_way(handler.group),
-        )
-    arguments = EventArguments(signature, levels)
+        arguments = BatchArguments(signature, levels, given)
+        whole = function_of_batches(signature, levels, results, given, threads)
+        return Batches(whole, arguments, threads, handler.batch, handler.concurrency, under_way)
+    function = function_of_events(signature, levels, results, given, threads)
     if signature.is_async:
-        return AsyncEvents(signature, arguments, results, handler.concurrency, context.under_way(handler.group))
-    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic, handler.concurrency)
+        return AsyncEvents(function, handler.concurrency, under_way)
+    return ThreadedEvents(function, threads, context.clock.monotonic, handler.concurrency)

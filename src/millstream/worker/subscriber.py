@@ -15,10 +15,11 @@ import pyarrow as pa
 from millstream.app import Subscription
 from millstream.clock import Micros, to_micros
 from millstream.event import BATCH_SCHEMA, Batch, Event, to_columns
-from millstream.worker.arguments import EventArguments, Levels
+from millstream.worker.arguments import Levels
 from millstream.worker.call import AsyncEvents, Caller, ThreadedEvents
 from millstream.worker.complaints import Complaints
 from millstream.worker.context import RECOVERABLE, Context, Outputs
+from millstream.worker.function import function_of_events
 from millstream.worker.results import Results
 from millstream.worker.segment import Segment
 from millstream.worker.tasks import Signal, first_of
@@ -124,10 +125,11 @@ class Subscriber:
 def _make_caller(subscription: Subscription, context: Context, threads: Threads) -> Caller:
     signature, levels = subscription.signature, Levels((subscription.topics,))
     results = Results(subscription.name, subscription.into, levels)
-    arguments = EventArguments(signature, levels)
+    given = context.resources.given(subscription.name)
+    function = function_of_events(signature, levels, results, given, threads)
     if signature.is_async:
-        return AsyncEvents(signature, arguments, results, under_way=context.under_way(subscription.name))
-    return ThreadedEvents(signature, arguments, results, threads, context.clock.monotonic)
+        return AsyncEvents(function, under_way=context.under_way(subscription.name))
+    return ThreadedEvents(function, threads, context.clock.monotonic)
 
 
 def _as_batch(events: list[Event], now: Micros) -> Batch:

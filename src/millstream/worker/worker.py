@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +16,7 @@ from millstream.settings import Settings
 from millstream.worker.context import Context
 from millstream.worker.handler import HandlerProcessor
 from millstream.worker.query import QueryProcessor
+from millstream.worker.resources import Resources
 from millstream.worker.subscriber import Subscriber
 from millstream.worker.tasks import cancel
 from millstream.worker.topics import Topics
@@ -39,45 +42,52 @@ class Worker:
     `start` makes the app's streams, joins all its groups and begins to process; `run` returns when the worker has been
     stopped, and raises what it cannot go on after; `stop` finishes what is under way, commits it and leaves. As a
     context manager it is started, and stopped at the end. `watch` is told what its processors do.
+
+    `resources` are the app's, open; without them the worker opens its own, and closes them when `run` ends.
     """
 
     def __init__(
-        self, app: App, log: Log, topics: Topics, clock: Clock, settings: Settings, watch: Watch | None = None
+        self,
+        app: App,
+        log: Log,
+        topics: Topics,
+        clock: Clock,
+        settings: Settings,
+        *,
+        resources: Resources | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
-        self._context = Context(log, topics, clock, app.streams, watch or Watch())
+        self._resources = resources or Resources(app, clock)
+        self._owned = AsyncExitStack()
+        self._is_owner = resources is None
+        self._context = Context(log, topics, clock, app.streams, self._resources, watch or Watch())
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when every processor has joined its group: what is published from now on, it gets.
 
-        `AppError` with everything that is wrong in the app; `StreamMismatchError` where a stream exists with another
-        key or another number of partitions."""
+        `AppError` with everything that is wrong in the app, or with what fails in its lifespan;
+        `StreamMismatchError` where a stream exists with another key or another number of partitions."""
         plans = self._app.plan()
         await self._context.prepare()
-        self._processors = [
-            *(HandlerProcessor(handler, self._context) for handler in self._app.handlers),
-            *(self._query(query, plans[query.name]) for query in self._app.queries),
-            *(Subscriber(subscription, self._context) for subscription in self._app.subscriptions),
-        ]
-        joined: list[_Processor] = []
-        try:
-            for processor in self._processors:
-                await processor.join()
-                joined.append(processor)
-        except BaseException:
-            await _leave(joined)
-            raise
+        async with AsyncExitStack() as undo:
+            if self._is_owner:
+                await undo.enter_async_context(self._resources)
+            self._processors = self._make_processors(plans)
+            await self._join()
+            self._owned = undo.pop_all()
         self._tasks = [asyncio.create_task(processor.run(), name=processor.name) for processor in self._processors]
 
     async def run(self) -> None:
         """Return when the worker has been stopped. Raises what ends a processor: a fault of the disk, a closed log."""
-        try:
-            await asyncio.gather(*self._tasks)
-        finally:
-            await cancel(self._tasks)
+        async with self._owned:
+            try:
+                await asyncio.gather(*self._tasks)
+            finally:
+                await cancel(self._tasks)
 
     async def stop(self, drain: timedelta | None = None) -> None:
         """Begin nothing more, wait for what is under way (by default as long as the settings say), commit, leave."""
@@ -86,6 +96,24 @@ class Worker:
             processor.stop(seconds)
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _make_processors(self, plans: Mapping[str, TumblingPlan]) -> list[_Processor]:
+        handlers, subscriptions = self._app.processors()
+        return [
+            *(HandlerProcessor(handler, self._context) for handler in handlers),
+            *(self._query(query, plans[query.name]) for query in self._app.queries),
+            *(Subscriber(subscription, self._context) for subscription in subscriptions),
+        ]
+
+    async def _join(self) -> None:
+        joined: list[_Processor] = []
+        try:
+            for processor in self._processors:
+                await processor.join()
+                joined.append(processor)
+        except BaseException:
+            await _leave(joined)
+            raise
 
     def _query(self, query: Query, plan: TumblingPlan) -> QueryProcessor:
         from millstream.engine import TumblingQuery  # an app without queries does not need DuckDB

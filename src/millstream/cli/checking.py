@@ -1,0 +1,27 @@
+"""`millstream check` and `asyncapi`: what an application is, without running it."""
+
+from __future__ import annotations
+
+from millstream.app import load_app
+from millstream.app.load import find_problems
+from millstream.cli import output
+
+
+def check(reference: str, json: bool) -> int:
+    """Print the problems of an application. 1 if it has any."""
+    problems = find_problems(reference)
+    if json:
+        output.write_json([{"file": one.file, "line": one.line, "problem": one.text} for one in problems])
+    else:
+        for one in problems:
+            output.write_line(f"{one.file}:{one.line}: {one.text}" if one.file else one.text)
+        count = len(problems)
+        output.tell(f"{count} problem{'' if count == 1 else 's'}" if problems else f"nothing is wrong with {reference}")
+    return 1 if problems else 0
+
+
+def asyncapi(reference: str) -> None:
+    """Print the AsyncAPI document of an application."""
+    from millstream.app.asyncapi import asyncapi as document_of
+
+    output.write_json(document_of(load_app(reference)))

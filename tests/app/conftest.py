@@ -1,0 +1,29 @@
+"""Applications in files of a folder of their own."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a file of the working folder; what is imported from there is forgotten at the end."""
+    monkeypatch.chdir(tmp_path)
+    known, path = set(sys.modules), list(sys.path)
+
+    def write(name: str, text: str) -> Path:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+        return tmp_path / name
+
+    yield write
+    sys.path[:] = path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
