@@ -13,8 +13,7 @@ from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
 from millstream.gateway.deduplication import Deduplication
 from millstream.gateway.fanout import FanOut
-from millstream.gateway.http import HttpApi
-from millstream.gateway.http_server import HttpServer
+from millstream.gateway.http import Access, Bodies, Health, HttpServer, Part, Publishing, Status, make_app
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
@@ -49,16 +48,7 @@ class Gateway:
             log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
-        api = HttpApi(
-            settings.limits,
-            self._ingest,
-            self._authenticator,
-            self._statistics,
-            clock,
-            self.statistics,
-            self.unready,
-        )
-        self._http = HttpServer(api.app, settings.drain_timeout.total_seconds())
+        self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
@@ -135,6 +125,15 @@ class Gateway:
         if self._ingest.disk_full:
             return "the disk is full"
         return None
+
+    def _parts(self) -> list[Part]:
+        """What there is by HTTP."""
+        access = Access(self._authenticator)
+        return [
+            Publishing(self._ingest, access, Bodies(self._settings.limits), self._statistics),
+            Health(self.unready),
+            Status(self.statistics, access),
+        ]
 
     def _hold(self, held: bool) -> None:
         self._mqtt.hold(held)

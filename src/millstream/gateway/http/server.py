@@ -8,7 +8,7 @@ from collections.abc import Generator
 from socket import socket
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from millstream.gateway.listening import bind, where
 
@@ -16,7 +16,7 @@ from millstream.gateway.listening import bind, where
 class HttpServer:
     """Serves an application; `start` and `stop` once each."""
 
-    def __init__(self, app: Starlette, drain_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, drain_seconds: float) -> None:
         config = uvicorn.Config(
             app,
             http="h11",

@@ -1,0 +1,11 @@
+"""The gateway's HTTP side. Each part of it is a file with one noun, that has its `routes`; `api` puts them together."""
+
+from millstream.gateway.http.access import Access
+from millstream.gateway.http.api import Part, make_app
+from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.health import Health
+from millstream.gateway.http.publishing import Publishing
+from millstream.gateway.http.server import HttpServer
+from millstream.gateway.http.status import Status
+
+__all__ = ["Access", "Bodies", "Health", "HttpServer", "Part", "Publishing", "Status", "make_app"]

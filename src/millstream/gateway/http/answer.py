@@ -1,0 +1,68 @@
+"""What the endpoints say: JSON, and one shape for every error: `{"error": {"code": …, "message": …}}`.
+
+An endpoint refuses by raising Starlette's `HTTPException`, whose detail says what was wrong and how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+JSON = "application/json"
+LATER: Mapping[str, str] = {"Retry-After": "1"}
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    503: "unavailable",
+}
+
+
+def answer(content: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as a line of JSON."""
+    return Response(msgspec.json.encode(content) + b"\n", status, headers, JSON)
+
+
+def answer_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in the one shape that all have."""
+    return answer({"error": {"code": CODES.get(status, "internal_error"), "message": message}}, status, headers)
+
+
+async def refuse(connection: HTTPConnection, error: Exception) -> Response | None:
+    """The answer to what an endpoint, or the router, has refused."""
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{connection.scope['method']} is not possible at {connection.url.path}"
+    return await _send(connection, answer_error(error.status_code, message, error.headers))
+
+
+async def fail(connection: HTTPConnection, error: Exception) -> Response | None:
+    """An error of ours: the log has the details, the client does not."""
+    return await _send(connection, answer_error(500, "the server has an error; its log says more"))
+
+
+async def nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+    """The end of the table of routes."""
+    path = scope["path"]
+    raise HTTPException(404, f"there is nothing at {path}; publish with POST /topics/TOPIC")
+
+
+async def _send(connection: HTTPConnection, response: Response) -> Response | None:
+    """To a request, by who called us; a WebSocket that is not accepted yet is answered as if it were one."""
+    if isinstance(connection, WebSocket):
+        await connection.send_denial_response(response)
+        return None
+    assert isinstance(connection, Request)
+    return response
