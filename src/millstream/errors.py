@@ -27,6 +27,10 @@ class PayloadError(MillstreamError):
     """A payload does not decode as what was asked for."""
 
 
+class PositionError(MillstreamError):
+    """Where to begin reading is said in a way that means nothing."""
+
+
 class QueryError(MillstreamError):
     """A query that cannot be planned. `line` and `column` (from 1) point into its text where known."""
 

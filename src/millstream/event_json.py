@@ -1,0 +1,60 @@
+"""An event as JSON, as every command and endpoint shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from millstream.clock import to_micros, to_text
+from millstream.event import Event
+
+_encode = msgspec.json.Encoder().encode
+_check = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def event_json(event: Event, attributes: bool = False) -> bytes:
+    """An event of a stream, on one line: `stream, partition, offset, time, topic, key, id`, and its payload. With
+    `attributes` also `type, content_type, headers`, where it has them."""
+    return _encode(
+        {
+            "stream": event.stream,
+            "partition": event.partition,
+            "offset": event.offset,
+            "time": event_time(event),
+            "topic": event.topic,
+            "key": event.key,
+            "id": event.id,
+            **(_further(event) if attributes else {}),
+            **payload_member(event.payload),
+        }
+    )
+
+
+def payload_member(payload: bytes) -> dict[str, Any]:
+    """`data` with the payload as it is, its numbers untouched, if it is JSON; else `data_base64`."""
+    raw = raw_json(payload)
+    return {"data": raw} if raw is not None else {"data_base64": payload}  # msgspec writes bytes as Base64
+
+
+def raw_json(payload: bytes) -> msgspec.Raw | None:
+    """A payload on one line, ready to stand within other JSON; None if it is no JSON."""
+    try:
+        payload.decode()  # the decoder below does not look into strings
+        raw = _check(payload)
+        if b"\n" in payload or b"\r" in payload:
+            raw = msgspec.Raw(msgspec.json.format(payload, indent=-1))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+    return raw
+
+
+def event_time(event: Event) -> str | None:
+    """When it was committed, in RFC 3339."""
+    return to_text(to_micros(event.time)) if event.time is not None else None
+
+
+def _further(event: Event) -> dict[str, Any]:
+    """What few events have."""
+    its = {"type": event.type, "content_type": event.content_type, "headers": event.headers}
+    return {name: value for name, value in its.items() if value}
