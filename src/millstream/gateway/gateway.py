@@ -13,7 +13,19 @@ from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
 from millstream.gateway.deduplication import Deduplication
 from millstream.gateway.fanout import FanOut
-from millstream.gateway.http import Access, Bodies, Health, HttpServer, Part, Publishing, Status, make_app
+from millstream.gateway.http import (
+    Access,
+    Bodies,
+    Health,
+    HttpServer,
+    Pages,
+    Part,
+    Publishing,
+    Readers,
+    Status,
+    Streams,
+    make_app,
+)
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
@@ -36,6 +48,7 @@ class Gateway:
     `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
 
     def __init__(self, log: Log, settings: Settings, clock: Clock, authenticator: Authenticator | None = None) -> None:
+        self._log = log
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
@@ -48,6 +61,7 @@ class Gateway:
             log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
+        self._readers = Readers(settings.limits.readers, clock)
         self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -96,6 +110,7 @@ class Gateway:
         self._mqtt.stop_accepting()
         self._mqtt.hold(True)
         self._mqtt.intake.take()
+        self._readers.end()
         await self._http.stop()
         if self._committing is not None:
             await self._drain(self._committing)
@@ -113,6 +128,7 @@ class Gateway:
         """What happened since the start; see `Statistics`."""
         return self._statistics.report(
             connected=self._mqtt.connected,
+            readers=self._readers.count,
             gathered=len(self._ingest.gathering),
             pending=self._ingest.pending,
             pending_bytes=self._ingest.pending_bytes,
@@ -133,6 +149,8 @@ class Gateway:
             Publishing(self._ingest, access, Bodies(self._settings.limits), self._statistics),
             Health(self.unready),
             Status(self.statistics, access),
+            Pages(self._log, access, self._readers),
+            Streams(self._log, access),
         ]
 
     def _hold(self, held: bool) -> None:

@@ -4,8 +4,23 @@ from millstream.gateway.http.access import Access
 from millstream.gateway.http.api import Part, make_app
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.health import Health
+from millstream.gateway.http.pages import Pages
 from millstream.gateway.http.publishing import Publishing
+from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.server import HttpServer
 from millstream.gateway.http.status import Status
+from millstream.gateway.http.streams import Streams
 
-__all__ = ["Access", "Bodies", "Health", "HttpServer", "Part", "Publishing", "Status", "make_app"]
+__all__ = [
+    "Access",
+    "Bodies",
+    "Health",
+    "HttpServer",
+    "Pages",
+    "Part",
+    "Publishing",
+    "Readers",
+    "Status",
+    "Streams",
+    "make_app",
+]

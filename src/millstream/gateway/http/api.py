@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.clock import Clock, to_datetime
-from millstream.gateway.http.answer import fail, nothing_there, refuse
+from millstream.gateway.http.answer import FAULTS, fail, nothing_there, refuse, tell
 
 
 class Part(Protocol):
@@ -27,7 +27,7 @@ class Part(Protocol):
 def make_app(parts: Iterable[Part], clock: Clock) -> ASGIApp:
     """An ASGI application of these parts."""
     routes = [route for part in parts for route in part.routes()]
-    handlers: dict[Any, Any] = {HTTPException: refuse, Exception: fail}  # of requests and of WebSockets alike
+    handlers: dict[Any, Any] = {HTTPException: refuse, Exception: fail, **dict.fromkeys(FAULTS, tell)}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     app.router.default = nothing_there

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from millstream.errors import LogError, PayloadError, TopicError
 from millstream.gateway.cloudevents import Content, read_body
 from millstream.gateway.http.access import Access
-from millstream.gateway.http.answer import CODES, LATER, answer
+from millstream.gateway.http.answer import CODES, FAULTS, LATER, answer
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.statistics import Statistics
@@ -37,6 +37,9 @@ class Publishing:
         except HTTPException as refused:
             self._reject(request, CODES[refused.status_code], refused.detail)
             raise
+        except (TopicError, PayloadError) as refused:
+            self._reject(request, CODES[FAULTS[type(refused)]], str(refused))
+            raise
         topic = request.path_params["topic"]
         try:
             duplicates = await self._ingest.publish([(topic, *content) for content in contents])
@@ -56,15 +59,9 @@ class Publishing:
 
     async def _read(self, request: Request) -> list[Content]:
         """The events of a request."""
-        try:
-            check_topic(request.path_params["topic"])
-        except TopicError as error:
-            raise HTTPException(400, str(error)) from None
+        check_topic(request.path_params["topic"])
         body = await self._bodies.read(request)
         headers = list(request.headers.items())
         if (event_id := request.query_params.get("id")) is not None:
             headers.append(("ce-id", event_id))
-        try:
-            return read_body(body, request.headers.get("content-type"), headers)
-        except PayloadError as error:
-            raise HTTPException(400, str(error)) from None
+        return read_body(body, request.headers.get("content-type"), headers)
