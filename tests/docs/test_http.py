@@ -38,7 +38,7 @@ def examples(page: str) -> Iterator[Example]:
             continue
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, printed = example.partition("\n")
-            shell = command.replace("curl ", "curl --silent --show-error ")
+            shell = command.replace("curl ", "curl --silent ")
             yield Example(("sh", "-c", shell), re.escape(printed).replace(ANYTHING, ".*"))
 
 

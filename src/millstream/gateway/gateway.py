@@ -22,8 +22,10 @@ from millstream.gateway.http import (
     Part,
     Publishing,
     Readers,
+    Sockets,
     Status,
     Streams,
+    Tails,
     make_app,
 )
 from millstream.gateway.ingest import Ingest
@@ -145,11 +147,15 @@ class Gateway:
     def _parts(self) -> list[Part]:
         """What there is by HTTP."""
         access = Access(self._authenticator)
+        reading = (self._log, access, self._readers)
+        tails = Tails(*reading)
         return [
             Publishing(self._ingest, access, Bodies(self._settings.limits), self._statistics),
             Health(self.unready),
             Status(self.statistics, access),
-            Pages(self._log, access, self._readers),
+            tails,
+            Sockets(*reading),
+            Pages(*reading, tails),
             Streams(self._log, access),
         ]
 

@@ -8,8 +8,10 @@ from millstream.gateway.http.pages import Pages
 from millstream.gateway.http.publishing import Publishing
 from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.server import HttpServer
+from millstream.gateway.http.sockets import Sockets
 from millstream.gateway.http.status import Status
 from millstream.gateway.http.streams import Streams
+from millstream.gateway.http.tails import Tails
 
 __all__ = [
     "Access",
@@ -20,7 +22,9 @@ __all__ = [
     "Part",
     "Publishing",
     "Readers",
+    "Sockets",
     "Status",
     "Streams",
+    "Tails",
     "make_app",
 ]

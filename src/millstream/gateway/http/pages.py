@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from millstream.gateway.http.parameters import Parameters
 from millstream.gateway.http.partition import Partition, read_from
 from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming, in_turns
+from millstream.gateway.http.tails import EVENT_STREAM, Tails
 from millstream.log import EARLIEST, Log
 
 NEXT_OFFSET = "Millstream-Next-Offset"
@@ -29,10 +31,11 @@ _MOST_SECONDS = 60.0  # what proxies and clients have patience for
 class Pages:
     """Reads partitions."""
 
-    def __init__(self, log: Log, access: Access, readers: Readers) -> None:
+    def __init__(self, log: Log, access: Access, readers: Readers, tails: Tails) -> None:
         self._log = log
         self._access = access
         self._readers = readers
+        self._tails = tails
 
     def routes(self) -> list[BaseRoute]:
         """See `Part`."""
@@ -42,10 +45,14 @@ class Pages:
         await self._access.admit(request)
         asked = Parameters(request, "from", "limit", "wait", "attributes")
         offered = forms(asked.flag("attributes"))
-        media_type = choose(request.headers.get("accept"), list(offered))
-        page = await self._read(request, asked)
-        headers = {**_onward(request, page), "Vary": "Accept"}
-        return Streaming(in_turns(offered[media_type](page)), media_type, headers)
+        media_type = choose(request.headers.get("accept"), [*offered, EVENT_STREAM])
+        if media_type == EVENT_STREAM:
+            return await self._tails.follow(request, asked, media_type, request.path_params["partition"])
+        with contextlib.ExitStack() as reading:
+            reading.enter_context(self._readers.admitted())
+            page = await self._read(request, asked)
+            headers = {**_onward(request, page), "Vary": "Accept"}
+            return Streaming(in_turns(offered[media_type](page)), media_type, headers, reading.pop_all())
 
     async def _read(self, request: Request, asked: Parameters) -> Batch:
         limit = asked.integer("limit", _EVENTS, _MOST_EVENTS)
@@ -53,9 +60,8 @@ class Pages:
         start = read_from(asked.text("from") or EARLIEST)
         partition = await Partition.find(self._log, request.path_params["name"], request.path_params["partition"])
         offset = await partition.position(start)
-        with self._readers.admitted():
-            found = await self._readers.wait(partition.read(offset, _BYTES, wait), request)
-        return cut(found, limit) if found is not None else await partition.read(offset, _BYTES, 0.0)
+        found = await self._readers.wait(partition.read(offset, _BYTES, wait), request)
+        return cut(found, limit) if found is not None else await partition.read(offset, 1, 0.0)
 
 
 def _onward(request: Request, page: Batch) -> Mapping[str, str]:

@@ -49,3 +49,10 @@ class Parameters:
         if text not in ("true", "false"):
             raise HTTPException(400, f"{name}={text}: say true or false")
         return text == "true"
+
+    def partition(self) -> int | None:
+        """The number of a partition, if one is given."""
+        text = self._given.get("partition")
+        if text is not None and not (text.isascii() and text.isdecimal()):
+            raise HTTPException(400, f"partition={text}: give the number of a partition, from 0")
+        return None if text is None else int(text)

@@ -12,13 +12,18 @@ from starlette.types import Receive, Scope, Send
 
 
 class Streaming(StreamingResponse):
-    """Sends pieces as they come. Whatever happens to the client, `pieces` is closed at the end."""
+    """Sends pieces as they come, `during` a context. Whatever happens to the client, `pieces` is closed at the end."""
 
     def __init__(
-        self, pieces: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        media_type: str,
+        headers: Mapping[str, str],
+        during: contextlib.AbstractContextManager[object],
     ) -> None:
         super().__init__(pieces, headers=headers, media_type=media_type)
         self._pieces = pieces
+        self._during = during
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """The media type as it is: all of ours are UTF-8 by definition, and take no `charset`."""
@@ -26,7 +31,8 @@ class Streaming(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.aclosing(self._pieces):
-            await super().__call__(scope, receive, send)
+            with self._during:
+                await super().__call__(scope, receive, send)
 
 
 async def in_turns(pieces: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
