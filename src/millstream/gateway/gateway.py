@@ -16,8 +16,10 @@ from millstream.gateway.fanout import FanOut
 from millstream.gateway.http import (
     Access,
     Bodies,
+    Groups,
     Health,
     HttpServer,
+    Members,
     Pages,
     Part,
     Publishing,
@@ -64,6 +66,7 @@ class Gateway:
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
         self._readers = Readers(settings.limits.readers, clock)
+        self._members = Members(log, self._readers, clock)
         self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -114,6 +117,7 @@ class Gateway:
         self._mqtt.intake.take()
         self._readers.end()
         await self._http.stop()
+        await self._members.close()
         if self._committing is not None:
             await self._drain(self._committing)
         await self._mqtt.close(_LINGER)
@@ -147,16 +151,18 @@ class Gateway:
     def _parts(self) -> list[Part]:
         """What there is by HTTP."""
         access = Access(self._authenticator)
+        bodies = Bodies(self._settings.limits)
         reading = (self._log, access, self._readers)
         tails = Tails(*reading)
         return [
-            Publishing(self._ingest, access, Bodies(self._settings.limits), self._statistics),
+            Publishing(self._ingest, access, bodies, self._statistics),
             Health(self.unready),
             Status(self.statistics, access),
             tails,
             Sockets(*reading),
             Pages(*reading, tails),
             Streams(self._log, access),
+            Groups(*reading, bodies, self._members),
         ]
 
     def _hold(self, held: bool) -> None:

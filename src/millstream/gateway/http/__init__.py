@@ -3,7 +3,9 @@
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.api import Part, make_app
 from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.groups import Groups
 from millstream.gateway.http.health import Health
+from millstream.gateway.http.members import Members
 from millstream.gateway.http.pages import Pages
 from millstream.gateway.http.publishing import Publishing
 from millstream.gateway.http.readers import Readers
@@ -16,8 +18,10 @@ from millstream.gateway.http.tails import Tails
 __all__ = [
     "Access",
     "Bodies",
+    "Groups",
     "Health",
     "HttpServer",
+    "Members",
     "Pages",
     "Part",
     "Publishing",
