@@ -9,6 +9,9 @@ import msgspec
 from millstream.clock import to_micros, to_text
 from millstream.event import Event
 
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, or nested too deeply."""
+
 _encode = msgspec.json.Encoder().encode
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -44,7 +47,7 @@ def raw_json(payload: bytes) -> msgspec.Raw | None:
         raw = _check(payload)
         if b"\n" in payload or b"\r" in payload:
             raw = msgspec.Raw(msgspec.json.format(payload, indent=-1))
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+    except NO_JSON:
         return None
     return raw
 

@@ -15,6 +15,7 @@ from tests.support.gateway import Plant
 
 from millstream.app import load_app
 from millstream.clock import VirtualClock
+from millstream.gateway.http.answer import CODES
 from millstream.log.sqlite import SqliteLog
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ def examples(page: str) -> Iterator[Example]:
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, printed = example.partition("\n")
             shell = command.replace("curl ", "curl --silent ")
-            yield Example(("sh", "-c", shell), re.escape(printed).replace(ANYTHING, ".*"))
+            yield Example(("sh", "-c", shell), re.escape(printed.rstrip()).replace(ANYTHING, ".*"))
 
 
 @pytest.fixture
@@ -68,4 +69,9 @@ async def test_what_the_page_shows_is_what_happens(plant: Plant) -> None:
         )
         output, complaints = (text.decode() for text in await program.communicate())
         assert (program.returncode, complaints) == (0, ""), command
-        assert re.fullmatch(printed, output, flags=re.DOTALL), f"{command} printed {output}"
+        assert re.fullmatch(printed, output.rstrip(), flags=re.DOTALL), f"{command} printed {output}"
+
+
+def test_every_error_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", PAGE, flags=re.MULTILINE)
+    assert {int(status): code for status, code in documented} == CODES

@@ -198,7 +198,7 @@ async def test_an_error_of_ours_says_nothing_of_our_insides(plant: Plant, monkey
     def broken(*given: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("millstream.gateway.http.publishing.read_body", broken)
+    monkeypatch.setattr("millstream.gateway.http.publishing.read_contents", broken)
     async with client_of(plant) as client:
         response = await client.post("/topics/a", content=b"1")
     status, code, message = error_of(response)

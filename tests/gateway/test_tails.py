@@ -212,7 +212,12 @@ REFUSED: dict[str, tuple[str, dict[str, str], int, str]] = {
     "positions beyond the end": ("/streams/events/tail?from=0,7", {}, 400, "beyond the end"),
     "a strange Last-Event-ID": ("/streams/events/tail", {"Last-Event-ID": "x,y"}, 400, "say earliest, latest"),
     "a misspelt parameter": ("/streams/events/tail?wait=1", {}, 400, "no parameter 'wait'"),
-    "another form": ("/streams/events/tail", {"Accept": "text/html"}, 406, "text/event-stream, application/x-ndjson"),
+    "another form": (
+        "/streams/events/tail",
+        {"Accept": "text/html"},
+        406,
+        "text/event-stream, application/x-ndjson, application/cloudevents+json",
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from millstream.gateway.fanout import FanOut
 from millstream.gateway.http import (
     Access,
     Bodies,
+    Events,
     Groups,
     Health,
     HttpServer,
@@ -160,6 +161,7 @@ class Gateway:
             Status(self.statistics, access),
             tails,
             Sockets(*reading),
+            Events(self._log, access),
             Pages(*reading, tails),
             Streams(self._log, access),
             Groups(*reading, bodies, self._members),

@@ -3,6 +3,7 @@
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.api import Part, make_app
 from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.events import Events
 from millstream.gateway.http.groups import Groups
 from millstream.gateway.http.health import Health
 from millstream.gateway.http.members import Members
@@ -18,6 +19,7 @@ from millstream.gateway.http.tails import Tails
 __all__ = [
     "Access",
     "Bodies",
+    "Events",
     "Groups",
     "Health",
     "HttpServer",

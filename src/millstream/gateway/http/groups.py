@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.clock import to_text
 from millstream.errors import PayloadError
+from millstream.event_json import NO_JSON
 from millstream.gateway.http.accept import choose
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
@@ -116,7 +118,7 @@ class Groups:
         for stream in asked.streams:
             await find_stream(self._log, stream)
         member = await self._members.join(group, user, asked.streams, asked.start, asked.lease)
-        place = f"{request.url.path}/{member.id}"
+        place = quote(f"/groups/{group}/members/{member.id}")
         return answer({"group": group, "member": member.id, "lease": asked.lease}, 201, {"Location": place})
 
     async def _poll(self, request: Request) -> Response:
@@ -161,7 +163,7 @@ def _decode(body: bytes, kind: type[T]) -> T:
     """A request's body; an empty one is an empty object."""
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise PayloadError(f"the body is not what is expected here: {error}") from None
 
 

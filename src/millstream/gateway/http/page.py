@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from millstream.event import Batch, Event
 from millstream.event_json import event_json
+from millstream.gateway.cloudevents import BATCH, write_event
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -61,6 +62,10 @@ def ndjson_form(attributes: bool) -> Form:
     return Form(lambda event: event_json(event, attributes) + b"\n", lambda page: b"", b"", lambda page: b"")
 
 
+CLOUD_EVENTS = Form(write_event, lambda page: b"[", b",\n", lambda page: b"]\n")
+"""A batch of the JSON Event Format."""
+
+
 def arrow_pieces(page: Batch) -> Iterator[bytes]:
     """An Arrow IPC stream of `BATCH_SCHEMA`; the schema's metadata have `stream`, `partition` and `next_offset`."""
     metadata = {"stream": page.stream, "partition": str(page.partition), "next_offset": str(page.next_offset)}
@@ -80,4 +85,5 @@ def forms(attributes: bool) -> Mapping[str, Pieces]:
         JSON: json_form(attributes).pieces,
         NDJSON: ndjson_form(attributes).pieces,
         ARROW: arrow_pieces,
+        BATCH: CLOUD_EVENTS.pieces,
     }

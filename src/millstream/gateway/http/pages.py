@@ -38,7 +38,7 @@ class Pages:
         self._tails = tails
 
     def routes(self) -> list[BaseRoute]:
-        """See `Part`."""
+        """See `Part`. What is below a partition comes before it."""
         return [Route("/streams/{name:path}/{partition:int}", self._page)]
 
     async def _page(self, request: Request) -> Response:

@@ -15,7 +15,8 @@ class Parameters:
         self._given: Mapping[str, str] = connection.query_params
         for name in self._given:
             if name not in known:
-                raise HTTPException(400, f"there is no parameter {name!r} here; there are: {', '.join(known)}")
+                there = ", ".join(known) or "none"
+                raise HTTPException(400, f"there is no parameter {name!r} here; there are: {there}")
 
     def text(self, name: str) -> str | None:
         """As it was given."""

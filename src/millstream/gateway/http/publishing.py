@@ -8,10 +8,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from millstream.errors import LogError, PayloadError, TopicError
-from millstream.gateway.cloudevents import Content, read_body
+from millstream.gateway.cloudevents import Content
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import CODES, FAULTS, LATER, answer
 from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.content import read_contents
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.statistics import Statistics
 from millstream.topic import check_topic
@@ -60,8 +61,4 @@ class Publishing:
     async def _read(self, request: Request) -> list[Content]:
         """The events of a request."""
         check_topic(request.path_params["topic"])
-        body = await self._bodies.read(request)
-        headers = list(request.headers.items())
-        if (event_id := request.query_params.get("id")) is not None:
-            headers.append(("ce-id", event_id))
-        return read_body(body, request.headers.get("content-type"), headers)
+        return read_contents(request, await self._bodies.read(request))

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.event import Event
 from millstream.event_json import event_json
+from millstream.gateway.cloudevents import STRUCTURED, write_event
 from millstream.gateway.http.accept import choose
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.page import NDJSON
@@ -76,6 +77,7 @@ def _lines(attributes: bool) -> dict[str, Line]:
             b": still here\n\n",
         ),
         NDJSON: Line(lambda positions: b"", lambda event, positions: event_json(event, attributes) + b"\n", b"\n"),
+        STRUCTURED: Line(lambda positions: b"", lambda event, positions: write_event(event) + b"\n", b"\n"),
     }
 
 
