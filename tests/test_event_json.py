@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millstream.errors import PayloadError
 from millstream.event import Event
-from millstream.event_json import event_json
+from millstream.event_json import event_json, read_event_json
 
 TIME = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -69,3 +70,29 @@ def test_every_json_payload_can_be_read_back(value: object, topic: str, indent: 
     assert b"\n" not in line
     assert json.loads(line)["data"] == value
     assert json.loads(line)["topic"] == topic
+
+
+@given(
+    st.builds(
+        Event,
+        topic=st.text(max_size=5),
+        payload=st.binary(max_size=9) | st.sampled_from([b"null", b"1.50", b'{"a": 1}', b'""']),
+        key=st.none() | st.text(max_size=5),
+        id=st.none() | st.text(min_size=1, max_size=5),
+        type=st.none() | st.text(min_size=1, max_size=5),
+        content_type=st.none() | st.text(min_size=1, max_size=5),
+        headers=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+        time=st.none() | st.datetimes(timezones=st.just(UTC)),
+        stream=st.text(max_size=5),
+        partition=st.integers(0, 100),
+        offset=st.integers(0, 2**60),
+    ).filter(lambda event: not {b"\n", b"\r"} & {event.payload[n : n + 1] for n in range(len(event.payload))})
+)
+def test_an_event_with_its_attributes_is_read_back_as_it_was(its: Event) -> None:
+    assert read_event_json(event_json(its, attributes=True)) == its
+
+
+@pytest.mark.parametrize("written", [b"", b"{}", b"[]", b'{"stream":"\xff"}', b"[" * 50_000])
+def test_what_is_no_event_is_told(written: bytes) -> None:
+    with pytest.raises(PayloadError, match="this is no event"):
+        read_event_json(written)

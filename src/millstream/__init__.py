@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from millstream.app import App, Retry, Stream
+    from millstream.client import Client
     from millstream.event import Batch, Event
 
-__all__ = ["App", "Batch", "Event", "Retry", "Stream"]
+__all__ = ["App", "Batch", "Client", "Event", "Retry", "Stream"]
 
 # Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
 # imports this package too.
 _HOMES = {
     "App": "millstream.app",
     "Batch": "millstream.event",
+    "Client": "millstream.client",
     "Event": "millstream.event",
     "Retry": "millstream.app",
     "Stream": "millstream.app",

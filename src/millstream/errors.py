@@ -40,6 +40,23 @@ class QueryError(MillstreamError):
         self.column = column
 
 
+class MissingExtraError(MillstreamError):
+    """What was asked for needs an optional part of the installation."""
+
+
+class RefusedError(MillstreamError):
+    """A server refused a request. `status` and `code` are those of its answer."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class UnreachableError(MillstreamError):
+    """A server cannot be reached, or did not answer. What it was asked for may or may not have happened."""
+
+
 class LogError(MillstreamError):
     """Base of the log's errors."""
 

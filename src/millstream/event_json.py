@@ -1,12 +1,14 @@
-"""An event as JSON, as every command and endpoint shows it."""
+"""An event as JSON, as every command and endpoint shows it, and reading it back."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from millstream.clock import to_micros, to_text
+from millstream.errors import PayloadError
 from millstream.event import Event
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -31,6 +33,47 @@ def event_json(event: Event, attributes: bool = False) -> bytes:
             **(_further(event) if attributes else {}),
             **payload_member(event.payload),
         }
+    )
+
+
+class _Shown(msgspec.Struct):
+    """What `event_json` writes."""
+
+    stream: str
+    partition: int
+    offset: int
+    time: datetime | None
+    topic: str
+    key: str | None
+    id: str | None
+    type: str | None = None
+    content_type: str | None = None
+    headers: dict[str, str] = {}
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: bytes = b""
+
+
+_read = msgspec.json.Decoder(_Shown).decode
+
+
+def read_event_json(written: bytes) -> Event:
+    """The event that `event_json` wrote; JSON on several lines has become one line. `PayloadError` if it is none."""
+    try:
+        its = _read(written)
+    except NO_JSON as error:
+        raise PayloadError(f"this is no event: {error}") from None
+    return Event(
+        topic=its.topic,
+        payload=bytes(its.data) or its.data_base64,
+        key=its.key,
+        id=its.id,
+        type=its.type,
+        content_type=its.content_type,
+        headers=its.headers,
+        time=its.time,
+        stream=its.stream,
+        partition=its.partition,
+        offset=its.offset,
     )
 
 
