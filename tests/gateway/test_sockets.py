@@ -129,6 +129,7 @@ async def refused(url: str, **given: Any) -> tuple[int, str, str]:
         await connect(url, **given)
     response = error.value.response
     assert response.headers["content-type"] == "application/json"
+    assert response.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
     (told,) = json.loads(response.body or b"").values()
     assert sorted(told) == ["code", "message"]
     return response.status_code, told["code"], told["message"]
@@ -144,10 +145,12 @@ REFUSED = {
 
 @pytest.mark.parametrize(("path", "status", "code", "text"), REFUSED.values(), ids=REFUSED)
 async def test_a_handshake_is_refused_like_a_request(
-    plant: Plant, served: str, path: str, status: int, code: str, text: str
+    plant: Plant, served: str, caplog: pytest.LogCaptureFixture, path: str, status: int, code: str, text: str
 ) -> None:
+    caplog.clear()
     found = await refused(f"ws://{served}{path}")
     assert (found[:2], text in found[2]) == ((status, code), True), found
+    assert caplog.text == ""
 
 
 async def test_a_page_of_another_site_may_not_read_through_a_browser(plant: Plant, served: str) -> None:

@@ -99,7 +99,7 @@ async def fail(connection: HTTPConnection, error: Exception) -> Response | None:
 async def nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
     """The end of the table of routes."""
     path = scope["path"]
-    raise HTTPException(404, f"there is nothing at {path}; publish with POST /topics/TOPIC")
+    raise HTTPException(404, f"there is nothing at {path}; publish with POST /topics/TOPIC, read with GET /streams")
 
 
 async def _send(connection: HTTPConnection, response: Response) -> Response | None:

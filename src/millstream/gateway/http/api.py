@@ -39,7 +39,7 @@ def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 date = format_datetime(to_datetime(clock.now()), usegmt=True)
                 MutableHeaders(scope=message)["Date"] = date
             await send(message)

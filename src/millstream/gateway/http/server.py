@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Generator
 from socket import socket
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from millstream.gateway.listening import bind, where
 
@@ -24,7 +26,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http="h11",
-            ws="websockets-sansio",
+            ws=_WebSockets,
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # it would cost each connection memory, and the event loop time
             ws_ping_interval=_PING_SECONDS,
@@ -54,6 +56,13 @@ class HttpServer:
             await asyncio.wait([self._task], timeout=_LINGER)
             self._server.cut_slow()
             await self._task
+
+
+class _WebSockets(WebSocketsSansIOProtocol):
+    async def send(self, message: Any) -> None:
+        """Note that a handshake which is answered with an error is complete: uvicorn forgets it, and logs an error."""
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
 
 class _Server(uvicorn.Server):
