@@ -127,7 +127,9 @@ class GroupMember:
     ) -> None:
         """Move the group's position behind a page, or as given by stream and partition; on disk when this returns.
 
-        `FencedError`: a partition is another member's now. Nothing was committed; forget what you had of it."""
+        `FencedError`: a partition is another member's now, or the membership is over. Forget what you had of it: it
+        comes again, to whom it belongs, from where the group is. (That may be behind this commit, if the first answer
+        to it was lost.)"""
         moved = {(done.stream, done.partition): Position(done.next_offset)} if isinstance(done, Page) else done
         positions = [
             {"stream": stream, "partition": number, "low": its.low, "done": its.done}
