@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -20,12 +20,12 @@ ARROW = "application/vnd.apache.arrow.stream"
 PIECE = 128  # events that are written in one go: about a millisecond of the event loop
 
 
-def cut(batch: Batch, limit: int) -> Batch:
-    """The first `limit` events of a batch."""
-    if len(batch) <= limit:
-        return batch
-    offsets = batch.events.column("offset")
-    return Batch(batch.stream, batch.partition, batch.events.slice(0, limit), offsets[limit - 1].as_py() + 1)
+def part(batch: Batch, start: int, count: int) -> Batch:
+    """At most `count` events of a batch, from one of them on."""
+    if start + count >= len(batch):
+        return replace(batch, events=batch.events.slice(start))
+    events = batch.events.slice(start, count)
+    return replace(batch, events=events, next_offset=events.column("offset")[-1].as_py() + 1)
 
 
 class Form(NamedTuple):
@@ -39,11 +39,9 @@ class Form(NamedTuple):
     def pieces(self, page: Batch) -> Iterator[bytes]:
         """A page, piece by piece."""
         yield self.before(page)
-        events = iter(page)
-        joint = b""
-        while some := list(islice(events, PIECE)):
-            yield joint + self.between.join(map(self.event, some))
-            joint = self.between
+        for start in range(0, len(page), PIECE):
+            joint = self.between if start else b""
+            yield joint + self.between.join(map(self.event, part(page, start, PIECE)))
         yield self.after(page)
 
 

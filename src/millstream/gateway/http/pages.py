@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from millstream.event import Batch
 from millstream.gateway.http.accept import choose
 from millstream.gateway.http.access import Access
-from millstream.gateway.http.page import cut, forms
+from millstream.gateway.http.page import forms, part
 from millstream.gateway.http.parameters import Parameters
 from millstream.gateway.http.partition import Partition, read_from
 from millstream.gateway.http.readers import Readers
@@ -61,7 +61,7 @@ class Pages:
         partition = await Partition.find(self._log, request.path_params["name"], request.path_params["partition"])
         offset = await partition.position(start)
         found = await self._readers.wait(partition.read(offset, _BYTES, wait), request)
-        return cut(found, limit) if found is not None else await partition.read(offset, 1, 0.0)
+        return part(found, 0, limit) if found is not None else await partition.read(offset, 1, 0.0)
 
 
 def _onward(request: Request, page: Batch) -> Mapping[str, str]:
