@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from millstream.app import App, Depends, Retry, Stream
+    from millstream.client import Client
     from millstream.clock import Clock
     from millstream.event import Batch, Event
 
-__all__ = ["App", "Batch", "Clock", "Depends", "Event", "Retry", "Stream"]
+__all__ = ["App", "Batch", "Client", "Clock", "Depends", "Event", "Retry", "Stream"]
 
 # Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
 # imports this package too.
 _HOMES = {
     "App": "millstream.app",
     "Batch": "millstream.event",
+    "Client": "millstream.client",
     "Clock": "millstream.clock",
     "Depends": "millstream.app",
     "Event": "millstream.event",

@@ -27,6 +27,10 @@ class PayloadError(MillstreamError):
     """A payload does not decode as what was asked for."""
 
 
+class PositionError(MillstreamError):
+    """Where to begin reading is said in a way that means nothing."""
+
+
 class QueryError(MillstreamError):
     """A query that cannot be planned. `line` and `column` (from 1) point into its text where known."""
 
@@ -34,6 +38,23 @@ class QueryError(MillstreamError):
         super().__init__(message)
         self.line = line
         self.column = column
+
+
+class MissingExtraError(MillstreamError):
+    """What was asked for needs an optional part of the installation."""
+
+
+class RefusedError(MillstreamError):
+    """A server refused a request. `status` and `code` are those of its answer."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class UnreachableError(MillstreamError):
+    """A server cannot be reached, or did not answer. What it was asked for may or may not have happened."""
 
 
 class LogError(MillstreamError):

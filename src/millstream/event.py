@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
@@ -83,7 +84,7 @@ class Event(msgspec.Struct, kw_only=True):
     @property
     def source(self) -> str:
         """CloudEvents `source`: the publisher's own, or the topic as a URI reference."""
-        return self.headers.get("source") or f"/topics/{self.topic}"
+        return self.headers.get("source") or f"/topics/{quote(self.topic)}"
 
 
 def encode_payload(data: Any) -> tuple[bytes, str | None]:

@@ -48,6 +48,8 @@ class Limits(BaseModel):
     """Subscriptions a session."""
     receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
     """QoS 1 messages to a subscriber that it has not acknowledged yet."""
+    readers: int = Field(default=256, gt=0)
+    """Requests, tails and members of groups that read streams by HTTP at a time. Each may hold about 1 MiB."""
     session_bytes: ByteSize = _bytes(8 << 20)
     """Messages waiting for one subscriber. Beyond, QoS 0 is dropped and counted, and QoS 1 ends the connection."""
     pending_bytes: ByteSize = _bytes(64 << 20)

@@ -11,15 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.gateway import Plant, limits
+from tests.support.http import client_of, error_of
 
 from millstream.errors import DiskFaultError, DiskFullError
 from millstream.gateway import hash_password
-
-
-def client_of(plant: Plant, **given: Any) -> httpx.AsyncClient:
-    assert plant.gateway.http_address is not None
-    host, port = plant.gateway.http_address
-    return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10, **given)
 
 
 @pytest.fixture
@@ -27,15 +22,6 @@ async def http(plant: Plant) -> AsyncIterator[httpx.AsyncClient]:
     await plant.start(http="127.0.0.1:0", limits=limits(packet_bytes=10_000))
     async with client_of(plant) as client:
         yield client
-
-
-def error_of(response: httpx.Response) -> tuple[int, str, str]:
-    """An error's status, code and message; it must have the one shape, and show nothing of our insides."""
-    assert response.headers["content-type"] == "application/json"
-    (error,) = response.json().values()
-    assert sorted(error) == ["code", "message"]
-    assert "Traceback" not in response.text
-    return response.status_code, error["code"], error["message"]
 
 
 async def test_one_event(plant: Plant, http: httpx.AsyncClient) -> None:
@@ -212,7 +198,7 @@ async def test_an_error_of_ours_says_nothing_of_our_insides(plant: Plant, monkey
     def broken(*given: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("millstream.gateway.http.read_body", broken)
+    monkeypatch.setattr("millstream.gateway.http.publishing.read_contents", broken)
     async with client_of(plant) as client:
         response = await client.post("/topics/a", content=b"1")
     status, code, message = error_of(response)

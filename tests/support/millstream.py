@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from millstream.cli.publishing import Publisher
-from millstream.cli.tailing import Merge, find_positions
 from millstream.event import Event
+from millstream.log import Merge, find_positions
 from millstream.log.sqlite import ReadOnlyLog
 
 READY_SECONDS = 60.0  # on a machine that is busy with other things

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millstream.cli import output
-from millstream.cli.lines import payload_member, payload_text
+from millstream.cli.lines import payload_text
 from millstream.cli.moments import parse_since
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
+from millstream.event_json import payload_member
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.cli import output
-from millstream.cli.lines import payload_member, payload_text
+from millstream.cli.lines import payload_text
 from millstream.cli.moments import parse_since
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
 from millstream.errors import MillstreamError
 from millstream.event import Event
+from millstream.event_json import payload_member
 
 if TYPE_CHECKING:
     from rich.table import Table

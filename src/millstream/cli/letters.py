@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from millstream.cli import output
-from millstream.cli.lines import payload_member, payload_text
+from millstream.cli.lines import payload_text
 from millstream.cli.moments import parse_since
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
 from millstream.event import Event
+from millstream.event_json import payload_member
 from millstream.ledger.deadletters import Resolution, Wanted, find, letters, resolutions
 from millstream.ledger.letter import ID, Letter
 from millstream.ledger.scan import time_of

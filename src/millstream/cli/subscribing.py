@@ -12,10 +12,11 @@ import msgspec
 from paho.mqtt.reasoncodes import ReasonCode
 
 from millstream.cli import output
-from millstream.cli.lines import payload_member, payload_text
+from millstream.cli.lines import payload_text
 from millstream.cli.pipe import until_reader_leaves
 from millstream.cli.place import load_settings, server_address
 from millstream.errors import MillstreamError
+from millstream.event_json import payload_member
 from millstream.mqtt import Reason
 from millstream.topic import check_filter
 

@@ -8,10 +8,11 @@ not kept; nor are the headers that tell an event which is sent again from the de
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 
+from millstream.errors import PayloadError
 from millstream.ledger import RESEND_GROUP, RESEND_OF
 from millstream.mqtt import NOTHING, Properties
 
@@ -25,11 +26,20 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str | None = None
     headers: Mapping[str, str] = {}
 
+    @property
+    def is_cloud_event(self) -> bool:
+        """Whether all is there that CloudEvents require."""
+        return bool(self.id and self.type and self.headers.get("source"))
+
 
 PLAIN = Attributes()
 
 _OWN = {"id": "id", "type": "type", "partitionkey": "key"}
-_FORGOTTEN = frozenset(("specversion", RESEND_GROUP, RESEND_OF))  # the latter are an operator's to give
+_VERSION_NAME = "specversion"
+_FORGOTTEN = frozenset((_VERSION_NAME, RESEND_GROUP, RESEND_OF))  # the latter are an operator's to give
+_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')  # HTTP binding, 3.1.3.2
+
+VERSION = "1.0"  # of CloudEvents
 
 
 def from_names(given: Iterable[tuple[str, str]], content_type: str | None) -> Attributes:
@@ -46,6 +56,12 @@ def from_names(given: Iterable[tuple[str, str]], content_type: str | None) -> At
     return Attributes(content_type=content_type, headers=headers, **own) if own or headers or content_type else PLAIN
 
 
+def check_version(given: str | None, place: str) -> None:
+    """`PayloadError` for an event of a version of CloudEvents that is not ours. Not to say one is fine."""
+    if given is not None and given.partition(".")[0] != VERSION.partition(".")[0]:
+        raise PayloadError(f"{place} has specversion {given!r}; send CloudEvents {VERSION}")
+
+
 def from_properties(properties: Properties) -> Attributes:
     """The attributes that an MQTT 5 PUBLISH carries."""
     return from_names(properties.user_properties, properties.content_type)
@@ -55,13 +71,18 @@ def to_properties(attributes: Attributes) -> Properties:
     """The same attributes for an MQTT 5 subscriber."""
     if attributes is PLAIN:
         return NOTHING
-    own = [(name, getattr(attributes, field)) for name, field in _OWN.items()]
+    own = [(name, value) for name, field in _OWN.items() if (value := getattr(attributes, field))]
+    version = [(_VERSION_NAME, VERSION)] if attributes.is_cloud_event else []
     return Properties(
-        content_type=attributes.content_type,
-        user_properties=(*((name, value) for name, value in own if value), *attributes.headers.items()),
+        content_type=attributes.content_type, user_properties=(*version, *own, *attributes.headers.items())
     )
 
 
 def from_http_headers(headers: Iterable[tuple[str, str]], content_type: str | None) -> Attributes:
     """The attributes of an HTTP request in CloudEvents' binary mode; its other headers are not the event's."""
     return from_names(((name[3:], unquote(value)) for name, value in headers if name.startswith("ce-")), content_type)
+
+
+def to_http_headers(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    """Attributes by their CloudEvents names, as headers of binary mode."""
+    return {f"ce-{name}": quote(value, safe=_SAFE) for name, value in attributes.items()}

@@ -16,7 +16,6 @@ import numpy as np
 from millstream.clock import Micros, to_datetime
 from millstream.event import Event
 from millstream.gateway.attributes import PLAIN, Attributes, to_properties
-from millstream.gateway.gathering import Gathering
 from millstream.gateway.routing import distinct
 from millstream.gateway.sealed import Sealed
 from millstream.gateway.statistics import Statistics
@@ -76,11 +75,13 @@ class Audience(NamedTuple):
 
 
 class Post(msgspec.Struct, frozen=True):
-    """An event on its way to subscribers. `publisher` is the connection that it came from."""
+    """An event on its way to subscribers. `publisher` is the connection that it came from. Connections get the
+    `payload` as it was published (3.3.3); `data` is what a CloudEvent in it carries, else the same."""
 
     topic: Topic
     qos: int
     payload: bytes
+    data: bytes
     attributes: Attributes = PLAIN
     properties: Properties | None = None
     publisher: object = None
@@ -115,7 +116,7 @@ class FanOut:
         for row in np.flatnonzero(wanted).tolist():
             audience = audiences[codes[row]]
             assert audience is not None
-            delivery.give(_post(gathering, sealed.topic(row), row), audience)
+            delivery.give(_post(sealed, row), audience)
         delivery.finish()
 
     def audience(self, topic: Topic) -> Audience | None:
@@ -170,7 +171,7 @@ class Delivery:
         its = post.attributes
         return Event(
             topic=post.topic.name,
-            payload=post.payload,
+            payload=post.data,
             key=its.key,
             id=its.id,
             type=its.type,
@@ -180,13 +181,14 @@ class Delivery:
         )
 
 
-def _post(gathering: Gathering, topic: Topic, row: int) -> Post:
-    arrivals = gathering.arrivals
+def _post(sealed: Sealed, row: int) -> Post:
+    arrivals = sealed.gathering.arrivals
     return Post(
-        topic,
+        sealed.topic(row),
         arrivals.quality(row),
         arrivals.payloads[row],
-        gathering.attributes.get(row, PLAIN),
+        sealed.data[row],
+        sealed.gathering.attributes.get(row, PLAIN),
         arrivals.properties.get(row),
         arrivals.publisher(row),
     )

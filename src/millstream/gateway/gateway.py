@@ -13,8 +13,24 @@ from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
 from millstream.gateway.deduplication import Deduplication
 from millstream.gateway.fanout import FanOut
-from millstream.gateway.http import HttpApi
-from millstream.gateway.http_server import HttpServer
+from millstream.gateway.http import (
+    Access,
+    Bodies,
+    Events,
+    Groups,
+    Health,
+    HttpServer,
+    Members,
+    Pages,
+    Part,
+    Publishing,
+    Readers,
+    Sockets,
+    Status,
+    Streams,
+    Tails,
+    make_app,
+)
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
@@ -37,6 +53,7 @@ class Gateway:
     `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
 
     def __init__(self, log: Log, settings: Settings, clock: Clock, authenticator: Authenticator | None = None) -> None:
+        self._log = log
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
@@ -49,16 +66,9 @@ class Gateway:
             log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
-        api = HttpApi(
-            settings.limits,
-            self._ingest,
-            self._authenticator,
-            self._statistics,
-            clock,
-            self.statistics,
-            self.unready,
-        )
-        self._http = HttpServer(api.app, settings.drain_timeout.total_seconds())
+        self._readers = Readers(settings.limits.readers, clock)
+        self._members = Members(log, self._readers, clock)
+        self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
@@ -106,7 +116,9 @@ class Gateway:
         self._mqtt.stop_accepting()
         self._mqtt.hold(True)
         self._mqtt.intake.take()
+        self._readers.end()
         await self._http.stop()
+        await self._members.close()
         if self._committing is not None:
             await self._drain(self._committing)
         await self._mqtt.close(_LINGER)
@@ -123,6 +135,7 @@ class Gateway:
         """What happened since the start; see `Statistics`."""
         return self._statistics.report(
             connected=self._mqtt.connected,
+            readers=self._readers.count,
             gathered=len(self._ingest.gathering),
             pending=self._ingest.pending,
             pending_bytes=self._ingest.pending_bytes,
@@ -135,6 +148,24 @@ class Gateway:
         if self._ingest.disk_full:
             return "the disk is full"
         return None
+
+    def _parts(self) -> list[Part]:
+        """What there is by HTTP."""
+        access = Access(self._authenticator)
+        bodies = Bodies(self._settings.limits)
+        reading = (self._log, access, self._readers)
+        tails = Tails(*reading)
+        return [
+            Publishing(self._ingest, access, bodies, self._statistics),
+            Health(self.unready),
+            Status(self.statistics, access),
+            tails,
+            Sockets(*reading),
+            Events(self._log, access),
+            Pages(*reading, tails),
+            Streams(self._log, access),
+            Groups(*reading, bodies, self._members),
+        ]
 
     def _hold(self, held: bool) -> None:
         self._mqtt.hold(held)

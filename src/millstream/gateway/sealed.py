@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from millstream.errors import PayloadError
 from millstream.event import EVENT_SCHEMA
 from millstream.gateway.attributes import from_properties
+from millstream.gateway.cloudevents import STRUCTURED, media_type_of, read_event
 from millstream.gateway.deduplication import digest
 from millstream.gateway.gathering import Gathering
 from millstream.gateway.routing import Routing, StreamRoutes
@@ -24,18 +27,31 @@ _HEADERS = EVENT_SCHEMA.field("headers").type
 
 class Sealed:
     """Events that are complete as a batch. Row i is on the topic of number `numbers[i]`, and a stream takes it if
-    `is_captured[i]`, unless it is one of the `duplicates` (ascending)."""
+    `is_captured[i]`, unless it is one of the `duplicates` (ascending). `data[i]` is its payload, or what a CloudEvent
+    in it carries."""
 
     def __init__(self, gathering: Gathering, routing: Routing) -> None:
         self.gathering = gathering
-        for row, properties in gathering.arrivals.properties.items():
-            gathering.attributes[row] = from_properties(properties)
+        self.data: Sequence[bytes] = gathering.arrivals.payloads
+        self._take_attributes()
         self.numbers = np.array(gathering.arrivals.topics, np.int32)
         self.duplicates: Sequence[int] = ()
         self.route(routing)
 
     def __len__(self) -> int:
         return len(self.gathering)
+
+    def _take_attributes(self) -> None:
+        """Those that MQTT 5 clients sent, as properties or (structured mode) with the data in the payload."""
+        gathering = self.gathering
+        unpacked: dict[int, bytes] = {}
+        for row, properties in gathering.arrivals.properties.items():
+            gathering.attributes[row] = from_properties(properties)
+            if properties.content_type and media_type_of(properties.content_type) == STRUCTURED:
+                with suppress(PayloadError):  # what is none after all stays as it came: it is for its handler to judge
+                    unpacked[row], gathering.attributes[row] = read_event(self.data[row])
+        if unpacked:
+            self.data = [unpacked.get(row, payload) for row, payload in enumerate(self.data)]
 
     def route(self, routing: Routing) -> None:
         """Find the routes, or find them again after the streams have changed."""
@@ -75,7 +91,7 @@ class _Columns:
         self._numbers = sealed.numbers
         self._duplicates = np.array(sealed.duplicates, np.int64)
         self._names = routing.names
-        self._data = pa.array(sealed.gathering.arrivals.payloads, pa.binary())
+        self._data = pa.array(sealed.data, pa.binary())
         self._own_keys = {row: its.key for row, its in attributes.items() if its.key is not None}
         self._sparse: list[pa.Array] = []  # id, type, content_type and headers, which few events have
         if attributes:

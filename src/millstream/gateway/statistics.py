@@ -50,7 +50,9 @@ class Statistics:
         self.duplicates += ends[DUPLICATES]
         self.transient += ends[TRANSIENT]
 
-    def report(self, *, connected: int, gathered: int, pending: int, pending_bytes: int) -> dict[str, Any]:
+    def report(
+        self, *, connected: int, readers: int, gathered: int, pending: int, pending_bytes: int
+    ) -> dict[str, Any]:
         """All counts by their documented names; `rejected` and `ended` are by reason. Events are counted as received
         when their batch is made: `gathered` are those that wait for it."""
         return {
@@ -65,5 +67,6 @@ class Statistics:
             "delivered": self.delivered,
             "dropped": self.dropped,
             "connections": connected,
+            "readers": readers,
             "ended": dict(self.connections),
         }

@@ -48,7 +48,7 @@ class Topics:
                 content_type=row["content_type"],
                 headers=dict(row["headers"] or ()),
             )
-            delivery.give(Post(topic, 1, row["data"], its), audience)
+            delivery.give(Post(topic, 1, row["data"], row["data"], its), audience)
         delivery.finish()
 
     async def subscribe(self, topics: str, name: str, callback: Callable[[Sequence[Event]], None]) -> Subscription:

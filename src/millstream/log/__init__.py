@@ -1,7 +1,7 @@
 """The durable log: streams in partitions, groups that read them, transactions that commit.
 
-`contract` says what every backend promises; `router` finds the partitions of a topic; `sqlite` is the embedded
-backend.
+`contract` says what every backend promises; `router` finds the partitions of a topic; `start` where to begin reading;
+`merge` puts the partitions of a stream into one sequence; `sqlite` is the embedded backend.
 """
 
 from millstream.log.contract import (
@@ -20,7 +20,9 @@ from millstream.log.contract import (
     StreamSpec,
     Transaction,
 )
+from millstream.log.merge import Merge
 from millstream.log.router import Router, Target, distribute, partition_of
+from millstream.log.start import From, find_position, find_positions, find_stream, parse_from
 
 __all__ = [
     "EARLIEST",
@@ -28,10 +30,12 @@ __all__ = [
     "Accounts",
     "Bounds",
     "Committed",
+    "From",
     "Group",
     "GroupAccount",
     "GroupStatus",
     "Log",
+    "Merge",
     "Poll",
     "Position",
     "Router",
@@ -40,5 +44,9 @@ __all__ = [
     "Target",
     "Transaction",
     "distribute",
+    "find_position",
+    "find_positions",
+    "find_stream",
+    "parse_from",
     "partition_of",
 ]

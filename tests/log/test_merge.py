@@ -1,4 +1,4 @@
-"""What `tail` reads: everything, in the order of the commits, from where it was told."""
+"""A stream as one sequence: everything, in the order of the commits, from where it was told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from millstream.cli.tailing import Merge, Start, find_positions, parse_start
 from millstream.clock import VirtualClock, to_datetime
-from millstream.errors import SettingsError, UnknownStreamError
+from millstream.errors import PositionError, UnknownStreamError
 from millstream.event import Event, to_columns
-from millstream.log import StreamSpec
+from millstream.log import From, Merge, StreamSpec, find_positions, parse_from
 from millstream.log.sqlite import SqliteLog
 
 
@@ -76,7 +75,7 @@ async def test_waiting_ends_with_the_next_event(log: SqliteLog, clock: VirtualCl
 async def test_it_begins_where_it_was_told(log: SqliteLog, clock: VirtualClock) -> None:
     start = clock.now()
     await append(log, clock, 0, 1, 0, 1, 0, 1)
-    cases: list[tuple[Start, list[int]]] = [
+    cases: list[tuple[From, list[int]]] = [
         ("earliest", [0, 1, 2, 3, 4, 5]),
         ("latest", []),
         (1, [2, 3, 4, 5]),
@@ -96,11 +95,11 @@ async def test_an_unknown_stream_is_told_with_the_known_ones(log: SqliteLog) -> 
 
 
 def test_where_to_begin_is_read() -> None:
-    assert parse_start("earliest") == "earliest"
-    assert parse_start("latest") == "latest"
-    assert parse_start("17") == 17
-    assert parse_start("2026-01-31T12:00:00Z") == datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert parse_start("2026-01-31T13:00:00+01:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert parse_from("earliest") == "earliest"
+    assert parse_from("latest") == "latest"
+    assert parse_from("17") == 17
+    assert parse_from("2026-01-31T12:00:00Z") == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert parse_from("2026-01-31T13:00:00+01:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +112,5 @@ def test_where_to_begin_is_read() -> None:
     ],
 )
 def test_where_to_begin_can_be_wrong(text: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
-        parse_start(text)
+    with pytest.raises(PositionError, match=told):
+        parse_from(text)

@@ -6,21 +6,31 @@ import asyncio
 import contextlib
 from collections.abc import Generator
 from socket import socket
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from millstream.gateway.listening import bind, where
+
+_PING_SECONDS = 20.0
+_LARGEST_MESSAGE = 1 << 16  # bytes that a client may say by WebSocket, where it has nothing to say
+_LINGER = 2.0  # seconds that a client has, when the server stops, to take what is written for it
 
 
 class HttpServer:
     """Serves an application; `start` and `stop` once each."""
 
-    def __init__(self, app: Starlette, drain_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, drain_seconds: float) -> None:
         config = uvicorn.Config(
             app,
             http="h11",
-            ws="none",
+            ws=_WebSockets,
+            ws_max_size=_LARGEST_MESSAGE,
+            ws_per_message_deflate=False,  # it would cost each connection memory, and the event loop time
+            ws_ping_interval=_PING_SECONDS,
+            ws_ping_timeout=None,  # a client that is busy may be slow; TCP notices a dead one
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -40,10 +50,19 @@ class HttpServer:
         return where(bound)
 
     async def stop(self) -> None:
-        """Stop accepting, finish the requests under way, and close."""
+        """Stop accepting, finish the requests under way, and close. A client that does not take its answer is cut."""
         if self._task is not None:
             self._server.ending.set()
+            await asyncio.wait([self._task], timeout=_LINGER)
+            self._server.cut_slow()
             await self._task
+
+
+class _WebSockets(WebSocketsSansIOProtocol):
+    async def send(self, message: Any) -> None:
+        """Note that a handshake which is answered with an error is complete: uvicorn forgets it, and logs an error."""
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
 
 class _Server(uvicorn.Server):
@@ -62,3 +81,9 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    def cut_slow(self) -> None:
+        """Cut the connections on which something waits to be written."""
+        for connection in list(self.server_state.connections):
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()

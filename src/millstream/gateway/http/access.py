@@ -1,0 +1,46 @@
+"""Who may use the endpoints: users as by MQTT, shown by HTTP Basic (RFC 7617)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
+from millstream.gateway.http.answer import LATER
+
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="millstream", charset="UTF-8"'}
+
+
+class Access:
+    """Lets requests in."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def admit(self, connection: HTTPConnection) -> Identity:
+        """Who it is. Refuses with 401 who shows no credentials or wrong ones, with 503 while too many are checked."""
+        credentials = read_credentials(connection.headers.get("authorization"))
+        known = self._authenticator.recall(credentials)
+        if known is not None:
+            return known
+        try:
+            return await self._authenticator.authenticate(credentials)
+        except NotAuthenticatedError as error:
+            raise HTTPException(401, str(error), _CHALLENGE) from None
+        except BusyError as error:
+            raise HTTPException(503, str(error), LATER) from None
+
+
+def read_credentials(authorization: str | None) -> Credentials:
+    """What HTTP Basic shows; nothing if it is another scheme or does not decode."""
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return Credentials(None, None)
+    try:
+        user_name, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return Credentials(user_name.decode(), password)
+    except (binascii.Error, UnicodeDecodeError):
+        return Credentials(None, None)

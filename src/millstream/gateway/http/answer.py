@@ -1,0 +1,111 @@
+"""What the endpoints say: JSON, and one shape for every error: `{"error": {"code": …, "message": …}}`.
+
+An endpoint refuses by raising Starlette's `HTTPException`, whose detail says what was wrong and how to mend it, or by
+letting one of our own errors through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from millstream.errors import (
+    CorruptChunkError,
+    DiskFaultError,
+    DiskFullError,
+    FencedError,
+    LogClosedError,
+    LogError,
+    LogUnavailableError,
+    MillstreamError,
+    PayloadError,
+    PositionError,
+    TopicError,
+    UnknownStreamError,
+)
+
+JSON = "application/json"
+LATER: Mapping[str, str] = {"Retry-After": "1"}
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "conflict",
+    410: "gone",
+    413: "too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+FAULTS: Mapping[type[MillstreamError], int] = {
+    TopicError: 400,
+    PayloadError: 400,
+    PositionError: 400,
+    LogError: 400,  # what has no name of its own was asked for wrongly
+    UnknownStreamError: 404,
+    FencedError: 409,
+    CorruptChunkError: 500,
+    LogUnavailableError: 503,
+    LogClosedError: 503,
+    DiskFaultError: 503,
+    DiskFullError: 503,
+}
+"""The status of each error that an endpoint lets through; its text says what was wrong and how to mend it."""
+
+
+def answer(content: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as a line of JSON."""
+    return Response(msgspec.json.encode(content) + b"\n", status, headers, JSON)
+
+
+def answer_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in the one shape that all have."""
+    return answer({"error": {"code": CODES[status], "message": message}}, status, headers)
+
+
+async def refuse(connection: HTTPConnection, error: Exception) -> Response | None:
+    """The answer to what an endpoint, or the router, has refused."""
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{connection.scope['method']} is not possible at {connection.url.path}"
+    return await _send(connection, answer_error(error.status_code, message, error.headers))
+
+
+async def tell(connection: HTTPConnection, error: Exception) -> Response | None:
+    """The answer to one of our own errors, see `FAULTS`."""
+    status = next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)
+    return await _send(connection, answer_error(status, str(error), LATER if status == 503 else None))
+
+
+async def fail(connection: HTTPConnection, error: Exception) -> Response | None:
+    """An error of ours: the log has the details, the client does not."""
+    return await _send(connection, answer_error(500, "the server has an error; its log says more"))
+
+
+async def nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+    """The end of the table of routes."""
+    path = scope["path"]
+    raise HTTPException(404, f"there is nothing at {path}; publish with POST /topics/TOPIC, read with GET /streams")
+
+
+async def _send(connection: HTTPConnection, response: Response) -> Response | None:
+    """To a request, by who called us; a WebSocket that is not accepted yet is answered as if it were one."""
+    if isinstance(connection, WebSocket):
+        await connection.send_denial_response(response)
+        return None
+    assert isinstance(connection, Request)
+    return response

@@ -1,0 +1,66 @@
+"""`GET /streams/{name}/{partition}/{offset}`: one event; and its data by itself, as a CloudEvent in binary mode."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from millstream.event import Event
+from millstream.event_json import event_json, raw_json
+from millstream.gateway.attributes import to_http_headers
+from millstream.gateway.cloudevents import STRUCTURED, to_attributes, write_event
+from millstream.gateway.http.accept import choose
+from millstream.gateway.http.access import Access
+from millstream.gateway.http.page import JSON
+from millstream.gateway.http.parameters import Parameters
+from millstream.gateway.http.partition import Partition
+from millstream.log import Log
+
+_BYTES = "application/octet-stream"
+_HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}  # a device may send a page
+
+
+class Events:
+    """Shows events one by one."""
+
+    def __init__(self, log: Log, access: Access) -> None:
+        self._log = log
+        self._access = access
+
+    def routes(self) -> list[BaseRoute]:
+        """See `Part`. What is below an event comes before it."""
+        event = "/streams/{name:path}/{partition:int}/{offset:int}"
+        return [Route(f"{event}/data", self._data), Route(event, self._event)]
+
+    async def _event(self, request: Request) -> Response:
+        await self._access.admit(request)
+        asked = Parameters(request, "attributes")
+        media_type = choose(request.headers.get("accept"), [JSON, STRUCTURED])
+        event = await self._find(request)
+        written = write_event(event) if media_type == STRUCTURED else event_json(event, asked.flag("attributes"))
+        return Response(written + b"\n", headers={"Content-Type": media_type, "Vary": "Accept"})
+
+    async def _data(self, request: Request) -> Response:
+        await self._access.admit(request)
+        Parameters(request)
+        event = await self._find(request)
+        headers = {"Content-Type": _content_type(event), **_HARMLESS, **to_http_headers(to_attributes(event))}
+        return Response(event.payload, headers=headers)
+
+    async def _find(self, request: Request) -> Event:
+        name, number, offset = (request.path_params[part] for part in ("name", "partition", "offset"))
+        partition = await Partition.find(self._log, name, number)
+        await partition.check(offset)
+        for event in await partition.read(offset, 1, 0.0):
+            if event.offset == offset:
+                return event
+        raise HTTPException(404, f"there is no event at offset {offset} in partition {number} of stream {name!r}")
+
+
+def _content_type(event: Event) -> str:
+    its = event.content_type
+    if its and its.isascii() and its.isprintable():
+        return its
+    return JSON if raw_json(event.payload) is not None else _BYTES

@@ -1,0 +1,201 @@
+"""`/groups`: consumer groups whose members are HTTP clients; `millstream.log.contract.Group`, request by request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from millstream.clock import to_text
+from millstream.errors import PayloadError
+from millstream.event_json import NO_JSON
+from millstream.gateway.http.accept import choose
+from millstream.gateway.http.access import Access
+from millstream.gateway.http.answer import answer
+from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.members import Member, Members, Told
+from millstream.gateway.http.page import JSON, json_form
+from millstream.gateway.http.readers import Readers
+from millstream.gateway.http.streaming import Streaming, in_turns
+from millstream.log import GroupStatus, Log, Position, find_stream
+from millstream.log.contract import LATEST, Start
+
+T = TypeVar("T")
+
+_OURS = "$"  # what Millstream's own groups begin with
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Join(msgspec.Struct, forbid_unknown_fields=True):
+    """Who wants to become a member."""
+
+    streams: Annotated[list[str], Meta(min_length=1)]
+    start: Start = LATEST
+    lease: Annotated[float, Meta(ge=5, le=300)] = 30.0
+
+
+class Ask(msgspec.Struct, forbid_unknown_fields=True):
+    """A poll."""
+
+    after: Count
+    wait: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    limit_bytes: Annotated[int, Meta(ge=1, le=1 << 20)] = 1 << 20
+    pause: bool = False
+    attributes: bool = False
+
+
+class Reached(msgspec.Struct, forbid_unknown_fields=True):
+    """A position in a partition."""
+
+    stream: str
+    partition: Count
+    low: Count
+    done: list[Count] = []
+
+
+class Commit(msgspec.Struct, forbid_unknown_fields=True):
+    """What is completed."""
+
+    positions: list[Reached] = []
+    counts: dict[str, int] = {}
+
+
+class Release(msgspec.Struct, forbid_unknown_fields=True):
+    """What a member gives up."""
+
+    partitions: list[Count]
+
+
+class Groups:
+    """Joins, polls, commits and leaves for clients."""
+
+    def __init__(self, log: Log, access: Access, readers: Readers, bodies: Bodies, members: Members) -> None:
+        self._log = log
+        self._access = access
+        self._readers = readers
+        self._bodies = bodies
+        self._members = members
+
+    def routes(self) -> list[BaseRoute]:
+        """See `Part`."""
+        member = "/groups/{group:path}/members/{member}"
+        return [
+            Route("/groups", self._list),
+            Route(f"{member}/poll", self._poll, methods=["POST"]),
+            Route(f"{member}/commit", self._commit, methods=["POST"]),
+            Route(f"{member}/release", self._release, methods=["POST"]),
+            Route(member, self._leave, methods=["DELETE"]),
+            Route("/groups/{group:path}/members", self._join, methods=["POST"]),
+            Route("/groups/{group:path}", self._show),
+        ]
+
+    async def _list(self, request: Request) -> Response:
+        await self._access.admit(request)
+        return answer({"groups": [_status(its) for its in await self._log.groups() if not its.name.startswith(_OURS)]})
+
+    async def _show(self, request: Request) -> Response:
+        await self._access.admit(request)
+        name = request.path_params["group"]
+        for its in await self._log.groups():
+            if its.name == name:
+                return answer(_status(its))
+        raise HTTPException(404, f"there is no group {name!r}; join it with POST /groups/{name}/members")
+
+    async def _join(self, request: Request) -> Response:
+        user = await self._access.admit(request)
+        asked = _decode(await self._bodies.read(request), Join)
+        group = request.path_params["group"]
+        if not group or group.startswith(_OURS):
+            raise HTTPException(400, f"{group!r} is no name for a group of yours: say something, without a leading '$'")
+        for stream in asked.streams:
+            await find_stream(self._log, stream)
+        member = await self._members.join(group, user, asked.streams, asked.start, asked.lease)
+        place = quote(f"/groups/{group}/members/{member.id}")
+        return answer({"group": group, "member": member.id, "lease": asked.lease}, 201, {"Location": place})
+
+    async def _poll(self, request: Request) -> Response:
+        member = await self._member(request)
+        with member.heard():
+            choose(request.headers.get("accept"), [JSON])
+            asked = _decode(await self._bodies.read(request), Ask)
+            polling = member.poll(asked.after, asked.limit_bytes, asked.wait, asked.pause)
+            told = await self._readers.wait(polling, request)
+            told = told or await member.poll(asked.after, 1, 0.0, pause=True)
+        return Streaming(in_turns(_pieces(told, asked.attributes)), JSON, {}, member.heard())
+
+    async def _commit(self, request: Request) -> Response:
+        member = await self._member(request)
+        with member.heard():
+            asked = _decode(await self._bodies.read(request), Commit)
+            transaction = member.group.transaction()
+            for its in asked.positions:
+                transaction.position(its.stream, its.partition, _position(its))
+            for name, count in asked.counts.items():
+                transaction.count(name, count)
+            committed = await transaction.commit()
+        return answer({"time": to_text(committed.time)})
+
+    async def _release(self, request: Request) -> Response:
+        member = await self._member(request)
+        with member.heard():
+            asked = _decode(await self._bodies.read(request), Release)
+            await member.group.release(frozenset(asked.partitions))
+        return Response(status_code=204)
+
+    async def _leave(self, request: Request) -> Response:
+        await self._members.leave(await self._member(request))
+        return Response(status_code=204)
+
+    async def _member(self, request: Request) -> Member:
+        user = await self._access.admit(request)
+        return self._members.find(request.path_params["group"], request.path_params["member"], user)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    """A request's body; an empty one is an empty object."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except NO_JSON as error:
+        raise PayloadError(f"the body is not what is expected here: {error}") from None
+
+
+def _position(its: Reached) -> Position:
+    if its.done != sorted(set(its.done)) or (its.done and its.done[0] <= its.low):
+        raise PayloadError(f"position {its.low} with done {its.done}: these are offsets above it, ascending")
+    return Position(its.low, tuple(its.done))
+
+
+def _pieces(told: Told, attributes: bool) -> Iterator[bytes]:
+    poll, form = told.poll, json_form(attributes)
+    gained = [_reached(stream, number, its) for number, by in poll.gained.items() for stream, its in by.items()]
+    expired = [{"stream": stream, "partition": number, "events": n} for (stream, number), n in poll.expired.items()]
+    news = {"poll": told.number, "lost": sorted(poll.lost), "gained": gained, "expired": expired}
+    yield msgspec.json.encode(news)[:-1] + b',"batches":['
+    for number, batch in enumerate(poll.batches):
+        if number:
+            yield b","
+        yield from form.pieces(batch)
+    yield b"]}\n"
+
+
+def _reached(stream: str, partition: int, its: Position) -> dict[str, Any]:
+    return {"stream": stream, "partition": partition, "low": its.low, "done": its.done}
+
+
+def _status(its: GroupStatus) -> dict[str, Any]:
+    return {
+        "group": its.name,
+        "members": its.members,
+        "counts": its.counts,
+        "positions": [
+            {**_reached(*place, position), "lag": its.lag.get(place, 0)} for place, position in its.positions.items()
+        ],
+    }
