@@ -101,7 +101,7 @@ async def test_streams_and_their_bounds(client: Client, plant: Plant) -> None:
     assert await client.streams() == await plant.log.streams()
     start = plant.clock.now()
     await append(plant, 1, 1)
-    assert await client.bounds("events") == [Bounds(0, 0), Bounds(0, 2, start, start + 1_000_000)]
+    assert await client.bounds("events") == [Bounds(0, 0), Bounds(0, 2, 2, start, start + 1_000_000)]
     assert (await client.read("größe/a b", 0)).events == []
 
 

@@ -67,11 +67,12 @@ async def test_a_stream_is_shown_with_its_bounds(plant: Plant, http: httpx.Async
         shown = (await http.get(path)).json()
         assert (shown["stream"], shown["retention_age"], shown["retention_bytes"]) == ("site/alerts", "P30D", 1 << 30)
         assert shown["bounds"] == [
-            {"partition": 0, "first": 0, "next": 0, "first_time": None, "last_time": None},
+            {"partition": 0, "first": 0, "next": 0, "events": 0, "first_time": None, "last_time": None},
             {
                 "partition": 1,
                 "first": 0,
                 "next": 2,
+                "events": 2,
                 "first_time": to_text(start),
                 "last_time": to_text(start + 1_000_000),
             },

@@ -32,6 +32,7 @@ class _Bounds(msgspec.Struct):
     partition: int
     first: int
     next: int
+    events: int
     first_time: datetime | None
     last_time: datetime | None
 
@@ -120,7 +121,7 @@ class Client:
         """Where each partition of a stream begins and ends."""
         response = await self._connection.request("GET", _path(stream))
         return [
-            Bounds(its.first, its.next, _micros(its.first_time), _micros(its.last_time))
+            Bounds(its.first, its.next, its.events, _micros(its.first_time), _micros(its.last_time))
             for its in decode(response.content, _Stream).bounds
         ]
 

@@ -53,6 +53,7 @@ def _bounds(partition: int, its: Bounds) -> dict[str, Any]:
         "partition": partition,
         "first": its.first,
         "next": its.next,
+        "events": its.events,
         "first_time": _time(its.first_time),
         "last_time": _time(its.last_time),
     }
