@@ -29,6 +29,7 @@ from millstream.event import Event, to_columns
 from millstream.log import Group, Poll, Position, Router, Transaction
 from millstream.log.contract import Committed, Start
 from millstream.log.sqlite import RemoteLog, SqliteLog
+from millstream.log.sqlite.schema import FORMAT_VERSION
 from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import socket_path
 from millstream.runtime.loop import run_in_loop
@@ -116,8 +117,8 @@ class WatchedLog:
 
 async def fill(made: Events) -> Path:
     """The folder of a log that holds the events, from the cache or made now."""
-    folder = made.folder / "log"
-    complete = made.folder / "log-complete"
+    folder = made.folder / f"log-{FORMAT_VERSION}"  # a Millstream of another format makes its own
+    complete = made.folder / f"log-{FORMAT_VERSION}-complete"
     if complete.exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
