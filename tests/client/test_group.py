@@ -39,7 +39,7 @@ async def test_pages_come_and_are_committed(client: Client, plant: Plant) -> Non
         await member.commit(page, counts={"billed": 3})
         assert await position(plant, 0) == Position(3)
     (status,) = [status for status in await plant.log.groups() if status.name == "billing"]
-    assert (status.members, status.counts) == (0, {"billed": 3})
+    assert (status.members, status.counts) == (0, {"billed": 3, "processed": 3})
     await append(plant, 0, first=3)
     async with client.group("billing", ["events"]) as member:
         assert data(await next_page(member)) == [3]
@@ -50,6 +50,7 @@ async def test_positions_as_the_contract_has_them(client: Client, plant: Plant) 
     async with client.group("billing", ["events"], start="earliest") as member:
         poll = await member.poll()
         assert poll.gained == {("events", 0): Position(0), ("events", 1): Position(0)}
+        await next_page(member)
         await member.commit({("events", 0): Position(0, (1,))})
     async with client.group("billing", ["events"]) as member:
         assert (await member.poll()).gained["events", 0] == Position(0, (1,))

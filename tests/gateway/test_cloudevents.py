@@ -22,7 +22,7 @@ from cloudevents.core.bindings.http import (
 )
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -157,6 +157,7 @@ async def test_what_a_page_shows_can_be_posted_again(plant: Plant, http: httpx.A
 headers = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 
 
+@example(b"\x00", None, "a", {"data": "0"})
 @given(st.binary(max_size=20), st.none() | st.text(max_size=10), st.text(min_size=1, max_size=10), headers)
 def test_whatever_the_log_holds_is_a_cloudevent(
     payload: bytes, content_type: str | None, topic: str, headers: dict[str, str]

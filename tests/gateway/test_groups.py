@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -11,9 +12,12 @@ import httpx
 import pytest
 from tests.support.gateway import Plant, limits
 from tests.support.http import client_of, error_of
+from tests.support.mqtt import PATIENCE
 
 from millstream.event import Event, to_columns
 from millstream.gateway import hash_password
+from millstream.ledger.balance import group_equation
+from millstream.log import Accounts, StreamSpec
 
 
 @pytest.fixture
@@ -54,6 +58,12 @@ class Member:
         told: dict[str, Any] = response.json()
         self.told = told["poll"]
         return told
+
+    async def all_of(self, count: int) -> None:
+        """Poll until so many events were told."""
+        found = 0
+        while found < count:
+            found += sum(len(batch["events"]) for batch in (await self.poll(wait=5))["batches"])
 
     async def commit(self, partition: int, low: int, *done: int, **more: Any) -> httpx.Response:
         position = {"stream": "events", "partition": partition, "low": low, "done": done}
@@ -113,7 +123,7 @@ async def test_a_poll_waits_for_events(plant: Plant, http: httpx.AsyncClient) ->
 async def test_what_is_committed_is_where_the_next_member_goes_on(plant: Plant, http: httpx.AsyncClient) -> None:
     await append(plant, 0, *range(6))
     member = await Member.join(http, start="earliest")
-    await member.poll()
+    await member.all_of(6)
     response = await member.commit(0, 2, 3, 5, counts={"billed": 4})
     assert response.json() == {"time": "2026-01-01T00:00:00Z"}
     await member.leave()
@@ -128,12 +138,12 @@ async def test_what_is_committed_is_where_the_next_member_goes_on(plant: Plant, 
 async def test_groups_are_shown_with_their_positions_and_lag(plant: Plant, http: httpx.AsyncClient) -> None:
     await append(plant, 0, 1, 2, 3)
     member = await Member.join(http, "größe/a b", start="earliest")
-    await member.poll()
+    await member.all_of(3)
     await member.commit(0, 1, counts={"billed": 1})
     shown = {
         "group": "größe/a b",
         "members": 1,
-        "counts": {"billed": 1},
+        "counts": {"billed": 1, "processed": 1},
         "positions": [
             {"stream": "events", "partition": 0, "low": 1, "done": [], "lag": 2},
             {"stream": "events", "partition": 1, "low": 0, "done": [], "lag": 0},
@@ -268,7 +278,8 @@ async def test_what_cannot_be_joined(http: httpx.AsyncClient, group: str, body: 
 
 COMMITS: dict[str, tuple[dict[str, Any], int, str]] = {
     "back": ({"stream": "events", "partition": 0, "low": 0}, 400, "back from 1 to 0"),
-    "beyond the end": ({"stream": "events", "partition": 0, "low": 9}, 400, "beyond the end at 2"),
+    "beyond what was told": ({"stream": "events", "partition": 0, "low": 9}, 400, "told, which ends at 2; poll"),
+    "not told": ({"stream": "events", "partition": 0, "low": 1, "done": [9]}, 400, "offset 9 in partition 0"),
     "no such stream": ({"stream": "evnets", "partition": 0, "low": 0}, 404, "evnets"),
     "below": ({"stream": "events", "partition": 0, "low": 1, "done": [1]}, 400, "offsets above it"),
     "in disorder": ({"stream": "events", "partition": 0, "low": 0, "done": [2, 1]}, 400, "ascending"),
@@ -283,11 +294,77 @@ async def test_what_cannot_be_committed(
 ) -> None:
     await append(plant, 0, 1, 2)
     member = await Member.join(http, start="earliest")
-    await member.poll()
+    await member.all_of(2)
     await member.commit(0, 1)
     found, _, message = error_of(await member.ask("commit", positions=[position]))
     assert (found, text in message) == (status, True), message
     assert gained(await (await Member.join(http, "other")).poll())
+
+
+@pytest.mark.parametrize("name", ["processed", "$read"])
+async def test_counts_of_ours_are_not_for_others(http: httpx.AsyncClient, name: str) -> None:
+    member = await Member.join(http)
+    status, _, message = error_of(await member.ask("commit", counts={name: 1}))
+    assert (status, f"the count {name!r} is Millstream's own" in message) == (400, True)
+
+
+async def test_the_ledger_balances(plant: Plant, http: httpx.AsyncClient) -> None:
+    """What a group completes is counted once, however it is cut, repeated, out of order, or handed over."""
+    await append(plant, 0, *range(10))
+    await append(plant, 1, *range(5))
+    one = await Member.join(http, start="earliest")
+    await one.all_of(15)
+    for low, done in ((0, (2, 4)), (3, (4, 6)), (3, (4, 6)), (7, ())):
+        assert (await one.commit(0, low, *done)).status_code == 200
+        check(await plant.log.accounts())
+    await one.leave()
+    two = await Member.join(http)
+    await two.all_of(8)
+    await two.commit(0, 10)
+    await two.commit(1, 5)
+    accounts = await plant.log.accounts()
+    check(accounts)
+    assert accounts.groups["billing"].status.counts == {"processed": 15}
+
+
+async def test_what_retention_took_is_counted_as_expired(plant: Plant, http: httpx.AsyncClient) -> None:
+    member = await Member.join(http, start="earliest")
+    await member.leave()
+    await append(plant, 0, *range(3))
+    await plant.clock.advance(100)
+    await append(plant, 0, 3)
+    await plant.log.create(StreamSpec("events", ("#",), partitions=2, retention_age=timedelta(seconds=50)))
+    async with asyncio.timeout(PATIENCE):
+        while (await plant.log.bounds("events", 0)).first == 0:
+            await plant.clock.advance(1)
+    check(await plant.log.accounts())
+    member = await Member.join(http)
+    told = await member.poll()
+    assert told["expired"] == [{"stream": "events", "partition": 0, "events": 3}]
+    await member.all_of(1)
+    assert (await member.commit(0, 4)).status_code == 200
+    accounts = await plant.log.accounts()
+    check(accounts)
+    assert accounts.groups["billing"].status.counts == {"expired": 3, "processed": 1}
+
+
+def check(accounts: Accounts) -> None:
+    """The group's equation holds."""
+    equation = group_equation(accounts.groups["billing"])
+    assert equation.holds, str(equation)
+
+
+async def test_a_member_that_commits_nothing_gets_no_more(
+    plant: Plant, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.gateway.http.members._MOST_OUTSTANDING", 3)
+    await append(plant, 0, *range(3))
+    member = await Member.join(http, start="earliest")
+    await member.all_of(3)
+    await append(plant, 0, 3)
+    assert (await member.poll())["batches"] == []
+    await member.commit(0, 1)
+    assert numbers(await member.poll(wait=5)) == {0: [3]}
 
 
 async def test_what_is_not_there(http: httpx.AsyncClient) -> None:

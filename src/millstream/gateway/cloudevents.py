@@ -79,8 +79,8 @@ def to_attributes(event: Event) -> Mapping[str, str]:
 
 
 def _is_name(name: str) -> bool:
-    """Lower-case letters and digits of ASCII (CloudEvents 1.0, Naming Conventions)."""
-    return name.isascii() and name.isalnum() and name == name.lower()
+    """Lower-case letters and digits of ASCII, and not `data` (CloudEvents 1.0, Naming Conventions)."""
+    return name.isascii() and name.isalnum() and name == name.lower() and name != "data"
 
 
 def _data(event: Event) -> dict[str, Any]:

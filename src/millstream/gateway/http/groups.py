@@ -24,6 +24,7 @@ from millstream.gateway.http.members import Member, Members, Told
 from millstream.gateway.http.page import JSON, json_form
 from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming, in_turns
+from millstream.ledger.names import OUTCOMES
 from millstream.log import GroupStatus, Log, Position, find_stream
 from millstream.log.contract import LATEST, Start
 
@@ -135,19 +136,17 @@ class Groups:
         member = await self._member(request)
         with member.heard():
             asked = _decode(await self._bodies.read(request), Commit)
-            transaction = member.group.transaction()
-            for its in asked.positions:
-                transaction.position(its.stream, its.partition, _position(its))
-            for name, count in asked.counts.items():
-                transaction.count(name, count)
-            committed = await transaction.commit()
+            for name in asked.counts:
+                _check_count(name)
+            positions = {(its.stream, its.partition): _position(its) for its in asked.positions}
+            committed = await member.commit(positions, asked.counts)
         return answer({"time": to_text(committed.time)})
 
     async def _release(self, request: Request) -> Response:
         member = await self._member(request)
         with member.heard():
             asked = _decode(await self._bodies.read(request), Release)
-            await member.group.release(frozenset(asked.partitions))
+            await member.release(frozenset(asked.partitions))
         return Response(status_code=204)
 
     async def _leave(self, request: Request) -> Response:
@@ -165,6 +164,11 @@ def _decode(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=kind)
     except NO_JSON as error:
         raise PayloadError(f"the body is not what is expected here: {error}") from None
+
+
+def _check_count(name: str) -> None:
+    if name in OUTCOMES or name.startswith(_OURS):
+        raise PayloadError(f"the count {name!r} is Millstream's own: what is completed is counted by itself")
 
 
 def _position(its: Reached) -> Position:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 
 from millstream.clock import Clock
 from millstream.gateway.auth import Identity
+from millstream.gateway.http.outstanding import Outstanding, Place
 from millstream.gateway.http.readers import Readers
-from millstream.log import Group, Log, Poll
+from millstream.log import Committed, Group, Log, Poll, Position
 from millstream.log.contract import Start
+
+_MOST_OUTSTANDING = 100_000  # events that are told and not completed; more are not brought
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,9 @@ class Member:
         self._heard = clock.monotonic()
         self._requests = 0
         self._polling = asyncio.Lock()
+        self._committing = asyncio.Lock()
         self._last = Told(0, Poll())
+        self._outstanding = Outstanding()
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
@@ -64,11 +69,29 @@ class Member:
         async with self._polling:
             if after != self._last.number:
                 return self._again(after)
-            poll = await self.group.poll(limit_bytes, wait, pause)
+            poll = await self.group.poll(limit_bytes, wait, pause or len(self._outstanding) >= _MOST_OUTSTANDING)
             if poll == Poll():
                 return Told(self._last.number, poll)
+            self._outstanding.tell(poll)
             self._last = Told(self._last.number + 1, poll)
             return self._last
+
+    async def commit(self, positions: Mapping[Place, Position], counts: Mapping[str, int]) -> Committed:
+        """Move the group's positions, and count what that completes; see `Transaction`."""
+        async with self._committing:
+            transaction = self.group.transaction()
+            for place, position in positions.items():
+                transaction.position(*place, position)
+            for name, count in (*self._outstanding.count(positions).items(), *counts.items()):
+                transaction.count(name, count)
+            committed = await transaction.commit()
+            self._outstanding.complete(positions)
+            return committed
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Give partitions up."""
+        await self.group.release(partitions)
+        self._outstanding.drop(partitions)
 
     def _again(self, after: int) -> Told:
         if after != self._last.number - 1:
