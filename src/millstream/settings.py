@@ -73,6 +73,15 @@ class LogSettings(BaseModel):
     """How many are remembered at most."""
 
 
+class MetricsSettings(BaseModel):
+    """What Prometheus reads at `/metrics`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    anonymous: bool = False
+    """Let anybody read the metrics. Without it, who reads them shows a user and password."""
+
+
 class Settings(BaseSettings):
     """All settings. `Settings.load()` reads them; the constructor takes them as given."""
 
@@ -96,6 +105,7 @@ class Settings(BaseSettings):
     """How long SIGTERM waits for what is under way."""
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -14,7 +14,8 @@ from millstream.app import load_app
 from millstream.cli import dead_letters
 from millstream.cli.declarations import commands
 from millstream.ledger import names
-from millstream.settings import Limits, LogSettings, Settings
+from millstream.metrics.catalog import CATALOG
+from millstream.settings import Limits, LogSettings, MetricsSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -28,13 +29,13 @@ def section(text: str, heading: str) -> str:
 
 @pytest.mark.parametrize(
     ("model", "heading"),
-    [(Settings, ""), (Limits, "`[limits]`"), (LogSettings, "`[log]`")],
+    [(Settings, ""), (Limits, "`[limits]`"), (LogSettings, "`[log]`"), (MetricsSettings, "`[metrics]`")],
     ids=lambda value: str(value),
 )
 def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    nested = {"limits", "log"} if model is Settings else set()
+    nested = {"limits", "log", "metrics"} if model is Settings else set()
     assert documented == set(model.model_fields) - nested
 
 
@@ -53,6 +54,14 @@ def test_every_count_of_the_ledger_is_documented_and_no_other() -> None:
     documented = set(re.findall(r"^\| `([\w-]+)(?::REASON)?` \|", page, flags=re.MULTILINE))
     gateway = {names.RECEIVED, names.COMMITTED, names.DUPLICATES, names.TRANSIENT, names.REJECTED.removesuffix(":")}
     assert documented == gateway | set(names.OUTCOMES)
+
+
+def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
+    page = (DOCS / "observation.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\|", page, flags=re.MULTILINE)
+    documented = {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert documented == {(metric.name, metric.kind.value, metric.labels) for metric in CATALOG}
+    assert len(rows) == len(CATALOG)
 
 
 def test_the_readmes_application_is_the_example_and_can_be_planned() -> None:

@@ -84,6 +84,12 @@ class Keys:
         """The instants up to which windows are closed, for each of `slots`."""
         return np.maximum(self.high[slots] - grace - 1, self.closed[slots])
 
+    @property
+    def newest(self) -> Micros | None:
+        """The watermark that is furthest on, of any key; None where there is none yet."""
+        newest = int(self.high[: len(self)].max(initial=NEVER))
+        return newest if newest > NEVER else None
+
     def forget(self, partition: int) -> Ints:
         """Drop the keys of a partition. The others move together: gives the new slot of each old one, -1 for none."""
         stays = np.flatnonzero(self.partition[: len(self)] != partition)

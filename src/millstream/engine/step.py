@@ -30,7 +30,8 @@ class Step:
     """What a step came to. `outputs` and `late` are events to publish (columns of `EVENT_SCHEMA`, topics and keys
     filled in); `save` and `drop` are state chunks by partition number; `due` the next instant at which a tick is
     wanted, by stream and partition, for every partition where it changed; `counts` what became of the events: their
-    sum is the number of events in the batches; `notes` what else is worth counting and is no part of that sum."""
+    sum is the number of events in the batches; `notes` what else is worth counting and is no part of that sum;
+    `watermark` the largest event time that was seen so far, in all partitions that the processor has."""
 
     outputs: pa.RecordBatch | None = None
     late: pa.RecordBatch | None = None
@@ -40,6 +41,7 @@ class Step:
     due: Mapping[tuple[str, int], Micros | None] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    watermark: Micros | None = None
 
 
 class Processor(Protocol):

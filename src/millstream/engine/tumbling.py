@@ -122,6 +122,7 @@ class TumblingQuery:
                 "clamped": _sum(folded.windows.column("clamped")),
                 "results": outputs.num_rows if outputs else 0,
             },
+            watermark=self._state.keys.newest,
         )
 
     def _panes(self, inputs: pa.Table, windows: pa.Table, late: _Late) -> pa.Table:

@@ -21,6 +21,7 @@ from millstream.gateway.http import (
     Health,
     HttpServer,
     Members,
+    Metrics,
     Pages,
     Part,
     Publishing,
@@ -32,15 +33,18 @@ from millstream.gateway.http import (
     make_app,
 )
 from millstream.gateway.ingest import Ingest
+from millstream.gateway.measures import gateway_source
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics
 from millstream.log import Log
+from millstream.metrics import Sources
 from millstream.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_STALLED_SECONDS = 10.0  # for a commit, which takes milliseconds: events come in, but nobody is answered
 _LINGER = 2.0  # seconds that clients have to take their DISCONNECT when the server stops
 
 
@@ -68,6 +72,8 @@ class Gateway:
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
         self._readers = Readers(settings.limits.readers, clock)
         self._members = Members(log, self._readers, clock)
+        self.sources = Sources()
+        self.sources.add(gateway_source(self._statistics, self.statistics, self.unready))
         self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -147,6 +153,8 @@ class Gateway:
             return "the gateway is not running"
         if self._ingest.disk_full:
             return "the disk is full"
+        if self._ingest.writing_seconds > _STALLED_SECONDS:
+            return f"a commit has been under way for {self._ingest.writing_seconds:.0f} s; is the disk well?"
         return None
 
     def _parts(self) -> list[Part]:
@@ -165,6 +173,7 @@ class Gateway:
             Pages(*reading, tails),
             Streams(self._log, access),
             Groups(*reading, bodies, self._members),
+            Metrics(self.sources, None if self._settings.metrics.anonymous else access),
         ]
 
     def _hold(self, held: bool) -> None:

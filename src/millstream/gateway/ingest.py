@@ -77,6 +77,7 @@ class Ingest:
         self.gathering = Gathering(TopicTable())
         self._routing = Routing({}, self.gathering.table)
         self._failed = False
+        self._writing_since: float | None = None
         self.disk_full = False
 
     async def start(self) -> None:
@@ -105,6 +106,11 @@ class Ingest:
     def pending_bytes(self) -> int:
         """What they cost."""
         return self.gathering.size + (self._under_way.gathering.size if self._under_way else 0)
+
+    @property
+    def writing_seconds(self) -> float:
+        """How long the commit under way has taken so far; 0 if there is none."""
+        return 0.0 if self._writing_since is None else self._clock.monotonic() - self._writing_since
 
     def use(self, streams: Mapping[str, StreamSpec]) -> None:
         """Capture for these streams from the next batch on."""
@@ -220,6 +226,7 @@ class Ingest:
         """Commit, again and again while the disk is full: meanwhile nobody is acknowledged."""
         delay = _FIRST_RETRY
         earlier = self._tally.take()
+        self._writing_since = self._clock.monotonic()
         while True:
             try:
                 committed = await self._transaction(sealed, remembered, earlier).commit()
@@ -236,7 +243,8 @@ class Ingest:
                 if self.disk_full:
                     _log.warning("there is room on the disk again")
                     self.disk_full = False
-                self._statistics.commits += 1
+                self._statistics.commit(self._clock.monotonic() - self._writing_since, len(sealed))
+                self._writing_since = None
                 return committed.time
 
     def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:

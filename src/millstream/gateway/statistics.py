@@ -10,6 +10,8 @@ from typing import Any
 from millstream.gateway.tally import Tally
 from millstream.ledger.names import COMMITTED, DUPLICATES, TRANSIENT
 from millstream.ledger.rejection import Rejection
+from millstream.metrics import Histogram
+from millstream.metrics.histogram import EVENTS, SECONDS
 
 
 @dataclass(slots=True)
@@ -35,6 +37,10 @@ class Statistics:
     """MQTT connections that ended, by reason."""
     commits: int = 0
     """Transactions with events of clients."""
+    commit_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    """How long they took."""
+    commit_events: Histogram = field(default_factory=lambda: Histogram(EVENTS))
+    """How many events they held."""
 
     def reject(
         self, reason: str, events: int = 1, *, text: str = "", client: str = "", topic: str = "", payload: bytes = b""
@@ -49,6 +55,12 @@ class Statistics:
         self.committed += ends[COMMITTED]
         self.duplicates += ends[DUPLICATES]
         self.transient += ends[TRANSIENT]
+
+    def commit(self, seconds: float, events: int) -> None:
+        """Count a transaction."""
+        self.commits += 1
+        self.commit_seconds.observe(seconds)
+        self.commit_events.observe(events)
 
     def report(
         self, *, connected: int, readers: int, gathered: int, pending: int, pending_bytes: int

@@ -20,6 +20,7 @@ from millstream.log.contract import (
     StreamSpec,
     Transaction,
 )
+from millstream.log.measures import groups_source
 from millstream.log.merge import Merge
 from millstream.log.router import Router, Target, distribute, partition_of
 from millstream.log.start import From, find_position, find_positions, find_stream, parse_from
@@ -47,6 +48,7 @@ __all__ = [
     "find_position",
     "find_positions",
     "find_stream",
+    "groups_source",
     "parse_from",
     "partition_of",
 ]

@@ -28,11 +28,11 @@ def main() -> int:
     set_up_logs(name)
     role = _role(role_name)
     with socket.socket(fileno=int(descriptor)) as connection:
-        return run_in_loop(_play(role, connection))
+        return run_in_loop(_play(role, connection, name))
 
 
-async def _play(role: Role, connection: socket.socket) -> int:
-    control = Control(connection)
+async def _play(role: Role, connection: socket.socket, name: str) -> int:
+    control = Control(connection, name)
     try:
         return await role(control)
     except OrphanedError:

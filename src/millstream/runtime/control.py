@@ -111,9 +111,10 @@ class OrphanedError(MillstreamError):
 
 class Control:
     """The child's end of the socket pair. A thread reads it, so that the death of the supervisor ends the child even
-    while its event loop is blocked by somebody's handler."""
+    while its event loop is blocked by somebody's handler. `name` is what the supervisor calls the child."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, name: str = "") -> None:
+        self.name = name
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()

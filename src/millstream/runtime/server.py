@@ -21,6 +21,7 @@ from millstream.log.sqlite import SqliteLog, serve_log
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
+from millstream.runtime.measuring import server_sources
 from millstream.runtime.topics import TopicsService
 from millstream.settings import Settings
 
@@ -56,6 +57,8 @@ class Server:
             server = cls(log, gateway, bus, settings, clock)
             serve_log(log, bus)
             topics = TopicsService(gateway.topics, bus)
+            for source in server_sources(log, bus, topics):
+                gateway.sources.add(source)
             bus.serve(STATUS, server.status)
             remove_server_info(settings.data)  # a dead server's
             await bus.listen(socket_path(settings.data))

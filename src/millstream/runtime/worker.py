@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -21,6 +22,7 @@ from millstream.log.sqlite import RemoteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.endpoint import socket_path
+from millstream.runtime.measuring import Measuring
 from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics
@@ -42,7 +44,7 @@ async def work(control: Control) -> int:
     told = asyncio.create_task(_set_when_told(control, stopping))
     try:
         async with Resources(app, clock) as resources:
-            await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping, resources)
+            await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping, resources, control.name)
         return 0
     finally:
         told.cancel()
@@ -81,7 +83,7 @@ async def work_alone(settings: Settings, reference: str, joined: Callable[[], No
         loop.add_signal_handler(number, _stop_or_die, stopping, number)
     clock = SystemClock()
     async with Resources(app, clock) as resources:
-        await keep_working(app, settings, clock, joined, stopping, resources)
+        await keep_working(app, settings, clock, joined, stopping, resources, f"worker {os.getpid()}")
 
 
 async def keep_working(
@@ -91,16 +93,18 @@ async def keep_working(
     joined: Callable[[], None],
     stopping: asyncio.Event,
     resources: Resources,
+    name: str,
 ) -> None:
     """Work, with one server after another, until `stopping`; `joined` is called when the first session stands. The
-    app's resources stay open over all of them.
+    app's resources stay open over all of them. `name` is the process's, in what it measures.
 
     Raises what the first session cannot begin with, and what a processor cannot go on after."""
     keep_freed_memory()
+    measuring = Measuring(name)
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:
-            async with _session(app, settings, clock, stopping, resources) as ended:
+            async with _session(app, settings, clock, stopping, resources, measuring) as ended:
                 if not sessions:
                     joined()
                 else:
@@ -120,14 +124,20 @@ async def keep_working(
 
 @contextlib.asynccontextmanager
 async def _session(
-    app: App, settings: Settings, clock: Clock, stopping: asyncio.Event, resources: Resources
+    app: App,
+    settings: Settings,
+    clock: Clock,
+    stopping: asyncio.Event,
+    resources: Resources,
+    measuring: Measuring,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
     async with _connected(settings) as (peer, log):
         topics = BusTopics()
         await topics.attach(peer)
-        worker = Worker(app, log, topics, clock, settings, resources=resources)
+        worker = Worker(app, log, topics, clock, settings, resources=resources, measures=measuring.processors)
         await worker.start()
+        measuring.attach(peer, topics)
         ended = asyncio.create_task(_run(worker, peer, settings, stopping))
         try:
             yield ended

@@ -7,9 +7,10 @@ made for the event (`making`); `resources` are open as long as the worker. `quer
 pub/sub; `topics` is what a worker asks of it, and `watch` what it tells of its calls.
 """
 
+from millstream.worker.measures import Measures
 from millstream.worker.resources import Resources
 from millstream.worker.topics import Topics, TopicSubscription
 from millstream.worker.watch import Failure, Watch
 from millstream.worker.worker import Worker
 
-__all__ = ["Failure", "Resources", "TopicSubscription", "Topics", "Watch", "Worker"]
+__all__ = ["Failure", "Measures", "Resources", "TopicSubscription", "Topics", "Watch", "Worker"]

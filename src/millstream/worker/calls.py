@@ -21,6 +21,7 @@ from millstream.worker.committer import Committer
 from millstream.worker.complaints import Complaints
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.lanes import Lanes, Take
+from millstream.worker.measures import ProcessorMeasures
 from millstream.worker.patience import Patience, Verdict
 from millstream.worker.segment import Item, Segment
 from millstream.worker.tasks import cancel, first_of
@@ -39,6 +40,7 @@ class Calls:
         alarms: Alarms,
         complaints: Complaints,
         clock: Clock,
+        measures: ProcessorMeasures,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._handler = handler
@@ -47,6 +49,7 @@ class Calls:
         self._alarms = alarms
         self._complaints = complaints
         self._clock = clock
+        self._measures = measures
         self._failed = failed
         self._lanes = Lanes()
         self._patience = Patience(handler.retry)
@@ -98,7 +101,9 @@ class Calls:
         turns = 0
         while take is not None:
             self._running[task] = take
+            began = self._clock.monotonic()
             ran = await self._caller.run(take.items, last_try=self._patience.is_last_try(take.items))
+            self._measure(take, ran, self._clock.monotonic() - began)
             self._settle(take, ran)
             self._running[task] = None
             turns += 1
@@ -106,6 +111,12 @@ class Calls:
                 await asyncio.sleep(0)
             take = self._take()
         del self._running[task]  # at once: whoever brings more events starts another task
+
+    def _measure(self, take: Take, ran: Ran, seconds: float) -> None:
+        events = len(take.items) - len(ran.left)
+        self._measures.called(seconds, events, 1 if self._handler.signature.per_batch else events)
+        for failure in ran.failures:
+            self._measures.errors += len(failure.items)
 
     def _settle(self, take: Take, ran: Ran) -> None:
         self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
@@ -146,6 +157,7 @@ class Calls:
     def _try_later(self, items: list[Item], error: BaseException, attempt: int, seconds: float) -> None:
         what = f"tried again in {seconds:g} s (try {attempt} of {self._handler.retry.attempts})"
         self._complaints.failed(_where(items), error, what)
+        self._measures.retries += len(items)
         self._alarms.after(seconds, partial(self._again, items))
 
     def _again(self, items: list[Item]) -> None:

@@ -142,6 +142,7 @@ class Committer:
     async def _commit(self, pending: _Pending) -> None:
         if not pending.partitions and not pending.counts:
             return
+        events = pending.counts.total()
         transaction = self._membership.group.transaction()
         for partition in pending.partitions:
             progress = self._progress[partition]
@@ -153,7 +154,7 @@ class Committer:
         for name, n in pending.counts.items():
             if n:
                 transaction.count(name, n)
-        await self._context.commit(transaction, self._membership.name)
+        await self._context.commit(transaction, self._membership.name, events)
         self._context.publish(outputs.events)
 
     def _pass_by(self, partition: int) -> None:

@@ -14,6 +14,7 @@ from millstream.errors import DiskFullError, FencedError, LogUnavailableError, U
 from millstream.event import Event
 from millstream.log import Committed, Log, Router, StreamSpec, Transaction
 from millstream.worker.deadletter import append_dead_letters
+from millstream.worker.measures import Measures
 from millstream.worker.resources import Resources
 from millstream.worker.topics import Topics
 from millstream.worker.watch import UnderWay, Watch
@@ -44,8 +45,10 @@ class Context:
         streams: Mapping[str, StreamSpec],
         resources: Resources,
         watch: Watch,
+        measures: Measures,
     ) -> None:
         self.log = log
+        self.measures = measures
         self.topics = topics
         self.clock = clock
         self.resources = resources
@@ -71,11 +74,15 @@ class Context:
                 transaction.append(stream, partition, rows)
         append_dead_letters(transaction, self._router, outputs.dead_letters)
 
-    async def commit(self, transaction: Transaction, name: str) -> Committed:
-        """Commit; while the disk is full, again and again."""
+    async def commit(self, transaction: Transaction, name: str, events: int) -> Committed:
+        """Commit what completes so many events; while the disk is full, again and again."""
+        measures, began = self.measures.of(name), self.clock.monotonic()
         while True:
             try:
-                return await transaction.commit()
+                committed = await transaction.commit()
+                measures.commit_seconds.observe(self.clock.monotonic() - began)
+                measures.commit_events.observe(events)
+                return committed
             except DiskFullError as error:
                 logger.error("%s waits for room on the disk: %s", name, error)
                 await self.clock.sleep(_DISK_FULL_SECONDS)

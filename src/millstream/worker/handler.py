@@ -51,6 +51,7 @@ class HandlerProcessor:
             self._alarms,
             Complaints(context.clock, handler.group, context.watch),
             context.clock,
+            context.measures.of(handler.group),
             self._failed,
         )
         self._fault: asyncio.Future[None]

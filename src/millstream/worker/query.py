@@ -56,6 +56,7 @@ class QueryProcessor:
         self.name = query.name
         self._processor = processor
         self._context = context
+        self._measures = context.measures.of(query.name)
         self._membership = Membership(context, query.name, streams, query.start, also=(StepFailedError,))
         self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._partitions: set[int] = set()
@@ -138,14 +139,19 @@ class QueryProcessor:
 
     async def _step(self, batches: Sequence[Batch], committing: Awaitable[None]) -> Step:
         """What the engine makes of batches. Raises `StepFailedError` when the step before it is committed."""
+        began = self._context.clock.monotonic()
         try:
-            return await self._threads.run(self._processor.step, batches)
+            step = await self._threads.run(self._processor.step, batches)
         except Exception as error:
             logger.exception("query %s failed at %s; %s", self.name, _places(batches), _HELD)
             self._context.watch.failed(Failure(self.name, _places(batches), error, "begins again with smaller batches"))
+            self._measures.errors += 1
+            self._measures.retries += 1
             await committing
             self._poll_bytes = max(1, self._poll_bytes // 8)
             raise StepFailedError(f"{type(error).__name__}: {error}") from error
+        self._measures.step_seconds.observe(self._context.clock.monotonic() - began)
+        return step
 
     async def _commit(
         self, batches: Sequence[Batch], step: Step, passed_over: Mapping[str, int], transaction: Transaction
@@ -169,7 +175,8 @@ class QueryProcessor:
         for name, n in {**step.counts, **step.notes, **passed_over}.items():
             if n:
                 transaction.count(_NAMES.get(name, name), n)
-        await self._context.commit(transaction, self.name)
+        await self._context.commit(transaction, self.name, sum(step.counts.values()))
+        self._measures.stepped_to(step.watermark, self._context.clock.now())
         for event, reason in rejected:
             kept = "kept in the dead letters"
             self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))

@@ -40,6 +40,8 @@ class Subscriber:
         self.dropped = 0
         self._subscription = subscription
         self._context = context
+        self._measures = context.measures.of(subscription.name)
+        self._measures.drop(0)
         self._threads = Threads(1, f"millstream-{subscription.name}", context.under_way(subscription.name))
         self._caller = _make_caller(subscription, context, self._threads)
         self._complaints = Complaints(context.clock, subscription.name, context.watch)
@@ -82,6 +84,7 @@ class Subscriber:
         if not self.dropped % _WAITING_EVENTS:
             logger.warning("%s is slower than what is published; it has dropped %d events", self.name, self.dropped + 1)
         self.dropped += 1
+        self._measures.drop(1)
 
     async def _handle(self) -> None:
         while not self._stopping.is_set:
@@ -97,8 +100,12 @@ class Subscriber:
         segment = Segment(_as_batch(events, self._context.clock.now()))
         left = [(segment, index) for index in range(len(events))]
         while left:
+            began = self._context.clock.monotonic()
             ran = await self._caller.run(left, last_try=True)
+            begun = len(left) - len(ran.left)
+            self._measures.called(self._context.clock.monotonic() - began, begun, begun)
             for failure in ran.failures:
+                self._measures.errors += len(failure.items)
                 topic = segment.topics[failure.items[0][1]]
                 self._complaints.failed(f"topic {topic!r}", failure.error, "which is not tried again")
             await self._publish([event for _, events in ran.outputs for event in events])
@@ -111,7 +118,7 @@ class Subscriber:
         try:
             transaction = self._context.log.transaction()
             self._context.append(transaction, outputs)
-            await self._context.commit(transaction, self.name)
+            await self._context.commit(transaction, self.name, 0)
         except RECOVERABLE as error:
             logger.warning("%s could not publish %d events: %s", self.name, len(events), error)
         else:

@@ -15,6 +15,7 @@ from millstream.log import Log
 from millstream.settings import Settings
 from millstream.worker.context import Context
 from millstream.worker.handler import HandlerProcessor
+from millstream.worker.measures import Measures
 from millstream.worker.query import QueryProcessor
 from millstream.worker.resources import Resources
 from millstream.worker.subscriber import Subscriber
@@ -41,7 +42,8 @@ class Worker:
 
     `start` makes the app's streams, joins all its groups and begins to process; `run` returns when the worker has been
     stopped, and raises what it cannot go on after; `stop` finishes what is under way, commits it and leaves. As a
-    context manager it is started, and stopped at the end. `watch` is told what its processors do.
+    context manager it is started, and stopped at the end. `watch` is told what its processors do; `measures` are those
+    of the process, which outlive it.
 
     `resources` are the app's, open; without them the worker opens its own, and closes them when `run` ends.
     """
@@ -56,13 +58,16 @@ class Worker:
         *,
         resources: Resources | None = None,
         watch: Watch | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._resources = resources or Resources(app, clock)
         self._owned = AsyncExitStack()
         self._is_owner = resources is None
-        self._context = Context(log, topics, clock, app.streams, self._resources, watch or Watch())
+        self._context = Context(
+            log, topics, clock, app.streams, self._resources, watch or Watch(), measures or Measures()
+        )
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -7,6 +7,7 @@ from millstream.gateway.http.events import Events
 from millstream.gateway.http.groups import Groups
 from millstream.gateway.http.health import Health
 from millstream.gateway.http.members import Members
+from millstream.gateway.http.metrics import Metrics
 from millstream.gateway.http.pages import Pages
 from millstream.gateway.http.publishing import Publishing
 from millstream.gateway.http.readers import Readers
@@ -24,6 +25,7 @@ __all__ = [
     "Health",
     "HttpServer",
     "Members",
+    "Metrics",
     "Pages",
     "Part",
     "Publishing",

@@ -6,6 +6,8 @@ import logging
 
 import apsw
 
+from millstream.clock import Clock
+from millstream.log.sqlite.measures import Measures
 from millstream.log.sqlite.schema import PAGE_BYTES, write_error
 
 STEP_PAGES = 4096  # 16 MB: longer steps cost less in all, but hold up the commits that come meanwhile for longer
@@ -19,8 +21,10 @@ class Checkpointer:
     """Knows from SQLite how long the WAL is. It can only be begun anew at a moment at which everything is copied and
     nobody reads from it; if such a moment does not come by itself, it is waited for."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, clock: Clock, measures: Measures) -> None:
         self._db = db
+        self._clock = clock
+        self._measures = measures
         self._pages = 0
         self._next = STEP_PAGES
         db.set_wal_hook(self._note)
@@ -31,6 +35,7 @@ class Checkpointer:
         if self._pages < self._next:
             return
         long = self._pages >= LIMIT_PAGES
+        began = self._clock.monotonic()
         try:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
@@ -40,10 +45,12 @@ class Checkpointer:
             )
         except apsw.Error as error:
             raise write_error(error) from error
+        self._measures.checkpoint_seconds.observe(self._clock.monotonic() - began)
         self._next = self._pages + STEP_PAGES
 
     def _note(self, db: apsw.Connection, name: str, pages: int) -> int:
         if pages < self._pages:  # it was begun anew
             self._next = STEP_PAGES
         self._pages = pages
+        self._measures.wal_bytes = pages * PAGE_BYTES
         return apsw.SQLITE_OK

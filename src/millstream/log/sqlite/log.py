@@ -14,6 +14,7 @@ from millstream.event import Batch
 from millstream.log.contract import LATEST, Accounts, Bounds, Commits, GroupStatus, Start, StreamSpec
 from millstream.log.sqlite.core import Core
 from millstream.log.sqlite.folder import Ballast, FolderLock
+from millstream.log.sqlite.measures import read_streams
 from millstream.log.sqlite.member import Member
 from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reader import Reader
@@ -21,6 +22,7 @@ from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME, abandon, open_memory, open_writer, unusable
 from millstream.log.sqlite.store import Store
 from millstream.log.sqlite.transaction import Draft
+from millstream.metrics import Reading
 from millstream.settings import LogSettings
 
 
@@ -82,6 +84,11 @@ class SqliteLog:
         """Return when it is not busy any more, and whoever asked has been told."""
         while self.is_busy:
             await self.core.writer.call(lambda store: None)
+
+    async def measure(self, reading: Reading) -> None:
+        """Add what the log measures to a reading. It waits for nothing, so a disk that hangs does not hide itself."""
+        self._store.measures.read(reading)
+        read_streams(self._store.index, reading)
 
     # --- streams
 

@@ -23,6 +23,7 @@ from millstream.log.sqlite.checkpoint import Checkpointer
 from millstream.log.sqlite.format import MAX_PARTITIONS
 from millstream.log.sqlite.housekeeper import Housekeeper
 from millstream.log.sqlite.index import load_index
+from millstream.log.sqlite.measures import Measures
 from millstream.log.sqlite.place import GroupPosition, Mark, Resume
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.schema import abandon, write_error
@@ -42,10 +43,11 @@ class Store:
         self.db = db
         self.index = load_index(db)
         self.reader = Reader(db)
+        self.measures = Measures()
         self._clock = clock
         self._last_time = self.index.last_time
         self.housekeeper = Housekeeper(db, self.index, settings, self.transaction)
-        self.checkpointer = Checkpointer(db)
+        self.checkpointer = Checkpointer(db, clock, self.measures)
 
     def close(self) -> None:
         """Copy what remains of the WAL into the file, remove it unless the disk fails, and close. What fails here
@@ -100,8 +102,10 @@ class Store:
         return stage
 
     def _write(self, stage: Stage) -> None:
+        began = self._clock.monotonic()
         with self.transaction():
             stage.write(self.db)
+        self.measures.commit_seconds.observe(self._clock.monotonic() - began)
         stage.apply()
         self._last_time = stage.time
         self.housekeeper.note(stage)
