@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -82,6 +82,15 @@ class MetricsSettings(BaseModel):
     """Let anybody read the metrics. Without it, who reads them shows a user and password."""
 
 
+class LoggingSettings(BaseModel):
+    """What the processes tell on standard error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or a JSON object a line for machines."""
+
+
 class Settings(BaseSettings):
     """All settings. `Settings.load()` reads them; the constructor takes them as given."""
 
@@ -106,6 +115,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    logging: LoggingSettings = LoggingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -15,7 +15,7 @@ from millstream.cli import dead_letters
 from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
-from millstream.settings import Limits, LogSettings, MetricsSettings, Settings
+from millstream.settings import Limits, LoggingSettings, LogSettings, MetricsSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -29,13 +29,19 @@ def section(text: str, heading: str) -> str:
 
 @pytest.mark.parametrize(
     ("model", "heading"),
-    [(Settings, ""), (Limits, "`[limits]`"), (LogSettings, "`[log]`"), (MetricsSettings, "`[metrics]`")],
+    [
+        (Settings, ""),
+        (Limits, "`[limits]`"),
+        (LogSettings, "`[log]`"),
+        (MetricsSettings, "`[metrics]`"),
+        (LoggingSettings, "`[logging]`"),
+    ],
     ids=lambda value: str(value),
 )
 def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    nested = {"limits", "log", "metrics"} if model is Settings else set()
+    nested = {"limits", "log", "metrics", "logging"} if model is Settings else set()
     assert documented == set(model.model_fields) - nested
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from millstream.cli import dead_letters, output
-from millstream.cli.options import App, Config, Data, Http, Json, Mqtt, Password, Server, Since, User
+from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
 
@@ -59,6 +59,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Worker processes.", show_default="1", min=0, max=256)
     ] = None,
+    log_format: LogFormat = None,
     config: Config = None,
 ) -> int:
     """Run the gateway, the log and the application's workers, until Ctrl-C or SIGTERM.
@@ -68,7 +69,14 @@ def run(
     from millstream.cli import serve
 
     return serve.run(
-        app, config, data=data, mqtt=mqtt, http=http, allow_anonymous=allow_anonymous or None, workers=workers
+        app,
+        config,
+        data=data,
+        mqtt=mqtt,
+        http=http,
+        allow_anonymous=allow_anonymous or None,
+        workers=workers,
+        logging=log_format and {"format": log_format},
     )
 
 
@@ -100,11 +108,11 @@ def dev(
 
 
 @commands.command(epilog="Example: millstream work plant.py --data data")
-def work(app: App, data: Data = None, config: Config = None) -> int:
+def work(app: App, data: Data = None, log_format: LogFormat = None, config: Config = None) -> int:
     """Run one more worker beside a running server, on the same machine."""
     from millstream.cli import serve
 
-    return serve.work(app, config, data=data)
+    return serve.work(app, config, data=data, logging=log_format and {"format": log_format})
 
 
 @commands.command(epilog="Example: millstream check plant.py")

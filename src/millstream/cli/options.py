@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,5 +34,9 @@ Config = Annotated[
 Since = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME|AGO", help="Since when: RFC 3339, or 30m, 12h, 7d ago.", show_default="all"),
+]
+LogFormat = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option("--log-format", help="Logs for people, or a JSON object a line.", show_default="text"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]

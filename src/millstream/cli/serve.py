@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millstream.cli import output
 from millstream.cli.place import is_loopback, load_settings
+
+if TYPE_CHECKING:
+    from millstream.settings import Settings
 
 INTERRUPTED = 130
 
 
 def run(app: str | None, config: Path | None, **given: Any) -> int:
     """Run a server and workers until SIGTERM or Ctrl-C. 0 when everything was ended in order."""
-    from millstream.runtime.logs import set_up_logs
     from millstream.runtime.supervisor import Supervisor
 
     settings = load_settings(config, **given)
-    set_up_logs("supervisor")
+    _set_up_logs("supervisor", settings)
     supervisor = Supervisor(settings, app, output.write_line)
     return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
 
@@ -43,12 +45,11 @@ def dev(app: str, config: Path | None, **given: Any) -> int:
 
 def work(app: str, config: Path | None, **given: Any) -> int:
     """Run one worker until SIGTERM or Ctrl-C."""
-    from millstream.runtime.logs import set_up_logs
     from millstream.runtime.loop import run_in_loop
     from millstream.runtime.worker import work_alone
 
     settings = load_settings(config, **given)
-    set_up_logs("worker")
+    _set_up_logs("worker", settings)
     run_in_loop(work_alone(settings, app, lambda: output.tell(f"working on {settings.data}")))
     return 0
 
@@ -58,3 +59,10 @@ def demo(for_seconds: float | None, speed: float | None) -> int:
     from millstream.demo import run as run_demo
 
     return run_demo(for_seconds, speed)
+
+
+def _set_up_logs(process: str, settings: Settings) -> None:
+    from millstream.runtime.logs import FORMAT, set_up_logs
+
+    os.environ[FORMAT] = settings.logging.format  # the children see it too
+    set_up_logs(process)
