@@ -23,7 +23,7 @@ from millstream.worker.deadletter import dead_letter
 from millstream.worker.lanes import Lanes, Take
 from millstream.worker.measures import ProcessorMeasures
 from millstream.worker.patience import Patience, Verdict
-from millstream.worker.segment import Item, Segment
+from millstream.worker.segment import Item, Segment, caused_by
 from millstream.worker.tasks import cancel, first_of
 
 _YIELD_EVERY = 16  # calls in the event loop, until others have their turn
@@ -120,8 +120,9 @@ class Calls:
 
     def _settle(self, take: Take, ran: Ran) -> None:
         self._committer.complete((item for item in ran.done if not item[0].dropped), "processed")
-        if ran.outputs:
-            self._committer.publish([event for item, events in ran.outputs if not item[0].dropped for event in events])
+        for item, events in ran.outputs:
+            if not item[0].dropped:
+                self._committer.publish(events if self._handler.signature.per_batch else caused_by(item, events))
         self._patience.succeeded(ran.done)
         again: list[Item] = []
         for failure in ran.failures:

@@ -12,6 +12,8 @@ import pyarrow as pa
 from millstream.clock import to_datetime
 from millstream.event import Batch, Event
 from millstream.topic import Filter, filter_matches
+from millstream.tracing import carry, traces_of
+from millstream.tracing.context import Trace
 
 _NO_HEADERS: dict[str, str] = {}
 _EVENT_BYTES = 200  # the objects of Python's around one event's columns
@@ -72,6 +74,11 @@ class Segment:
     def _others(self) -> list[tuple[str | None, str | None, str | None, list[tuple[str, str]] | None]]:
         return list(zip(*(self._list(name) for name in ("id", "type", "content_type", "headers")), strict=True))
 
+    @cached_property
+    def traces(self) -> dict[int, Trace]:
+        """The trace contexts of the events that have one."""
+        return traces_of(self.events.column("headers"))
+
     def event(self, index: int) -> Event:
         """An event as the user sees it."""
         id_, type_, content_type, headers = self._others[index]
@@ -128,7 +135,7 @@ class Segment:
         self.offsets  # noqa: B018 (made from the columns)
         self.events = self.events.slice(0, 0)
         self.size = 8 * len(self)
-        for name in ("topics", "payloads", "keys", "_times", "_others"):
+        for name in ("topics", "payloads", "keys", "_times", "_others", "traces"):
             self.__dict__.pop(name, None)
 
     def _list(self, column: str) -> list[Any]:
@@ -156,3 +163,9 @@ def key_of(item: Item) -> str:
     """Events of one key are handled in order, one at a time."""
     segment, index = item
     return segment.keys[index]
+
+
+def caused_by(item: Item, events: list[Event]) -> list[Event]:
+    """What a handler published for an event, in the trace context of the event."""
+    segment, index = item
+    return carry(trace, events) if (trace := segment.traces.get(index)) else events

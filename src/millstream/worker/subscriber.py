@@ -21,7 +21,7 @@ from millstream.worker.complaints import Complaints
 from millstream.worker.context import RECOVERABLE, Context, Outputs
 from millstream.worker.function import function_of_events
 from millstream.worker.results import Results
-from millstream.worker.segment import Segment
+from millstream.worker.segment import Segment, caused_by
 from millstream.worker.tasks import Signal, first_of
 from millstream.worker.threads import Threads
 from millstream.worker.topics import TopicSubscription
@@ -108,7 +108,7 @@ class Subscriber:
                 self._measures.errors += len(failure.items)
                 topic = segment.topics[failure.items[0][1]]
                 self._complaints.failed(f"topic {topic!r}", failure.error, "which is not tried again")
-            await self._publish([event for _, events in ran.outputs for event in events])
+            await self._publish([event for item, events in ran.outputs for event in caused_by(item, events)])
             left = ran.left
 
     async def _publish(self, events: list[Event]) -> None:

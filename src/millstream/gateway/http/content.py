@@ -10,8 +10,10 @@ from starlette.requests import Request
 
 from millstream.errors import PayloadError
 from millstream.event_json import NO_JSON
-from millstream.gateway.attributes import PLAIN, check_version, from_http_headers
+from millstream.gateway.attributes import PLAIN, Attributes, check_version, from_http_headers
 from millstream.gateway.cloudevents import BATCH, FAMILY, STRUCTURED, Content, media_type_of, read_batch, read_event
+from millstream.tracing import TRACEPARENT, trace_of
+from millstream.tracing.context import Trace
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _UNSAID = "application/x-www-form-urlencoded"  # what curl says of any --data when it was told nothing
@@ -20,7 +22,7 @@ _LONGEST_KEY = 256  # characters; Stripe has 255, and UUIDs have 36
 
 def read_contents(request: Request, body: bytes) -> list[Content]:
     """The events in a request's body, with their ids. All or nothing: `PayloadError` names the first that is wrong."""
-    contents = _read(request, body)
+    contents = _in_trace(request, _read(request, body))
     key = _read_key(request)
     return contents if key is None else [*_identified(contents, key)]
 
@@ -37,6 +39,16 @@ def _read(request: Request, body: bytes) -> list[Content]:
     if media_type.startswith(FAMILY):
         raise HTTPException(415, f"CloudEvents as {media_type} are not understood here; send {STRUCTURED} or {BATCH}")
     return [_read_binary(request, body, None if media_type in ("", _UNSAID) else content_type)]
+
+
+def _in_trace(request: Request, contents: list[Content]) -> list[Content]:
+    """The events in the trace context of their request, except those that have one of their own."""
+    trace = trace_of(request.headers)
+    return [Content(payload, _with_headers(trace, its)) for payload, its in contents] if trace else contents
+
+
+def _with_headers(trace: Trace, its: Attributes) -> Attributes:
+    return its if TRACEPARENT in its.headers else msgspec.structs.replace(its, headers={**its.headers, **trace})
 
 
 def _read_binary(request: Request, body: bytes, content_type: str | None) -> Content:
