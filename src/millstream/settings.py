@@ -91,6 +91,17 @@ class LoggingSettings(BaseModel):
     """Lines for people, or a JSON object a line for machines."""
 
 
+class OtelSettings(BaseModel):
+    """OpenTelemetry, which the extra `otel` installs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    traces: bool = False
+    """Make spans and export them by OTLP, as the standard `OTEL_…` variables say."""
+    metrics: bool = False
+    """Export what `/metrics` tells by OTLP as well, every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds (60,000)."""
+
+
 class Settings(BaseSettings):
     """All settings. `Settings.load()` reads them; the constructor takes them as given."""
 
@@ -116,6 +127,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()
+    otel: OtelSettings = OtelSettings()
 
     @classmethod
     def settings_customise_sources(

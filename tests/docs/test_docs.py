@@ -15,7 +15,7 @@ from millstream.cli import dead_letters
 from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
-from millstream.settings import Limits, LoggingSettings, LogSettings, MetricsSettings, Settings
+from millstream.settings import Limits, LoggingSettings, LogSettings, MetricsSettings, OtelSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -35,13 +35,14 @@ def section(text: str, heading: str) -> str:
         (LogSettings, "`[log]`"),
         (MetricsSettings, "`[metrics]`"),
         (LoggingSettings, "`[logging]`"),
+        (OtelSettings, "`[otel]`"),
     ],
     ids=lambda value: str(value),
 )
 def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    nested = {"limits", "log", "metrics", "logging"} if model is Settings else set()
+    nested = {"limits", "log", "metrics", "logging", "otel"} if model is Settings else set()
     assert documented == set(model.model_fields) - nested
 
 
@@ -63,7 +64,7 @@ def test_every_count_of_the_ledger_is_documented_and_no_other() -> None:
 
 
 def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
-    page = (DOCS / "observation.md").read_text()
+    page = section((DOCS / "observation.md").read_text(), "Metrics")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\|", page, flags=re.MULTILINE)
     documented = {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert documented == {(metric.name, metric.kind.value, metric.labels) for metric in CATALOG}

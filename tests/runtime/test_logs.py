@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from tests.support.millstream import millstream, running, until
+from tests.support.spans import Spans, traceparent
 
 from millstream.clock import VirtualClock
 from millstream.runtime.logs import JsonFormatter
@@ -78,6 +79,19 @@ def test_what_contains_itself_is_told_as_python_shows_it() -> None:
     loop.append(loop)
     (line,) = lines(lambda logger: logger.info("x", extra={"loop": loop}))
     assert line["loop"] == "[[...]]"
+
+
+def test_a_line_within_a_span_tells_which() -> None:
+    spans = Spans()
+
+    def log(logger: logging.Logger) -> None:
+        with spans.tracer.start_as_current_span("s"):
+            logger.info("inside")
+        logger.info("outside")
+
+    inside, outside = lines(log)
+    assert traceparent(spans.one("s")).startswith(f"00-{inside['trace_id']}-{inside['span_id']}-")
+    assert "trace_id" not in outside
 
 
 PLANT = """

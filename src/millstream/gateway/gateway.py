@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from millstream.clock import SECOND, Clock
 from millstream.gateway.attributes import Attributes
@@ -42,6 +42,11 @@ from millstream.log import Log
 from millstream.metrics import Sources
 from millstream.settings import Settings
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from millstream.gateway.arrival_traces import ArrivalTraces
+
 _log = logging.getLogger(__name__)
 
 _STALLED_SECONDS = 10.0  # for a commit, which takes milliseconds: events come in, but nobody is answered
@@ -52,11 +57,19 @@ class Gateway:
     """Listens for devices, and commits what they publish to the streams that capture it.
 
     `async with Gateway(log, settings, clock) as gateway:`, or `start` and `stop`. The log stays the caller's. Without
-    an `authenticator`, users and passwords are those of the settings. `topics` is pub/sub for the rest of Millstream.
+    an `authenticator`, users and passwords are those of the settings; without a `tracer`, nothing is traced. `topics`
+    is pub/sub for the rest of Millstream, `sources` what `/metrics` tells.
 
     `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
 
-    def __init__(self, log: Log, settings: Settings, clock: Clock, authenticator: Authenticator | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        clock: Clock,
+        authenticator: Authenticator | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._log = log
         self._settings = settings
         self._clock = clock
@@ -67,7 +80,14 @@ class Gateway:
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
         )
         self._ingest = Ingest(
-            log, seen, self._statistics, clock, settings.limits.pending_bytes, fan_out.give, self._hold
+            log,
+            seen,
+            self._statistics,
+            clock,
+            settings.limits.pending_bytes,
+            fan_out.give,
+            self._hold,
+            _traces_with(tracer),
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
         self._readers = Readers(settings.limits.readers, clock)
@@ -201,3 +221,11 @@ class Gateway:
             task.cancel()
         await asyncio.gather(drained, too_late, committing, return_exceptions=True)
         self._ingest.abandon()
+
+
+def _traces_with(tracer: Tracer | None) -> ArrivalTraces | None:
+    if tracer is None:
+        return None
+    from millstream.gateway.arrival_traces import ArrivalTraces
+
+    return ArrivalTraces(tracer)

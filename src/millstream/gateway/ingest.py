@@ -14,6 +14,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from millstream.clock import Clock, Micros
 from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
@@ -28,6 +29,9 @@ from millstream.gateway.topic_table import TopicTable
 from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
 from millstream.log import Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
+
+if TYPE_CHECKING:
+    from millstream.gateway.arrival_traces import ArrivalTraces
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class Ingest:
         pending_bytes: int,
         fan_out: Callable[[Sealed, bool, Micros], None],
         hold: Callable[[bool], None],
+        traces: ArrivalTraces | None = None,
     ) -> None:
         self._log = log
         self._group: Group | None = None
@@ -66,6 +71,7 @@ class Ingest:
         self._most = pending_bytes  # that may gather beside what is under way
         self._fan_out = fan_out
         self._hold = hold
+        self._traces = traces
         self._streams: Mapping[str, StreamSpec] = {}
         self._under_way: Sealed | None = None
         self._awake = False  # events are there, and `run` knows
@@ -157,7 +163,11 @@ class Ingest:
                 await self._arrived.wait()
             sealed = self._seal()
             time = await self._commit(sealed)
+            if self._traces is not None:
+                self._traces.committed(sealed)
             self._answer(sealed, time)
+            if self._traces is not None:
+                self._traces.end()
             await self._hear_echo(len(sealed) + len(self.gathering))
 
     async def _hear_echo(self, expected: int) -> None:
@@ -178,6 +188,8 @@ class Ingest:
         """After `run` has raised: tell those who wait for an answer that there will be none."""
         self._failed = True
         self._room.set()
+        if self._traces is not None:
+            self._traces.abandon()
         for gathering in (self._under_way.gathering if self._under_way else None, self.gathering):
             for waiter in gathering.waiters if gathering else ():
                 if not waiter.duplicates.done():
@@ -199,6 +211,8 @@ class Ingest:
         self.gathering = Gathering(self._routing.table)
         self._most = self._limit - sealed.gathering.size
         self._statistics.received += len(sealed)
+        if self._traces is not None:
+            self._traces.begin(sealed)
         self._fan_out(sealed, False, self._clock.now())
         return sealed
 

@@ -35,7 +35,7 @@ def gateway_source(
             _set_by_reason(reading, metric, counted[name])
         reading.set(catalog.COMMIT_SECONDS, statistics.commit_seconds.distribution)
         reading.set(catalog.COMMIT_EVENTS, statistics.commit_events.distribution)
-        reading.set(catalog.READY, unready() is None)
+        reading.set(catalog.READY, int(unready() is None))
 
     return read
 

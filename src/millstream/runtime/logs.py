@@ -46,7 +46,8 @@ def set_up_logs(process: str) -> None:
 
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON: `time` (RFC 3339, UTC), `level`, `logger`, `process`, `message`; `exception` where
-    there is one; then the fields that the caller gave as `extra`, as JSON or as Python shows them."""
+    there is one, `trace_id` and `span_id` within a span; then the fields that the caller gave as `extra`, as JSON or as
+    Python shows them."""
 
     def __init__(self, process: str, clock: Clock) -> None:
         super().__init__()
@@ -65,6 +66,7 @@ class JsonFormatter(logging.Formatter):
             told["exception"] = _text(self.formatException(record.exc_info))
         if record.stack_info:
             told["stack"] = _text(record.stack_info)
+        told |= _span()
         for name, value in vars(record).items():
             if name not in _OF_EVERY_RECORD:
                 told.setdefault(_text(name), _json(value))
@@ -81,6 +83,15 @@ def _json(value: object) -> msgspec.Raw | str:
         return msgspec.Raw(msgspec.json.encode(value, enc_hook=repr))
     except (TypeError, ValueError, RecursionError):  # keys that are no text, text that is no Unicode, a loop
         return _text(repr(value))
+
+
+def _span() -> dict[str, str]:
+    """The span that is the current one, by the names that OpenTelemetry has for it in logs."""
+    trace = sys.modules.get("opentelemetry.trace")  # nobody has begun a span who has not imported it
+    context = None if trace is None else trace.get_current_span().get_span_context()
+    if context is None or not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 def _log_what_others_print() -> None:

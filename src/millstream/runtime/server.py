@@ -22,6 +22,8 @@ from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
 from millstream.runtime.measuring import server_sources
+from millstream.runtime.otlp import exporting
+from millstream.runtime.telemetry import tracing
 from millstream.runtime.topics import TopicsService
 from millstream.settings import Settings
 
@@ -52,7 +54,8 @@ class Server:
         log = await SqliteLog.open(settings.data, settings.log, clock)
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(log.close)
-            gateway = Gateway(log, settings, clock)
+            tracer = await closing.enter_async_context(tracing(settings, "server"))
+            gateway = Gateway(log, settings, clock, tracer=tracer)
             bus = SocketBus()
             server = cls(log, gateway, bus, settings, clock)
             serve_log(log, bus)
@@ -65,6 +68,7 @@ class Server:
             closing.push_async_callback(topics.close)
             closing.push_async_callback(bus.close)
             closing.push_async_callback(server.drain)
+            await closing.enter_async_context(exporting(settings, gateway.sources, clock))
             yield server
 
     async def make_catch_all(self) -> None:

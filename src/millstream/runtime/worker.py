@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
 
 from millstream.app import App, load_app
 from millstream.clock import Clock, SystemClock
@@ -25,6 +26,7 @@ from millstream.runtime.endpoint import socket_path
 from millstream.runtime.measuring import Measuring
 from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.peer import SocketPeer
+from millstream.runtime.telemetry import tracing
 from millstream.runtime.topics import BusTopics
 from millstream.settings import Settings
 from millstream.worker import Resources, Worker
@@ -100,11 +102,23 @@ async def keep_working(
 
     Raises what the first session cannot begin with, and what a processor cannot go on after."""
     keep_freed_memory()
-    measuring = Measuring(name)
+    async with tracing(settings, name) as tracer:
+        make = partial(Worker, app, clock=clock, settings=settings, resources=resources, tracer=tracer)
+        await _keep_joining(make, settings, clock, joined, stopping, Measuring(name))
+
+
+async def _keep_joining(
+    make: Callable[..., Worker],
+    settings: Settings,
+    clock: Clock,
+    joined: Callable[[], None],
+    stopping: asyncio.Event,
+    measuring: Measuring,
+) -> None:
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:
-            async with _session(app, settings, clock, stopping, resources, measuring) as ended:
+            async with _session(make, settings, stopping, measuring) as ended:
                 if not sessions:
                     joined()
                 else:
@@ -124,18 +138,13 @@ async def keep_working(
 
 @contextlib.asynccontextmanager
 async def _session(
-    app: App,
-    settings: Settings,
-    clock: Clock,
-    stopping: asyncio.Event,
-    resources: Resources,
-    measuring: Measuring,
+    make: Callable[..., Worker], settings: Settings, stopping: asyncio.Event, measuring: Measuring
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
     async with _connected(settings) as (peer, log):
         topics = BusTopics()
         await topics.attach(peer)
-        worker = Worker(app, log, topics, clock, settings, resources=resources, measures=measuring.processors)
+        worker = make(log=log, topics=topics, measures=measuring.processors)
         await worker.start()
         measuring.attach(peer, topics)
         ended = asyncio.create_task(_run(worker, peer, settings, stopping))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from millstream.clock import Clock
 from millstream.errors import DiskFullError, FencedError, LogUnavailableError, UnknownStreamError
-from millstream.event import Event
+from millstream.event import Batch, Event
 from millstream.log import Committed, Log, Router, StreamSpec, Transaction
 from millstream.worker.deadletter import append_dead_letters
 from millstream.worker.measures import Measures
 from millstream.worker.resources import Resources
 from millstream.worker.topics import Topics
 from millstream.worker.watch import UnderWay, Watch
+
+if TYPE_CHECKING:
+    from millstream.worker.call import Caller
+    from millstream.worker.traces import Traces
 
 logger = logging.getLogger("millstream.worker")
 
@@ -46,9 +51,11 @@ class Context:
         resources: Resources,
         watch: Watch,
         measures: Measures,
+        traces: Traces | None = None,
     ) -> None:
         self.log = log
         self.measures = measures
+        self._traces = traces
         self.topics = topics
         self.clock = clock
         self.resources = resources
@@ -86,6 +93,14 @@ class Context:
             except DiskFullError as error:
                 logger.error("%s waits for room on the disk: %s", name, error)
                 await self.clock.sleep(_DISK_FULL_SECONDS)
+
+    def traced(self, caller: Caller, name: str, *, per_batch: bool) -> Caller:
+        """The caller of a handler, with spans where there is a tracer."""
+        return caller if self._traces is None else self._traces.caller(caller, name, per_batch=per_batch)
+
+    def traced_step(self, name: str, batches: Sequence[Batch]) -> AbstractContextManager[None]:
+        """Around a query's step: its span, likewise."""
+        return nullcontext() if self._traces is None else self._traces.step(name, batches)
 
     def publish(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Show committed events to the subscribers of the moment."""

@@ -46,7 +46,9 @@ class HandlerProcessor:
         self._committer = Committer(context, handler.stream, self._membership, self._alarms, self._committed)
         self._calls = Calls(
             handler,
-            make_caller(handler, context, self._threads),
+            context.traced(
+                make_caller(handler, context, self._threads), handler.group, per_batch=handler.signature.per_batch
+            ),
             self._committer,
             self._alarms,
             Complaints(context.clock, handler.group, context.watch),

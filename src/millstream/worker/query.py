@@ -141,7 +141,8 @@ class QueryProcessor:
         """What the engine makes of batches. Raises `StepFailedError` when the step before it is committed."""
         began = self._context.clock.monotonic()
         try:
-            step = await self._threads.run(self._processor.step, batches)
+            with self._context.traced_step(self.name, batches):
+                step = await self._threads.run(self._processor.step, batches)
         except Exception as error:
             logger.exception("query %s failed at %s; %s", self.name, _places(batches), _HELD)
             self._context.watch.failed(Failure(self.name, _places(batches), error, "begins again with smaller batches"))

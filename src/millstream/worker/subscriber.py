@@ -43,7 +43,7 @@ class Subscriber:
         self._measures = context.measures.of(subscription.name)
         self._measures.drop(0)
         self._threads = Threads(1, f"millstream-{subscription.name}", context.under_way(subscription.name))
-        self._caller = _make_caller(subscription, context, self._threads)
+        self._caller = context.traced(_make_caller(subscription, context, self._threads), self.name, per_batch=False)
         self._complaints = Complaints(context.clock, subscription.name, context.watch)
         self._waiting: deque[Event] = deque()
         self._bytes = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -30,17 +31,18 @@ class Threads:
         self._busy = 0
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What `function` returns or raises. When the caller is cancelled, the function still runs to its end, and
-        what comes of it is thrown away."""
+        """What `function` returns or raises, in the caller's context. When the caller is cancelled, the function still
+        runs to its end, and what comes of it is thrown away."""
         if self._busy == self._started < self._count:
             self._start_thread()
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
         self._busy += 1
+        context = contextvars.copy_context()
 
         def job() -> None:
             try:
-                result = function(*arguments)
+                result = context.run(function, *arguments)
             except BaseException as error:
                 _tell(loop, self._failed, outcome, error)
             else:

@@ -24,7 +24,10 @@ from millstream.worker.topics import Topics
 from millstream.worker.watch import Watch
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from millstream.engine import TumblingPlan
+    from millstream.worker.traces import Traces
 
 
 class _Processor(Protocol):
@@ -43,7 +46,7 @@ class Worker:
     `start` makes the app's streams, joins all its groups and begins to process; `run` returns when the worker has been
     stopped, and raises what it cannot go on after; `stop` finishes what is under way, commits it and leaves. As a
     context manager it is started, and stopped at the end. `watch` is told what its processors do; `measures` are those
-    of the process, which outlive it.
+    of the process, which outlive it; without a `tracer`, nothing is traced.
 
     `resources` are the app's, open; without them the worker opens its own, and closes them when `run` ends.
     """
@@ -59,6 +62,7 @@ class Worker:
         resources: Resources | None = None,
         watch: Watch | None = None,
         measures: Measures | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -66,7 +70,14 @@ class Worker:
         self._owned = AsyncExitStack()
         self._is_owner = resources is None
         self._context = Context(
-            log, topics, clock, app.streams, self._resources, watch or Watch(), measures or Measures()
+            log,
+            topics,
+            clock,
+            app.streams,
+            self._resources,
+            watch or Watch(),
+            measures or Measures(),
+            _traces_with(tracer),
         )
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,3 +152,11 @@ async def _leave(processors: list[_Processor]) -> None:
     for processor in processors:
         processor.stop(0)
         await processor.run()
+
+
+def _traces_with(tracer: Tracer | None) -> Traces | None:
+    if tracer is None:
+        return None
+    from millstream.worker.traces import Traces
+
+    return Traces(tracer)
