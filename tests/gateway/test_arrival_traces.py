@@ -130,6 +130,18 @@ async def test_a_large_batch_has_a_few_spans(plant: Plant, traced: Traced, spans
     assert later.count(SAMPLED) == 1_000 - 64  # untouched, and still to be traced further on
 
 
+async def test_a_second_has_not_many_more(plant: Plant, traced: Traced, spans: Spans) -> None:
+    for _ in range(20):
+        await traced.publish(*[{}] * 10)
+    assert len(spans.named("receive")) == 100
+    for _ in range(20):
+        await traced.publish(*[{"traceparent": SAMPLED}] * 64)
+    assert len(spans.named("receive")) == 1_100
+    await plant.clock.advance(1)
+    await traced.publish({}, {"traceparent": SAMPLED})
+    assert len(spans.named("receive")) == 1_102
+
+
 async def test_what_the_sampler_leaves_costs_no_header(plant: Plant) -> None:
     spans = Spans(ALWAYS_OFF)
     traced = Traced(plant, spans)

@@ -1,8 +1,8 @@
 """Spans of events on their way from a listener into the log. Imported only where there is a tracer.
 
-A batch may hold many thousands of events, so not even a sampler is asked about each: a batch begins at most a few
-traces, which the SDK's sampler then takes or leaves, and continues a few more. So a quiet gateway traces whatever the
-sampler likes, and a busy one a sample, bounded by its commits. The context of the others goes on untouched.
+A gateway takes in hundreds of thousands of events a second, so not even a sampler is asked about each: a batch, and a
+second, may begin a few traces, which the SDK's sampler then takes or leaves, and continue a few more. So a quiet
+gateway traces whatever the sampler likes, and a busy one a sample. The context of the other events goes on untouched.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from millstream.clock import Clock
 from millstream.gateway.attributes import PLAIN
 from millstream.gateway.sealed import Sealed
 from millstream.tracing import TRACEPARENT, is_sampled, trace_of
 from millstream.tracing.context import Trace
 from millstream.tracing.spans import SYSTEM, context_of, headers_of
 
-_BEGUN = 8  # traces that a batch may begin
-_CONTINUED = 64  # traces of publishers that a batch continues
+T = TypeVar("T")
+
+# Two spans cost some 60 µs, so that all that a second allows is less than a tenth of a core.
+_BEGUN, _BEGUN_A_SECOND = 8, 100  # traces that a batch, and a second, may begin
+_CONTINUED, _CONTINUED_A_SECOND = 64, 1_000  # traces of publishers that they continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,37 @@ class _Arrival:
     commit: Span
 
 
+class _Allowance:
+    """So many a second."""
+
+    def __init__(self, a_second: int, clock: Clock) -> None:
+        self._a_second = a_second
+        self._clock = clock
+        self._second = -1
+        self._left = 0
+
+    def take(self, wanted: list[T]) -> list[T]:
+        """The first of them, as many as are left."""
+        if (second := int(self._clock.monotonic())) != self._second:
+            self._second, self._left = second, self._a_second
+        given = wanted[: self._left]
+        self._left -= len(given)
+        return given
+
+
 class ArrivalTraces:
     """One batch after the other: `begin`, `committed`, `end`."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, clock: Clock) -> None:
         self._tracer = tracer
+        self._may_begin = _Allowance(_BEGUN_A_SECOND, clock)
+        self._may_continue = _Allowance(_CONTINUED_A_SECOND, clock)
         self._arrivals: list[_Arrival] = []
 
     def begin(self, sealed: Sealed) -> None:
         """The batch is complete: begin the spans, and put their contexts into the events' headers."""
-        continued = list(islice(_continued(sealed), _CONTINUED))
-        begun: Iterable[tuple[int, Trace]] = ((row, {}) for row in _candidates(sealed))
+        continued = self._may_continue.take(list(islice(_continued(sealed), _CONTINUED)))
+        begun: Iterable[tuple[int, Trace]] = ((row, {}) for row in self._may_begin.take(list(_candidates(sealed))))
         self._arrivals = [*self._begin(sealed, continued), *self._begin(sealed, begun)]
 
     def committed(self, sealed: Sealed) -> None:

@@ -87,7 +87,7 @@ class Gateway:
             settings.limits.pending_bytes,
             fan_out.give,
             self._hold,
-            _traces_with(tracer),
+            _traces_with(tracer, clock),
         )
         self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
         self._readers = Readers(settings.limits.readers, clock)
@@ -223,9 +223,9 @@ class Gateway:
         self._ingest.abandon()
 
 
-def _traces_with(tracer: Tracer | None) -> ArrivalTraces | None:
+def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:
     if tracer is None:
         return None
     from millstream.gateway.arrival_traces import ArrivalTraces
 
-    return ArrivalTraces(tracer)
+    return ArrivalTraces(tracer, clock)
