@@ -292,6 +292,14 @@ def explain(
     explaining.explain(what, since, app, json, data, config)
 
 
+@commands.command(epilog="Example: millstream grafana > millstream.json")
+def grafana() -> None:
+    """Print a Grafana dashboard over the server's metrics, as JSON to import."""
+    from importlib.resources import files
+
+    output.write_line(files("millstream.metrics").joinpath("grafana.json").read_text("utf-8").rstrip())
+
+
 @commands.command(epilog="Example: millstream password >> passwords.txt")
 def password() -> None:
     """Ask for a password, or read it from standard input, and print its hash for \\[users] in millstream.toml."""
