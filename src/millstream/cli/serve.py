@@ -30,7 +30,6 @@ def dev(app: str, config: Path | None, **given: Any) -> int:
     """Run a server and workers, and take over what changes in the application, until SIGTERM or Ctrl-C."""
     from millstream.app.load import source_folder
     from millstream.runtime.dev import DevSupervisor
-    from millstream.runtime.logs import set_up_logs
     from millstream.runtime.watch import changes
 
     settings = load_settings(config, **given)
@@ -38,7 +37,7 @@ def dev(app: str, config: Path | None, **given: Any) -> int:
         settings = settings.model_copy(update={"allow_anonymous": True})
     # Python takes a compiled file for current when size and time in seconds agree: not when one edits and saves twice.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    set_up_logs("supervisor")
+    _set_up_logs("supervisor", settings)
     supervisor = DevSupervisor(settings, app, output.write_line, changes(source_folder(app)))
     return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
 
