@@ -18,6 +18,7 @@ _COUNTS = {
     "pending": catalog.PENDING_EVENTS,
     "pending_bytes": catalog.PENDING_BYTES,
     "connections": catalog.CONNECTIONS,
+    "readers": catalog.READERS,
 }
 _COUNTS_BY_REASON = {"rejected": catalog.REJECTED, "ended": catalog.ENDED}
 

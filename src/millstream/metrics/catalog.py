@@ -36,6 +36,7 @@ DROPPED = _counter("millstream_gateway_dropped_events_total", "Copies that a sub
 PENDING_EVENTS = _gauge("millstream_gateway_pending_events", "Events that wait for their commit.")
 PENDING_BYTES = _gauge("millstream_gateway_pending_bytes", "What they cost in memory.")
 CONNECTIONS = _gauge("millstream_gateway_connections", "MQTT clients that are connected.")
+READERS = _gauge("millstream_gateway_readers", "Those who read streams by HTTP at the moment.")
 ENDED = _counter("millstream_gateway_ended_connections_total", "MQTT connections that ended, by reason.", "reason")
 COMMIT_SECONDS = _histogram("millstream_gateway_commit_seconds", "From a complete batch to its events on disk.")
 COMMIT_EVENTS = _histogram("millstream_gateway_commit_events", "Events that a commit holds.")
