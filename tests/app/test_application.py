@@ -173,6 +173,7 @@ def _twice(app: App) -> None:
         (lambda app: app.on(_STREAM)(handle), ["'elsewhere' is not of this app"]),
         (lambda app: app.on(42)(handle), ["42", "neither a topic filter nor a stream"]),
         (lambda app: app.on("a", concurrency=0)(handle), ["concurrency=0"]),
+        (lambda app: app.on("a", retry=cast(Any, 1))(handle), ["retry=1", "retry=Retry(attempts=5)"]),
         (lambda app: app.on("a", start="now")(handle), ["start='now'", "'earliest'"]),
         (lambda app: app.on("a", batch=5)(handle), ["batch=…"]),
         (lambda app: app.on("a", into="b/+")(handle), ["cannot have wildcards"]),

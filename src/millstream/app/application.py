@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from millstream.app import outbox
 from millstream.app.checks import (
     check_concurrency,
+    check_retry,
     check_name,
     check_payload,
     check_start,
@@ -166,7 +167,7 @@ class App:
                     topics=topics,
                     levels=levels,
                     concurrency=check_concurrency(concurrency, signature, where),
-                    retry=retry or Retry(),
+                    retry=check_retry(retry, where),
                     start=check_start(start, where),
                     batch=None if isinstance(batch, bool) else batch,
                     into=_into(into, () if signature.per_batch else names, where),

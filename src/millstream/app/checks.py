@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from millstream.app.declarations import Stream
+from millstream.app.declarations import Retry, Stream
 from millstream.app.parameter import Signature
 from millstream.app.payload import payload_decoder, type_name
 from millstream.errors import AppError, QueryError, TopicError
@@ -65,6 +65,15 @@ def common_names(filters: Sequence[Filter]) -> tuple[str, ...]:
         return ()
     first, *others = filters
     return tuple(name for name in first.names if all(name in other.names for other in others))
+
+
+def check_retry(asked: Retry | None, where: str) -> Retry:
+    """The default where nothing is asked. `AppError` for what is no `Retry`, which would fail at the first event."""
+    if asked is None:
+        return Retry()
+    if not isinstance(asked, Retry):
+        raise AppError(f"{where}: retry={asked!r} is no Retry; write retry=Retry(attempts=5)")
+    return asked
 
 
 def check_concurrency(asked: int | None, signature: Signature, where: str) -> int:
