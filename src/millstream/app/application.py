@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from millstream.app import outbox
 from millstream.app.checks import (
     check_concurrency,
-    check_retry,
     check_name,
     check_payload,
+    check_retry,
     check_start,
     common_names,
     group_name,
