@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +17,7 @@ from benchmarks.http_load import Result
 from benchmarks.ingest import Effort
 from benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned
 from benchmarks.peers import CACHE
-from benchmarks.process import RunError, free_port, running
+from benchmarks.process import free_port, generate, running
 from benchmarks.report import Section, rate_cell, ratio, ratio_cell, skipped
 
 
@@ -95,14 +93,14 @@ def measure(start: Start, shape: Shape, effort: Effort) -> Result:
         start(Path(folder).absolute()) as port,
         pinned(LOAD_CORE),
     ):
-        command = [
-            *(sys.executable, "-m", "benchmarks.http_load", "--port", port, "--connections", shape.connections),
-            *("--events", shape.events, "--warm-up", effort.warm_up, "--seconds", effort.seconds),
-        ]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        raise RunError(f"the generator failed with {shape}: {done.stderr[-1000:]}")
-    return Result(**json.loads(done.stdout))
+        options = {
+            "port": port,
+            "connections": shape.connections,
+            "events": shape.events,
+            "warm-up": effort.warm_up,
+            "seconds": effort.seconds,
+        }
+        return Result(**generate("benchmarks.http_load", options, effort.warm_up + effort.seconds))
 
 
 def _section(rates: Mapping[tuple[str, Shape], Sequence[float]], missing: Mapping[str, str], effort: Effort) -> Section:

@@ -6,8 +6,6 @@ falls on all of them; the figures are medians over the rounds.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import servers
+from benchmarks import process, servers
 from benchmarks.attempt import Attempts
 from benchmarks.load import Result
 from benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned
@@ -108,20 +106,7 @@ def generate(port: int, watch: int, shape: Shape, effort: Effort) -> Result:
         "seconds": effort.seconds,
         "watch": watch,
     }
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.load", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120 + effort.warm_up + effort.seconds,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RunError(f"the generator does not come to an end with {shape}") from error
-    if done.returncode:
-        raise RunError(f"the generator failed with {shape}: {done.stderr[-1000:]}")
-    return Result(**json.loads(done.stdout))
+    return Result(**process.generate("benchmarks.load", options, effort.warm_up + effort.seconds))
 
 
 def _section(rates: Rates, missing: Mapping[str, str], effort: Effort) -> Section:

@@ -7,9 +7,7 @@ handler and of a query over a second one.
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +18,10 @@ from pathlib import Path
 
 from benchmarks import servers
 from benchmarks.attempt import Attempts
+from benchmarks.ingest import Effort
 from benchmarks.latency_load import PERCENTILES, Latency
 from benchmarks.peers import CACHE
-from benchmarks.process import RunError
+from benchmarks.process import RunError, generate
 from benchmarks.report import Aim, Section, skipped
 from benchmarks.servers import Running
 
@@ -52,15 +51,6 @@ RATES = (1_000, 10_000)
 Spans = Mapping[tuple[str, int], Sequence[Latency]]
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long to measure: seconds of warm-up, seconds measured, and rounds."""
-
-    warm_up: float
-    seconds: float
-    rounds: int
-
-
 THOROUGH = Effort(warm_up=3, seconds=10, rounds=3)
 QUICK = Effort(warm_up=1, seconds=3, rounds=1)
 
@@ -86,16 +76,16 @@ def measure(way: Way, rate: int, effort: Effort) -> Latency:
         tempfile.TemporaryDirectory(dir=CACHE, prefix="data-") as folder,
         way.start(Path(folder).absolute()) as running,
     ):
-        command = [
-            *(sys.executable, "-m", "benchmarks.latency_load", "--port", running.port, "--rate", rate),
-            *("--topic", way.topic, "--answers", way.answers),
-            *("--warm-up", effort.warm_up, "--seconds", effort.seconds),
-            *(["--closes"] if way.closes else []),
-        ]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        raise RunError(f"the generator failed on the way {way.name}: {done.stderr[-1000:]}")
-    found = Latency(**json.loads(done.stdout))
+        options = {
+            "port": running.port,
+            "topic": way.topic,
+            "answers": way.answers,
+            "closes": way.closes,
+            "rate": rate,
+            "warm-up": effort.warm_up,
+            "seconds": effort.seconds,
+        }
+        found = Latency(**generate("benchmarks.latency_load", options, effort.warm_up + effort.seconds))
     if found.missing:
         raise RunError(f"{found.missing} answers never came on the way {way.name} at {rate:,} a second")
     return found

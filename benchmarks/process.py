@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +68,23 @@ def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], output: P
             how = "is not ready in time" if process.returncode is None else f"ended with {process.returncode}"
             raise RunError(f"{process.args!r} {how}: {output.read_text(errors='replace')[-1000:]}")
         time.sleep(0.02)
+
+
+def generate(module: str, options: Mapping[str, object], seconds: float) -> dict[str, Any]:
+    """Run a load generator in a process of its own, for about so long; the JSON that it prints. An option that is True
+    stands alone, one that is False is left out. Raises `RunError`."""
+    command = [sys.executable, "-m", module]
+    for name, value in options.items():
+        command += [] if value is False else [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    told = " ".join(command[2:])
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120 + seconds)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"the generator does not come to an end: {told}") from error
+    if done.returncode:
+        raise RunError(f"the generator failed: {told}: {done.stderr[-1000:]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def end(process: subprocess.Popen[Any]) -> None:
