@@ -3,8 +3,8 @@
 One step after the other, each on whatever has come since the last one. While it runs, the next batches are read and
 the step before it is committed. What a step publishes, its state, its ticks, its positions and its counts are one
 transaction, and transactions are committed in the order of their steps, so the results are as if every event had been
-processed once. When a commit fails, the step that was begun on top of it is forgotten as well. Events that a query
-rejects are dead letters, and count as what the engine calls them; the engine's counts balance.
+processed once. When a commit fails, the step that was begun on top of it is forgotten as well. Events that the engine
+rejects are dead letters; its counts balance.
 """
 
 from __future__ import annotations
