@@ -19,7 +19,7 @@ import pytest
 from tests.crash.check import check, check_balance
 from tests.crash.device import Device
 from tests.crash.web_device import WebDevice
-from tests.support.millstream import Running, running
+from tests.support.millstream import Running, reserved_port, running_on
 
 from millstream.log.sqlite import ReadOnlyLog
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.crash
 async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     folder = tmp_path / "data"
-    with running(folder, str(APP), "--workers", "2") as run:
+    with running_on((reserved_port(), reserved_port()), folder, str(APP), "--workers", "2") as run:
         presses = [Device(f"press-{number}", run.mqtt_port, stubborn=number % 2 == 0) for number in range(DEVICES)]
         web = [WebDevice(f"gauge-{number}", run.http_port, stubborn=True) for number in range(WEB_DEVICES)]
         devices = [*presses, *web]

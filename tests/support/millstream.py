@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,13 +139,23 @@ class Running:
 @contextlib.contextmanager
 def running(folder: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[Running]:
     """Run on free ports, for anybody, until the block ends."""
+    with running_on((0, 0), folder, *arguments, cwd=cwd, **variables) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def running_on(
+    ports: tuple[int, int], folder: Path, *arguments: str, cwd: Path | None = None, **variables: str
+) -> Iterator[Running]:
+    """The same on these ports, for MQTT and for HTTP."""
+    mqtt, http = ports
     run = Running(
         folder,
         *arguments,
         "--mqtt",
-        "127.0.0.1:0",
+        f"127.0.0.1:{mqtt}",
         "--http",
-        "127.0.0.1:0",
+        f"127.0.0.1:{http}",
         "--allow-anonymous",
         cwd=cwd,
         **variables,
@@ -152,6 +164,18 @@ def running(folder: Path, *arguments: str, cwd: Path | None = None, **variables:
         yield run
     finally:
         run.close()
+
+
+def reserved_port() -> int:
+    """A free TCP port that the system gives to nobody who asks for any port. So a server that is killed and started
+    again finds it free, and in between its clients find nobody else there."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first_given = int(given.read_text().split()[0]) if given.exists() else 49_152  # where IANA's range begins
+    while True:
+        port = random.randrange(10_000, first_given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def children_of(pid: int) -> dict[str, int]:
