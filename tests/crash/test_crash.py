@@ -44,11 +44,11 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
         web = [WebDevice(f"gauge-{number}", run.http_port, stubborn=True) for number in range(WEB_DEVICES)]
         devices = [*presses, *web]
         async with publishing(devices):
-            for _ in range(KILLS):
-                if chance.random() < 0.8:  # else perhaps while it recovers
+            for number in range(KILLS):
+                if number == 0 or chance.random() < 0.8:  # else perhaps while it recovers
                     await progress(devices)
                 await asyncio.sleep(chance.uniform(0.0, 1.0))
-                kill(run, chance)
+                kill(run, "server" if number == 0 else chance.choice(["server", "server", "worker", "all"]))
                 await check_balance(folder)
             await progress(devices)
         await settled(run)
@@ -64,10 +64,9 @@ async def test_nothing_is_lost_doubled_or_disordered(tmp_path: Path, seed: int) 
     assert all(device.acknowledged for device in web)
 
 
-def kill(run: Running, chance: random.Random) -> None:
+def kill(run: Running, choice: str) -> None:
     """Kill the server, a worker, or all at once: whoever is there at the moment, also while it starts."""
     children = run.children()
-    choice = chance.choice(["server", "server", "worker", "all"])
     victims = [name for name in sorted(children) if choice == "all" or name.startswith(choice)]
     for name in victims if choice == "all" else victims[:1]:
         with contextlib.suppress(ProcessLookupError):

@@ -14,6 +14,7 @@ from tests.support.streams import eventually
 from millstream.app import App
 from millstream.errors import DiskFullError, LogClosedError, LogUnavailableError
 from millstream.event import Event
+from millstream.log import partition_of
 from millstream.worker import Worker
 from millstream.worker.handler import HandlerProcessor
 
@@ -182,6 +183,61 @@ async def test_calls_that_outlast_a_hand_over_are_thrown_away(
     await plant.caught_up("copy")
     await assert_each_is_out_once(plant)
     assert ("copy joins again" in caplog.text) == is_fenced
+
+
+async def test_call_of_many_partitions_that_outlasts_a_hand_over_still_counts_for_those_that_stay(plant: Plant) -> None:
+    gate = asyncio.Event()
+
+    def make_batch_app() -> App:
+        app = App("plant", catch_all=False)
+        stream = app.stream("in", "in/{key}", key="key")
+        app.stream("out", "out/{key}", key="key")
+
+        @app.on(stream, group="copy", batch=True)
+        async def copy(events: list[Event]) -> list[Event]:
+            await gate.wait()
+            return [Event(topic=f"out/{event.key}", payload=event.payload) for event in events]
+
+        return app
+
+    await plant.start(make_batch_app())
+    await publish(plant)
+    await eventually(lambda: calls_under_way(plant.workers[0]) == 1)
+    await plant.start(make_batch_app())
+    await plant.someone_sleeps(5)
+    await plant.clock.advance(5)
+    await plant.settle()
+    gate.set()
+    await plant.caught_up("copy")
+    await assert_each_is_out_once(plant)
+
+
+async def test_hand_over_does_not_wait_for_what_waits_in_other_partitions(plant: Plant) -> None:
+    slow: list[int] = []
+    quick: list[int] = []
+
+    def make_slow_app() -> App:
+        app = App("plant", catch_all=False)
+        stream = app.stream("in", "in/{key}", key="key")
+
+        @app.on(stream, group="copy", concurrency=1)
+        async def copy(data: dict[str, int]) -> None:
+            await plant.clock.sleep(0.5)
+            slow.append(data["n"])
+
+        return app
+
+    await plant.start(make_slow_app())
+    first = next(n for n in range(20) if partition_of(str(n), 8) == 7)  # the last ones are handed over
+    await publish(plant, first, 1)
+    await eventually(lambda: calls_under_way(plant.workers[0]) == 1)
+    await publish(plant, 0, first)
+    await publish(plant, first + 1, COUNT - first - 1)
+    await plant.start(make_app(quick))
+    await plant.pass_time_until(lambda: quick)
+    assert slow == [first]
+    await plant.caught_up("copy")
+    assert sorted(slow + quick) == list(range(COUNT))
 
 
 async def test_partition_that_comes_back_after_a_fence_is_begun_from_the_log(

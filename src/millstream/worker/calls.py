@@ -54,6 +54,7 @@ class Calls:
         self._lanes = Lanes()
         self._patience = Patience(handler.retry)
         self._running: dict[asyncio.Task[None], Take | None] = {}
+        self._settled = asyncio.Event()  # a call has ended
         self._closed = False
 
     def add(self, segment: Segment) -> None:
@@ -76,13 +77,17 @@ class Calls:
         self._patience.drop()
 
     async def finish(self, partitions: frozenset[int], seconds: float) -> None:
-        """Wait for the calls with events of these partitions; after a time, cancel them."""
-        await self._end([task for task, take in self._running.items() if take and take.concerns(partitions)], seconds)
+        """Wait until no call has events of these partitions. After a time, cancel those that have no others: what comes
+        of the rest is thrown away as far as it is of these partitions."""
+        await first_of(self._until_none_concerns(partitions), self._clock.sleep(seconds))
+        await cancel([task for task, take in self._running.items() if take and take.concerns_only(partitions)])
 
     async def close(self, seconds: float) -> None:
         """Begin no more calls, and wait for those under way; after a time, cancel them."""
         self._closed = True
-        await self._end(list(self._running), seconds)
+        if tasks := list(self._running):
+            await first_of(asyncio.wait(tasks), self._clock.sleep(seconds))
+            await cancel(tasks)
 
     async def abandon(self) -> None:
         """Cancel all calls. Their events were dropped before."""
@@ -106,6 +111,7 @@ class Calls:
             self._measure(take, ran, self._clock.monotonic() - began)
             self._settle(take, ran)
             self._running[task] = None
+            self._settled.set()
             turns += 1
             if turns % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -166,14 +172,16 @@ class Calls:
             self._lanes.retry(item)
         self.start()
 
-    async def _end(self, tasks: list[asyncio.Task[None]], seconds: float) -> None:
-        if tasks:
-            await first_of(asyncio.wait(tasks), self._clock.sleep(seconds))
-            await cancel(tasks)
+    async def _until_none_concerns(self, partitions: frozenset[int]) -> None:
+        """A task goes on with other events after a call, so it is not for the end of the task that this waits."""
+        while any(take.concerns(partitions) for take in self._running.values() if take):
+            self._settled.clear()
+            await self._settled.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         take = self._running.pop(task, None)
-        if take is not None:  # it was cancelled
+        self._settled.set()
+        if take is not None:  # it was cancelled, and whatever it had is closed
             self._lanes.finish(take)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)

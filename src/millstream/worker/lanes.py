@@ -26,6 +26,10 @@ class Take:
         """Whether any of the events is of these partitions."""
         return any(segment.partition in partitions for segment, _ in self.items)
 
+    def concerns_only(self, partitions: frozenset[int]) -> bool:
+        """Whether all of the events are of these partitions."""
+        return all(segment.partition in partitions for segment, _ in self.items)
+
 
 class Lanes:
     """The events that wait, of all of a handler's partitions.
