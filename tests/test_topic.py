@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.errors import TopicError
-from millstream.topic import MAX_BYTES, MAX_LEVELS, Filter, Trie, check_filter, check_topic, filter_matches
+from millstream.topic import (
+    MAX_BYTES,
+    MAX_LEVELS,
+    Filter,
+    Trie,
+    check_filter,
+    check_topic,
+    filter_covers,
+    filter_matches,
+)
 
 levels = st.sampled_from(["a", "b", "", "$x", "ü"])
 topics = st.lists(levels, min_size=1, max_size=5).map("/".join).filter(bool)
@@ -159,3 +170,18 @@ def test_a_named_level_tells_what_it_held() -> None:
 def test_names_stand_for_whole_levels_once(text: str, why: str) -> None:
     with pytest.raises(TopicError, match=why):
         Filter.parse(text)
+
+
+LEVELS = ["a", "b", "", "$x", "ü", "other"]
+ALL_TOPICS = ["/".join(each) for n in range(1, 5) for each in itertools.product(LEVELS, repeat=n)]
+
+
+@given(filters.filter(lambda text: text.count("/") < 3), filters.filter(lambda text: text.count("/") < 3))
+def test_a_filter_covers_another_if_it_matches_whatever_that_one_does(wide: str, narrow: str) -> None:
+    every, some = ({topic for topic in ALL_TOPICS if filter_matches(each, topic)} for each in (wide, narrow))
+    assert filter_covers(wide, narrow) is (some <= every and (wide, narrow) != ("+/#", "#"))
+
+
+@given(filters, topics)
+def test_a_filter_covers_the_topics_that_it_matches(wide: str, topic: str) -> None:
+    assert filter_covers(wide, topic) is filter_matches(wide, topic)

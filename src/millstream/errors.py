@@ -19,6 +19,10 @@ class AppError(MillstreamError):
     """An application is declared wrongly: a filter, a handler's signature, two things of one name."""
 
 
+class NotAuthorizedError(MillstreamError):
+    """A client lacks the right to do what it asks for."""
+
+
 class TopicError(MillstreamError):
     """A topic name or a filter that the MQTT specification (4.7) or a limit of ours forbids."""
 

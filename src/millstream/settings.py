@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
-from millstream.errors import SettingsError
+from millstream.errors import SettingsError, TopicError
+from millstream.topic import check_filter
 
 PREFIX = "MILLSTREAM_"
 _CONFIG = "MILLSTREAM_CONFIG"
@@ -29,6 +30,78 @@ _Duration = Annotated[timedelta, Field(gt=timedelta(0))]
 
 def _bytes(count: int) -> Any:
     return Field(default=ByteSize(count), gt=0)
+
+
+PLACEHOLDERS = ("{user}", "{client_id}")
+
+
+def _check_right(text: str) -> str:
+    """What a right names: a filter in MQTT's notation, in which placeholders stand for a part of a level."""
+    bare = text
+    for placeholder in PLACEHOLDERS:
+        bare = bare.replace(placeholder, "x")
+    if "{" in bare or "}" in bare:
+        raise ValueError(f"{text!r} has a placeholder that there is not; there are {' and '.join(PLACEHOLDERS)}")
+    try:
+        check_filter(bare)
+    except TopicError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+_Filters = tuple[Annotated[str, AfterValidator(_check_right)], ...]
+_OWN_NAME: _Filters = tuple(f"{levels}{{user}}/#" for levels in ("", "+/", "+/+/", "+/+/+/"))
+
+
+class Rights(BaseModel):
+    """What a user may do. Everything is named by filters as for topics; `{user}` and `{client_id}` stand for its own
+    names, and are nothing where those are no plain part of a level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    publish: _Filters = _OWN_NAME
+    """Topics to publish to. By default those that have the user's name as one of their first four levels."""
+    subscribe: _Filters = _OWN_NAME
+    """Topics to subscribe to. A subscription is granted if one of these filters covers all of it."""
+    read: _Filters = ()
+    """Streams to read by HTTP."""
+    join: _Filters = ()
+    """Groups to join by HTTP. Their streams must be readable too."""
+    observe: bool = False
+    """See `/status` and `/metrics`."""
+
+
+class OwnRights(BaseModel):
+    """Rights of one's own; one that is not said is as in `[rights]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    publish: _Filters | None = None
+    """Topics to publish to."""
+    subscribe: _Filters | None = None
+    """Topics to subscribe to."""
+    read: _Filters | None = None
+    """Streams to read by HTTP."""
+    join: _Filters | None = None
+    """Groups to join by HTTP."""
+    observe: bool | None = None
+    """See `/status` and `/metrics`."""
+
+
+class User(OwnRights):
+    """Somebody who may connect. Without rights of its own it may be written as the hash alone."""
+
+    password: str
+    """The hash that `millstream password` prints."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_hash(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"password": given}
+        if not isinstance(given, dict | cls):
+            raise ValueError("write the hash that millstream password prints, or a table with it as 'password'")
+        return given
 
 
 class Limits(BaseModel):
@@ -117,8 +190,12 @@ class Settings(BaseSettings):
     """Where HTTP listens, likewise."""
     allow_anonymous: bool = False
     """Let anybody in. Without it, `users` must name who may connect."""
-    users: dict[str, str] = {}
-    """User names, each with the hash that `millstream password` prints."""
+    users: dict[str, User] = {}
+    """User names, each with the hash that `millstream password` prints, or a table with it and with its rights."""
+    rights: Rights = Rights()
+    """What users may do who have no rights of their own."""
+    anonymous: OwnRights | None = None
+    """What those may do who show no user name, where `allow_anonymous` lets them in. Unset: everything."""
     workers: int = Field(default=1, ge=0, le=256)
     """Worker processes. 0: run `millstream work` elsewhere on this machine."""
     drain_timeout: _Duration = timedelta(seconds=10)
@@ -174,11 +251,18 @@ def _explain(model: type[BaseModel], place: Sequence[int | str], problem: Mappin
         return f"setting {name!r}: {problem['msg']}"
     *outer, wrong = (str(part) for part in place)
     for part in outer:
-        inner = model.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel), "only a model forbids names"
-        model = inner
+        model = _model_below(model, part)
     nearest = [".".join((*outer, close)) for close in _close_to(wrong, model.model_fields)]
     return f"setting {name!r}: there is no such setting" + "".join(f"; did you mean {each!r}?" for each in nearest)
+
+
+def _model_below(model: type[BaseModel], part: str) -> type[BaseModel]:
+    """The model of a field; where a field has models by name, that of the name is the same one again."""
+    field = model.model_fields.get(part)
+    if field is None:
+        return model
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:

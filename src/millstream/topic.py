@@ -123,6 +123,20 @@ def filter_matches(mqtt_filter: str, topic: str) -> bool:
     return len(wanted) == len(levels)
 
 
+def filter_covers(wide: str, narrow: str) -> bool:
+    """Whether `wide` matches every topic that `narrow` matches: a filter, or a topic name, which matches itself. (That
+    `+/#` covers `#` is not seen.)"""
+    if narrow.startswith("$") and wide[:1] in ("+", "#"):
+        return False
+    allowed, levels = wide.split("/"), narrow.split("/")
+    for number, allow in enumerate(allowed):
+        if allow == "#":
+            return True
+        if number == len(levels) or levels[number] == "#" or allow not in ("+", levels[number]):
+            return False
+    return len(allowed) == len(levels)
+
+
 class _Node(Generic[T]):
     __slots__ = ("children", "values")
 

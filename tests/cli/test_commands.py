@@ -22,10 +22,14 @@ PASSWORD = "an open secret"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server that only `ada` may use."""
+    """A server that only `ada` may use, and `bob` a little."""
     folder = tmp_path_factory.mktemp("cli")
     config = folder / "millstream.toml"
-    config.write_text(f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n[users]\nada = "{hash_password(PASSWORD)}"\n')
+    hashed = hash_password(PASSWORD)
+    config.write_text(
+        f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n[users]\nbob = "{hashed}"\n'
+        f'[users.ada]\npassword = "{hashed}"\npublish = ["#"]\nsubscribe = ["#"]\n'
+    )
     run = Running(folder / "data", "--config", str(config))
     yield run
     run.close()
@@ -144,6 +148,14 @@ def test_who_may_not_come_in_is_told_how(server: Running, name: str, options: di
     assert done.returncode == 1
     assert told in done.stderr
     assert "MILLSTREAM_PASSWORD" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["publish", "subscribe"])
+def test_who_lacks_a_right_is_told_which_setting_gives_it(server: Running, name: str) -> None:
+    done = command(server, name, "site/a", MILLSTREAM_USER="bob")
+    assert done.returncode == 1
+    assert "'site/a'" in done.stderr
+    assert f"the setting '{name}' in [users.bob] or [rights] gives the right" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "topic"), [("publish", "a/+"), ("subscribe", "a/#/b")])

@@ -221,10 +221,30 @@ async def test_users(plant: Plant) -> None:
     assert gateway.http_address is not None
     url = f"http://127.0.0.1:{gateway.http_address[1]}"
     async with Client(url, user="ann", password="secret") as client:
-        assert await client.publish("a", 1)
+        assert await client.publish("ann/a", 1)
     async with Client(url, user="ann", password="wrong") as client:
         with pytest.raises(RefusedError, match="user name or password is wrong"):
-            await client.publish("a", 1)
+            await client.publish("ann/a", 1)
+
+
+async def test_a_right_that_is_missing_is_told_with_what_gives_it(plant: Plant) -> None:
+    await plant.gateway.stop()
+    gateway = await plant.start(http="127.0.0.1:0", allow_anonymous=False, users={"ann": hash_password("secret")})
+    assert gateway.http_address is not None
+    url = f"http://127.0.0.1:{gateway.http_address[1]}"
+    async with Client(url, user="ann", password="secret") as client:
+        member = client.group("billing", ["events"])
+        refused = {
+            "publish": client.publish("a", 1),
+            "read": client.read("events", 0),
+            "join": member.__aenter__(),
+        }
+        for right, deed in refused.items():
+            with pytest.raises(RefusedError, match=rf"the setting '{right}' in \[users\.ann\]") as told:
+                await deed
+            assert (told.value.status, told.value.code) == (403, "forbidden")
+        with pytest.raises(RefusedError, match="may not read stream 'events'"):
+            await anext(aiter(client.tail("events")))
 
 
 async def test_another_server_than_ours_is_told() -> None:

@@ -15,7 +15,16 @@ from millstream.cli import dead_letters
 from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
-from millstream.settings import Limits, LoggingSettings, LogSettings, MetricsSettings, OtelSettings, Settings
+from millstream.settings import (
+    Limits,
+    LoggingSettings,
+    LogSettings,
+    MetricsSettings,
+    OtelSettings,
+    Rights,
+    Settings,
+    User,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -31,6 +40,8 @@ def section(text: str, heading: str) -> str:
     ("model", "heading"),
     [
         (Settings, ""),
+        (Rights, "`[rights]`"),
+        (User, "`[users.NAME]`"),
         (Limits, "`[limits]`"),
         (LogSettings, "`[log]`"),
         (MetricsSettings, "`[metrics]`"),
@@ -42,7 +53,7 @@ def section(text: str, heading: str) -> str:
 def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    nested = {"limits", "log", "metrics", "logging", "otel"} if model is Settings else set()
+    nested = {"rights", "limits", "log", "metrics", "logging", "otel"} if model is Settings else set()
     assert documented == set(model.model_fields) - nested
 
 

@@ -134,9 +134,9 @@ async def test_mqtt_clients_show_a_password(plant: Plant, version: Version) -> N
         assert isinstance(answer, p.Connack)
         assert answer.reason is Reason.BAD_USER_NAME_OR_PASSWORD
     client = await plant.connect("press-1", version, user_name="ann", password=b"secret")
-    await client.publish("a", b"1")
+    await client.publish("ann/a", b"1")
     again = await plant.connect("press-2", version, user_name="ann", password=b"secret")
-    await again.publish("a", b"2")
+    await again.publish("ann/a", b"2")
     assert await plant.payloads("events") == [b"1", b"2"]
 
 
@@ -147,8 +147,8 @@ async def test_wrong_passwords_do_not_hold_up_those_who_are_in(plant: Plant) -> 
         client = await plant.open()
         client.send(p.Connect(version=Version.V5, client_id=str(number), user_name="ann", password=b"%d" % number))
         await client.drain()
-    await good.publish("a")
-    await good.publish("a")
+    await good.publish("ann/a")
+    await good.publish("ann/a")
     refused = plant.statistics["ended"].get("bad_user_name_or_password", 0)
     assert refused < 100, "most of them are still being checked"
 

@@ -379,7 +379,8 @@ async def test_what_is_not_there(http: httpx.AsyncClient) -> None:
 
 async def test_a_member_is_its_users_own(plant: Plant) -> None:
     users = {name: hash_password(name) for name in ("ann", "bob")}
-    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
+    rights = {"read": ["events"], "join": ["#"]}
+    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users, rights=rights)
     async with client_of(plant) as client:
         assert error_of(await client.get("/groups"))[:2] == (401, "unauthorized")
         assert error_of(await client.post("/groups/g/members"))[:2] == (401, "unauthorized")

@@ -77,7 +77,7 @@ async def test_a_commit_that_waits_for_the_disk_shows_in_its_time(plant: Plant) 
 
 
 async def test_it_takes_a_user_unless_the_settings_say_otherwise(plant: Plant) -> None:
-    users = {"ann": hash_password("secret")}
+    users = {"ann": {"password": hash_password("secret"), "observe": True}}
     await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
     async with client_of(plant) as client:
         assert (await client.get("/metrics")).status_code == 401

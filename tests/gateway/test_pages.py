@@ -263,7 +263,8 @@ async def test_what_retention_took_is_gone(plant: Plant, log: SqliteLog, http: h
 
 
 async def test_a_user_is_asked_for(plant: Plant) -> None:
-    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users={"ann": hash_password("secret")})
+    users = {"ann": {"password": hash_password("secret"), "read": ["events"]}}
+    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
     async with client_of(plant) as client:
         for path in ("/streams", "/streams/events", "/streams/events/0"):
             assert error_of(await client.get(path))[:2] == (401, "unauthorized")

@@ -169,7 +169,8 @@ async def test_readers_are_bounded(plant: Plant) -> None:
 
 
 async def test_a_user_is_asked_for(plant: Plant) -> None:
-    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users={"ann": hash_password("secret")})
+    users = {"ann": {"password": hash_password("secret"), "read": ["events"]}}
+    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
     path = f"{address(plant)}/streams/events/tail"
     assert (await refused(f"ws://{path}"))[:2] == (401, "unauthorized")
     assert (await refused(f"ws://ann:wrong@{path}"))[:2] == (401, "unauthorized")

@@ -254,7 +254,8 @@ async def test_who_is_overtaken_by_retention_is_told(plant: Plant, http: httpx.A
 
 
 async def test_a_user_is_asked_for(plant: Plant) -> None:
-    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users={"ann": hash_password("secret")})
+    users = {"ann": {"password": hash_password("secret"), "read": ["events"]}}
+    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
     async with client_of(plant) as client:
         assert error_of(await client.get("/streams/events/tail"))[:2] == (401, "unauthorized")
         client.auth = httpx.BasicAuth("ann", "secret")

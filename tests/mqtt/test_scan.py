@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.packets import Numbers, packets, publishes
 
+from millstream.errors import NotAuthorizedError
 from millstream.mqtt import packet as p
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.packet import Version
+from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.mqtt.scan import Arrivals, scan, scan_acknowledgements
+from millstream.rights import EVERYTHING, Right
 
 LONG = "long" * 64
 KNOWN = ("", "a", "site/a/press-1/telemetry", "b" * 200, LONG)
@@ -69,6 +72,7 @@ class Connection:
     def __init__(self, version: Version = Version.V3_1_1) -> None:
         self.active = False
         self.plain_header = int(version is Version.V5)
+        self.permitted: PermittedTopics | None = None
 
     def acknowledge(self, packets: bytes) -> None:
         raise AssertionError("the scan only tells what is owed")
@@ -239,6 +243,55 @@ def test_from_a_connection_that_is_not_ready_nothing_is_taken() -> None:
     plain = encode(p.Publish(topic="a"))
     assert [position for _, position in scan([(connection, connection, plain, 0)], 400, arrivals)] == [0]
     assert len(arrivals) == 0
+
+
+class Only:
+    """Rights to one topic."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+
+    def check(self, right: Right, name: str = "") -> None:
+        if name != self.topic:
+            raise NotAuthorizedError("no")
+
+
+def test_topics_are_taken_once_they_are_permitted_to_their_client() -> None:
+    bound, free = Connection(), Connection()
+    bound.permitted = PermittedTopics(Only("a"))
+    arrivals = columns()
+    both = encode(p.Publish(topic="a", payload=b"1")) + encode(p.Publish(topic=KNOWN[2], payload=b"2"))
+
+    def stops() -> list[int]:
+        reads = [(bound, bound, both, 0), (free, free, both, 0)]
+        return [position for _, position in scan(reads, 400, arrivals)]
+
+    assert stops() == [0]
+    bound.permitted.check("a", arrivals.numbering)
+    with pytest.raises(NotAuthorizedError):
+        bound.permitted.check(KNOWN[2], arrivals.numbering)
+    assert stops() == [6]
+    assert arrivals.payloads == [b"1", b"2", b"1", b"1", b"2"]
+    arrivals = columns()  # numbers of an earlier table mean nothing in a new one
+    assert stops() == [0]
+
+
+def test_the_topics_that_are_kept_for_a_client_are_bounded() -> None:
+    permitted, numbers = PermittedTopics(EVERYTHING), Numbers()
+    for number in range(2_500):
+        permitted.check(str(number), numbers)
+        assert len(permitted.known(numbers)) <= 1_000
+
+
+def test_an_acknowledgement_without_a_message_stands_in_its_turn() -> None:
+    first, second = Connection(), Connection()
+    arrivals = columns()
+    one = encode(p.Publish(topic="a", payload=b"1", qos=1, packet_id=1))
+    for connection in (first, second):
+        list(scan([(connection, connection, one, 0)], 400, arrivals))
+        arrivals.owe(connection, b"refused")
+    assert arrivals.acknowledgements == [b"\x40\2\0\1", b"refused"] * 2
+    assert [arrivals.publisher(row) for row in range(2)] == [first, second]
 
 
 @given(st.lists(st.integers(1, 0xFFFF), max_size=5), st.binary(max_size=6))

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from millstream.mqtt import packet as p
 from millstream.mqtt.decode import CONNACK_3_1_1, SUBACK_3_1_1
+from millstream.mqtt.numbering import topic_key
 from millstream.mqtt.packet import Version
 from millstream.mqtt.properties import NOTHING, TABLE, Place, Properties
 from millstream.mqtt.reason import Reason
-from millstream.mqtt.scan import topic_key
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 blobs = st.binary(max_size=20)

@@ -50,7 +50,9 @@ async def _print(
     ) as client:
         (granted,) = await client.subscribe(topics, qos=1)
         if isinstance(granted, ReasonCode) and granted.is_failure:
-            raise MillstreamError(f"the server refuses the subscription to {topics!r}: {str(granted).lower()}")
+            raise MillstreamError(
+                f"the server at {host}:{port} refuses the subscription to {topics!r}: {_because(granted, user)}"
+            )
         count = 0
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
@@ -59,6 +61,13 @@ async def _print(
             count += 1
             if count == limit:
                 return
+
+
+def _because(code: ReasonCode, user: str | None) -> str:
+    if code.value != Reason.NOT_AUTHORIZED:
+        return str(code).lower()
+    who, place = (f"user {user!r}", f"[users.{user}]") if user is not None else ("who shows no --user", "[anonymous]")
+    return f"{who} may not; the setting 'subscribe' in {place} or [rights] gives the right"
 
 
 def _explain(error: aiomqtt.MqttError, address: str, user: str | None) -> str:

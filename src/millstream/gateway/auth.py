@@ -14,13 +14,14 @@ import hmac
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from millstream.clock import Clock
 from millstream.errors import MillstreamError, SettingsError
+from millstream.rights import EVERYTHING, Rights
 
 _N, _R, _P = 1 << 14, 8, 1  # 16 MiB and about 40 ms; OWASP's table has (2^14, 8, 5) and (2^17, 8, 1) at its ends
 _MAX_MEMORY = 256 << 20  # of one check, whatever a hash asks for
@@ -51,13 +52,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is; `name` is None for nobody in particular."""
+    """Who a client is, and what it may do; `name` is None for nobody in particular."""
 
     name: str | None
+    rights: Rights = field(default=EVERYTHING, compare=False)
 
 
 class Authenticator(Protocol):
-    """Decides who comes in."""
+    """Decides who comes in, and with which rights."""
 
     def recall(self, credentials: Credentials) -> Identity | None:
         """The identity if it is known at once, without a check; else None, and `authenticate` decides."""
@@ -123,11 +125,18 @@ class _Hash:
 
 
 class UserAuthenticator:
-    """Users of the settings. `allow_anonymous` lets in who shows no user name, and everybody where there are no users.
+    """Users with their passwords' hashes. `allow_anonymous` lets in who shows no user name, and everybody where there
+    are no users. `rights` gives what a user (None: nobody in particular) with a client identifier may do.
 
     `SettingsError`: nobody could come in, or a hash is none."""
 
-    def __init__(self, users: Mapping[str, str], allow_anonymous: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        users: Mapping[str, str],
+        allow_anonymous: bool,
+        clock: Clock,
+        rights: Callable[[str | None, str], Rights] = lambda user, client_id: EVERYTHING,
+    ) -> None:
         if not users and not allow_anonymous:
             raise SettingsError(
                 "nobody may connect: name users in the settings (millstream password makes the hash), "
@@ -136,6 +145,7 @@ class UserAuthenticator:
         self._hashes = {name: _Hash.parse(text, name) for name, text in users.items()}
         self._anonymous = allow_anonymous
         self._clock = clock
+        self._rights = rights
         self._secret = os.urandom(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
@@ -146,11 +156,13 @@ class UserAuthenticator:
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`."""
         if self._anonymous and (credentials.user_name is None or not self._hashes):
-            return Identity(None)
+            return self._identity(None, credentials)
         if credentials.user_name is None:
             return None
         until = self._remembered.get(self._digest(credentials))
-        return Identity(credentials.user_name) if until is not None and self._clock.monotonic() < until else None
+        if until is None or self._clock.monotonic() >= until:
+            return None
+        return self._identity(credentials.user_name, credentials)
 
     async def authenticate(self, credentials: Credentials) -> Identity:
         """See `Authenticator`."""
@@ -167,13 +179,16 @@ class UserAuthenticator:
             check = self._running[digest] = asyncio.create_task(self._check(credentials, digest))
         if not await asyncio.shield(check):
             raise NotAuthenticatedError("user name or password is wrong")
-        return Identity(credentials.user_name)
+        return self._identity(credentials.user_name, credentials)
 
     def close(self) -> None:
         """See `Authenticator`."""
         for check in self._running.values():
             check.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _identity(self, name: str | None, credentials: Credentials) -> Identity:
+        return Identity(name, self._rights(name, credentials.client_id))
 
     async def _check(self, credentials: Credentials, digest: bytes) -> bool:
         known = self._hashes.get(credentials.user_name or "")

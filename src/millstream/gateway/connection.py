@@ -16,6 +16,7 @@ import msgspec
 from millstream.mqtt import (
     Action,
     Connecting,
+    Declined,
     Ended,
     Message,
     Outcome,
@@ -27,6 +28,7 @@ from millstream.mqtt import (
     Version,
     Will,
 )
+from millstream.rights import Rights
 
 if TYPE_CHECKING:
     from millstream.gateway.mqtt_listener import MqttListener
@@ -105,9 +107,9 @@ class Connection(asyncio.Protocol):
             _log.exception("client %r is cut off after an error", self.session.client_id)
             self.abort()
 
-    def accept(self, client_id: str) -> None:
+    def accept(self, client_id: str, rights: Rights) -> None:
         """Let the client in, and take what it sent behind its CONNECT."""
-        self.session.accept(client_id)
+        self.session.accept(client_id, rights)
         self.resume(Pause.AUTHENTICATING)
         self.receive(b"", 0)
         self._listener.ingest.came()
@@ -179,6 +181,8 @@ class Connection(asyncio.Protocol):
             fan_out.remove(self, action.subscription)
         elif isinstance(action, Connecting):
             self._listener.admit(self, action.connect)
+        elif isinstance(action, Declined):
+            self._listener.declined(self, action)
         else:
             self._leave(action)
 

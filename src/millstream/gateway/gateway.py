@@ -35,6 +35,7 @@ from millstream.gateway.http import (
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.measures import gateway_source
 from millstream.gateway.mqtt_listener import MqttListener
+from millstream.gateway.policy import Policy
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics
@@ -57,8 +58,8 @@ class Gateway:
     """Listens for devices, and commits what they publish to the streams that capture it.
 
     `async with Gateway(log, settings, clock) as gateway:`, or `start` and `stop`. The log stays the caller's. Without
-    an `authenticator`, users and passwords are those of the settings; without a `tracer`, nothing is traced. `topics`
-    is pub/sub for the rest of Millstream, `sources` what `/metrics` tells.
+    an `authenticator`, users, passwords and rights are those of the settings; without a `tracer`, nothing is traced.
+    `topics` is pub/sub for the rest of Millstream, `sources` what `/metrics` tells.
 
     `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
 
@@ -74,7 +75,7 @@ class Gateway:
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
-        self._authenticator = authenticator or UserAuthenticator(settings.users, settings.allow_anonymous, clock)
+        self._authenticator = authenticator or _users_of(settings, clock)
         fan_out = FanOut(self._statistics)
         seen = Deduplication(
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
@@ -221,6 +222,11 @@ class Gateway:
             task.cancel()
         await asyncio.gather(drained, too_late, committing, return_exceptions=True)
         self._ingest.abandon()
+
+
+def _users_of(settings: Settings, clock: Clock) -> Authenticator:
+    hashes = {name: user.password for name, user in settings.users.items()}
+    return UserAuthenticator(hashes, settings.allow_anonymous, clock, Policy(settings).rights)
 
 
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:

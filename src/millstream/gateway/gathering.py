@@ -34,6 +34,11 @@ class Gathering:
         return len(self.arrivals)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit, and nobody to answer."""
+        return not self.arrivals.publishers
+
+    @property
     def size(self) -> int:
         """About what they cost in memory, in bytes."""
         return self.arrivals.size + _ROW_BYTES * len(self.arrivals)

@@ -125,7 +125,7 @@ class Ingest:
 
     def came(self) -> None:
         """Something may have been added to `gathering.arrivals`."""
-        if len(self.gathering):
+        if not self.gathering.is_empty:
             self._wake()
 
     async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
@@ -156,7 +156,7 @@ class Ingest:
     async def run(self) -> None:
         """Commit for ever. Raises what the log raises when it cannot go on; nothing of that batch is acknowledged."""
         while True:
-            if not len(self.gathering):
+            if self.gathering.is_empty:
                 self._awake = False
                 self._idle.set()
                 self._arrived.clear()

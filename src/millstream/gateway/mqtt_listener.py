@@ -9,15 +9,17 @@ from collections.abc import Coroutine
 from typing import Any
 
 from millstream.clock import Clock
-from millstream.gateway.auth import Authenticator, BusyError, Credentials, NotAuthenticatedError
+from millstream.errors import NotAuthorizedError
+from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
 from millstream.gateway.listening import listen
 from millstream.gateway.statistics import Statistics
-from millstream.mqtt import Ended, Reason, Session, SessionLimits, claimed_topic
+from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic
 from millstream.mqtt.packet import Connect
+from millstream.rights import Right
 from millstream.settings import Limits
 
 _log = logging.getLogger(__name__)
@@ -137,14 +139,21 @@ class MqttListener:
             self._statistics.reject(reason, text=ended.text, client=client_id, topic=topic, payload=ended.packet)
         _log.debug("client %r ended: %s", client_id, ended.text)
 
+    def declined(self, connection: Connection, its: Declined) -> None:
+        """A published message was refused, and its client stays."""
+        reason, client_id = its.reason.name.lower(), connection.session.client_id
+        self._statistics.reject(reason, text=its.text, client=client_id, topic=its.topic, payload=its.payload)
+
     def admit(self, connection: Connection, connect: Connect) -> None:
         """A client wants in."""
         if len(self._clients) >= self._most and connect.client_id not in self._clients:
             connection.end(Reason.SERVER_BUSY, "too many connections, see setting 'limits.connections'")
             return
-        credentials = Credentials(connect.user_name, connect.password, connect.client_id)
-        if self._authenticator.recall(credentials) is not None:
-            self._accept(connection, connect)
+        client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
+        credentials = Credentials(connect.user_name, connect.password, client_id)
+        known = self._authenticator.recall(credentials)
+        if known is not None:
+            self._accept(connection, connect, client_id, known)
         else:
             connection.pause(Pause.AUTHENTICATING)
             self._spawn(self._authenticate(connection, connect, credentials))
@@ -153,22 +162,27 @@ class MqttListener:
 
     async def _authenticate(self, connection: Connection, connect: Connect, credentials: Credentials) -> None:
         try:
-            await self._authenticator.authenticate(credentials)
+            identity = await self._authenticator.authenticate(credentials)
         except NotAuthenticatedError as error:
             connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
         except BusyError as error:
             connection.end(Reason.SERVER_BUSY, str(error))
         else:
             if connection in self._connections:
-                self._accept(connection, connect)
+                self._accept(connection, connect, credentials.client_id, identity)
 
-    def _accept(self, connection: Connection, connect: Connect) -> None:
-        client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
+    def _accept(self, connection: Connection, connect: Connect, client_id: str, identity: Identity) -> None:
+        if connect.will is not None:
+            try:
+                identity.rights.check(Right.PUBLISH, connect.will.topic)
+            except NotAuthorizedError as error:
+                connection.end(Reason.NOT_AUTHORIZED, f"will: {error}")
+                return
         before = self._clients.get(client_id)
         if before is not None:
             before.end(Reason.SESSION_TAKEN_OVER, "the client identifier has connected again")
         self._clients[client_id] = connection
-        connection.accept(client_id)
+        connection.accept(client_id, identity.rights)
 
     async def _sweep(self) -> None:
         """One timer for all connections, while there are any."""

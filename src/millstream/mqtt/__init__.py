@@ -2,15 +2,16 @@
 
 Numbers in comments are sections of the MQTT 5.0 specification (OASIS, 7 March 2019)."""
 
-from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.action import Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.handshake import SessionLimits
+from millstream.mqtt.numbering import Numbering, topic_key
 from millstream.mqtt.outgoing import Message, Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
 from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
-from millstream.mqtt.scan import Arrivals, Numbering, Publisher, Read, scan, topic_key
+from millstream.mqtt.scan import Arrivals, Publisher, Read, scan
 from millstream.mqtt.session import Session, State
 from millstream.mqtt.wire import claimed_topic, text
 
@@ -19,6 +20,7 @@ __all__ = [
     "Action",
     "Arrivals",
     "Connecting",
+    "Declined",
     "Ended",
     "Granted",
     "Message",

@@ -57,4 +57,14 @@ class Ended:
     packet: bytes = b""
 
 
-Action = Connecting | Subscribed | Unsubscribed | Ended
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A published message is refused, and the connection goes on."""
+
+    reason: Reason
+    text: str
+    topic: str
+    payload: bytes
+
+
+Action = Connecting | Subscribed | Unsubscribed | Declined | Ended

@@ -1,9 +1,9 @@
 """The fast scan: every plain PUBLISH of what many connections read, in one loop, into columns.
 
 A PUBLISH is *plain* when it is complete, of QoS 0 or 1, without RETAIN and without properties, and its topic is
-known and has at most 255 bytes. The scan stops at the first packet of a read that is anything else, also at a malformed
-one, and the plain codec takes that one. So it decides nothing: it may only be quicker than the codec, never of another
-opinion, which is what its tests assert.
+known, permitted to its client, and has at most 255 bytes. The scan stops at the first packet of a read that is
+anything else, also at a malformed one, and the plain codec takes that one. So it decides nothing: it may only be
+quicker than the codec, never of another opinion, which is what its tests assert.
 
 What makes it quick: nothing is called for a message but slices, appends and one look-up of its topic's bytes in a
 dictionary, whose value is a number, so that columns of topics are made of numbers. A topic is validated, decoded and
@@ -14,34 +14,17 @@ go through the same loop, since to call it for each of them would cost as much a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
+from millstream.mqtt.numbering import Numbering
+from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.properties import Properties
 
 _QOS_BY_FIRST_BYTE = {0x30: 0, 0x32: 1, 0x3A: 1}  # 0x3A is marked as sent again
 _NO_ID = b"\0\0"
 
 PUBACK = b"\x40\x02"  # and the packet identifier: success, without properties
-
-
-class Numbering(Protocol):
-    """Numbers for topics, from 0."""
-
-    @property
-    def known(self) -> Mapping[bytes, int]:
-        """The numbers of known topics by `topic_key`."""
-        ...
-
-    def number(self, topic: str) -> int:
-        """The number of a valid topic, a new one if it is not known."""
-        ...
-
-
-def topic_key(topic: str) -> bytes:
-    """A topic as `scan` looks it up: its bytes behind their length, as in the packet."""
-    raw = topic.encode()
-    return len(raw).to_bytes(2, "big") + raw
 
 
 class Publisher(Protocol):
@@ -59,6 +42,11 @@ class Source(Protocol):
     plain_header: int
     """Bytes that a plain PUBLISH has between topic and payload besides the packet identifier (the property length of
     MQTT 5), -1 while none may be taken."""
+
+    @property
+    def permitted(self) -> PermittedTopics | None:
+        """The topics that it may publish to; None for all."""
+        ...
 
 
 P = TypeVar("P", bound=Publisher)
@@ -125,6 +113,13 @@ class Arrivals:
         self.acknowledgements.append(acknowledgement)
         self.size += len(payload)
 
+    def owe(self, publisher: Publisher, acknowledgement: bytes) -> None:
+        """Append an acknowledgement for no message of these: it comes in its turn."""
+        self.starts.append(len(self.payloads))
+        self.publishers.append(publisher)
+        self.acknowledgements.append(acknowledgement)
+        self.size += len(acknowledgement)
+
     def publisher(self, row: int) -> Publisher | None:
         """The connection that a message came from, None for another way."""
         return self.publishers[bisect_right(self.starts, row) - 1]
@@ -139,7 +134,8 @@ def scan(reads: Iterable[Read[P]], limit: int, arrivals: Arrivals) -> Iterator[t
     before it goes on: take the rest of it then, so that what comes from a connection stays in order.
 
     `limit` is the largest packet in bytes."""
-    rows, numbers = arrivals.payloads, arrivals.numbering.known
+    rows, numbering = arrivals.payloads, arrivals.numbering
+    everything = numbering.known
     add_topic, add_payload = arrivals.topics.append, rows.append
     add_start, add_publisher = arrivals.starts.append, arrivals.publishers.append
     add_acknowledgement = arrivals.acknowledgements.append
@@ -150,6 +146,8 @@ def scan(reads: Iterable[Read[P]], limit: int, arrivals: Arrivals) -> Iterator[t
         publisher, source, data, begin = read
         source.active = True
         plain_header, first_row = source.plain_header, len(rows)
+        permitted = source.permitted
+        numbers = everything if permitted is None else permitted.known(numbering)
         position, end = begin, len(data) if plain_header >= 0 else begin
         last = qos = behind_topic = -1
         try:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from millstream.errors import TopicError
-from millstream.mqtt.action import Action, Connecting, Ended, Granted, Subscribed, Unsubscribed
+import msgspec
+
+from millstream.errors import NotAuthorizedError, TopicError
+from millstream.mqtt.action import Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive
+from millstream.mqtt.numbering import topic_key
 from millstream.mqtt.outgoing import Outgoing
 from millstream.mqtt.packet import (
     Connack,
@@ -36,10 +39,12 @@ from millstream.mqtt.packet import (
     Version,
     Will,
 )
+from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
-from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements, topic_key
+from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements
 from millstream.mqtt.wire import MAX_VARIABLE, frame
+from millstream.rights import EVERYTHING, Right, Rights
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
@@ -65,6 +70,7 @@ class Session:
 
     __slots__ = (
         "_asked",
+        "_explains",
         "_heard",
         "_keep_alive",
         "_limits",
@@ -74,6 +80,7 @@ class Session:
         "active",
         "client_id",
         "outgoing",
+        "permitted",
         "plain_header",
         "rest",
         "state",
@@ -93,6 +100,8 @@ class Session:
         self.version = Version.V3_1_1
         self.client_id = ""
         self.plain_header = -1  # of `scan.Source`
+        self.permitted: PermittedTopics | None = None
+        self._explains = True  # the client wants to hear reasons (3.1.2.11.7)
         self.active = False  # something has come since the last look at the clock
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
 
@@ -101,13 +110,15 @@ class Session:
         """What the client is subscribed to."""
         return list(self._subscriptions.values())
 
-    def accept(self, client_id: str) -> None:
-        """Let the client in, under its own identifier or (if it gave none) another."""
+    def accept(self, client_id: str, rights: Rights = EVERYTHING) -> None:
+        """Let the client in, under its own identifier or (if it gave none) another. It may do what its rights say."""
         asked, self._asked = self._asked, None
         assert asked is not None and self.state is State.AUTHENTICATING, self.state
         self.state = State.CONNECTED
         self._expect_plain()
         self.client_id = client_id
+        self.permitted = None if rights is EVERYTHING else PermittedTopics(rights)
+        self._explains = asked.properties.request_problem_information != 0
         self._will = asked.will
         self._keep_alive = keep_alive(asked, self._limits)
         self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size)
@@ -210,6 +221,13 @@ class Session:
             data = encode(type(packet)(reason=packet.reason), self.version)
         self.outgoing.send(data)
 
+    def _explained(self, packet: Puback | Suback) -> bytes:
+        """An answer with its reason string, if the client wants to hear it (3.1.2.11.7) and takes so much."""
+        data = encode(packet, self.version)
+        if self._explains and len(data) <= self.outgoing.largest:
+            return data
+        return encode(msgspec.structs.replace(packet, properties=NOTHING), self.version)
+
     def _ended(self, reason: Reason, text: str, rejected: bytes | None = None) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
@@ -220,7 +238,7 @@ class Session:
         if self.state is State.CONNECTING:
             actions.append(self._connect(packet))
         elif isinstance(packet, Publish):
-            self._publish(packet, arrivals, publisher)
+            self._publish(packet, arrivals, publisher, actions)
         elif isinstance(packet, Puback):
             self.outgoing.acknowledge(packet.packet_id)
         elif isinstance(packet, Pingreq):
@@ -246,7 +264,7 @@ class Session:
             return self.end(error.reason, str(error))
         return Connecting(packet)
 
-    def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher) -> None:
+    def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         its = packet.properties
         if packet.qos == 2:
             raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a PUBLISH of QoS 2; up to 1 is supported")
@@ -260,18 +278,40 @@ class Session:
             _check_topic(its.response_topic)
         if topic_key(packet.topic) not in arrivals.numbering.known:
             _check_topic(packet.topic)
+        if self.permitted is not None:
+            try:
+                self.permitted.check(packet.topic, arrivals.numbering)
+            except NotAuthorizedError as error:
+                actions.append(self._decline(packet, str(error), arrivals, publisher))
+                return
         answer = PUBACK + packet.packet_id.to_bytes(2, "big") if packet.qos else b""
         arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None, publisher, answer)
 
+    def _decline(self, packet: Publish, text: str, arrivals: Arrivals, publisher: Publisher) -> Declined:
+        """Refuse a PUBLISH for want of a right. A client of 3.1.1 cannot be told, and a PUBACK would promise it that
+        its message is kept, so its connection ends (MQTT 3.1.1, 3.3.5)."""
+        if packet.qos and self.version is not Version.V5:
+            raise ProtocolError(Reason.NOT_AUTHORIZED, text)
+        if packet.qos:
+            told = Puback(packet_id=packet.packet_id, reason=Reason.NOT_AUTHORIZED, properties=because(text))
+            arrivals.owe(publisher, self._explained(told))
+        return Declined(Reason.NOT_AUTHORIZED, text, packet.topic, packet.payload)
+
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
+        text = ""
         for asked in packet.subscriptions:
-            reasons.append(reason := self._judge(asked))
+            try:
+                reason = self._judge(asked)
+            except NotAuthorizedError as error:
+                reason, text = Reason.NOT_AUTHORIZED, str(error)
+            reasons.append(reason)
             if reason < Reason.UNSPECIFIED_ERROR:
                 granted = Granted.of(asked, packet.properties.subscription_identifiers)
                 actions.append(Subscribed(granted, self._subscriptions.get(asked.filter)))
                 self._subscriptions[asked.filter] = granted
-        self.outgoing.send(encode(Suback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
+        answer = Suback(packet_id=packet.packet_id, reasons=tuple(reasons), properties=because(text))
+        self.outgoing.send(self._explained(answer))
 
     def _judge(self, asked: Subscription) -> Reason:
         if asked.filter.startswith("$share/"):
@@ -282,6 +322,8 @@ class Session:
             check_filter(asked.filter)
         except TopicError:
             return Reason.TOPIC_FILTER_INVALID
+        if self.permitted is not None:
+            self.permitted.rights.check(Right.SUBSCRIBE, asked.filter)
         if asked.filter not in self._subscriptions and len(self._subscriptions) >= self._limits.subscriptions:
             return Reason.QUOTA_EXCEEDED
         return Reason.GRANTED_QOS_1 if asked.qos else Reason.SUCCESS

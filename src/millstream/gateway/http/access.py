@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.http.answer import LATER
+from millstream.rights import Right
 
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="millstream", charset="UTF-8"'}
 
@@ -20,8 +21,15 @@ class Access:
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
 
-    async def admit(self, connection: HTTPConnection) -> Identity:
-        """Who it is. Refuses with 401 who shows no credentials or wrong ones, with 503 while too many are checked."""
+    async def admit(self, connection: HTTPConnection, right: Right | None = None, name: str = "") -> Identity:
+        """Who it is. Refuses with 401 who shows no credentials or wrong ones, with 503 while too many are checked, and
+        (`NotAuthorizedError`, 403) who lacks the right that is asked for."""
+        identity = await self._identify(connection)
+        if right is not None:
+            identity.rights.check(right, name)
+        return identity
+
+    async def _identify(self, connection: HTTPConnection) -> Identity:
         credentials = read_credentials(connection.headers.get("authorization"))
         known = self._authenticator.recall(credentials)
         if known is not None:

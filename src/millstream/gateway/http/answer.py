@@ -26,6 +26,7 @@ from millstream.errors import (
     LogError,
     LogUnavailableError,
     MillstreamError,
+    NotAuthorizedError,
     PayloadError,
     PositionError,
     TopicError,
@@ -54,6 +55,7 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     TopicError: 400,
     PayloadError: 400,
     PositionError: 400,
+    NotAuthorizedError: 403,
     LogError: 400,  # what has no name of its own was asked for wrongly
     UnknownStreamError: 404,
     FencedError: 409,

@@ -17,6 +17,7 @@ from millstream.gateway.http.page import JSON
 from millstream.gateway.http.parameters import Parameters
 from millstream.gateway.http.partition import Partition
 from millstream.log import Log
+from millstream.rights import Right
 
 _BYTES = "application/octet-stream"
 _HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}  # a device may send a page
@@ -35,7 +36,7 @@ class Events:
         return [Route(f"{event}/data", self._data), Route(event, self._event)]
 
     async def _event(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.READ, request.path_params["name"])
         asked = Parameters(request, "attributes")
         media_type = choose(request.headers.get("accept"), [JSON, STRUCTURED])
         event = await self._find(request)
@@ -43,7 +44,7 @@ class Events:
         return Response(written + b"\n", headers={"Content-Type": media_type, "Vary": "Accept"})
 
     async def _data(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.READ, request.path_params["name"])
         Parameters(request)
         event = await self._find(request)
         headers = {"Content-Type": _content_type(event), **_HARMLESS, **to_http_headers(to_attributes(event))}

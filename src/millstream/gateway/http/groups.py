@@ -27,6 +27,7 @@ from millstream.gateway.http.streaming import Streaming, in_turns
 from millstream.ledger.names import OUTCOMES
 from millstream.log import GroupStatus, Log, Position, find_stream
 from millstream.log.contract import LATEST, Start
+from millstream.rights import Right, may
 
 T = TypeVar("T")
 
@@ -99,24 +100,26 @@ class Groups:
         ]
 
     async def _list(self, request: Request) -> Response:
-        await self._access.admit(request)
-        return answer({"groups": [_status(its) for its in await self._log.groups() if not its.name.startswith(_OURS)]})
+        rights = (await self._access.admit(request)).rights
+        theirs = [its for its in await self._log.groups() if not its.name.startswith(_OURS)]
+        return answer({"groups": [_status(its) for its in theirs if may(rights, Right.JOIN, its.name)]})
 
     async def _show(self, request: Request) -> Response:
-        await self._access.admit(request)
         name = request.path_params["group"]
+        await self._access.admit(request, Right.JOIN, name)
         for its in await self._log.groups():
             if its.name == name:
                 return answer(_status(its))
         raise HTTPException(404, f"there is no group {name!r}; join it with POST /groups/{name}/members")
 
     async def _join(self, request: Request) -> Response:
-        user = await self._access.admit(request)
-        asked = _decode(await self._bodies.read(request), Join)
         group = request.path_params["group"]
+        user = await self._access.admit(request, Right.JOIN, group)
+        asked = _decode(await self._bodies.read(request), Join)
         if not group or group.startswith(_OURS):
             raise HTTPException(400, f"{group!r} is no name for a group of yours: say something, without a leading '$'")
         for stream in asked.streams:
+            user.rights.check(Right.READ, stream)
             await find_stream(self._log, stream)
         member = await self._members.join(group, user, asked.streams, asked.start, asked.lease)
         place = quote(f"/groups/{group}/members/{member.id}")

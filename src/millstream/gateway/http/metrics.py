@@ -14,10 +14,11 @@ from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import LATER
 from millstream.metrics import Sources
 from millstream.metrics.exposition import render
+from millstream.rights import Right
 
 
 class Metrics:
-    """A reading of `sources`, for those whom `access` admits; None: for anybody."""
+    """A reading of `sources`, for those who may observe; `access` None: for anybody."""
 
     def __init__(self, sources: Sources, access: Access | None) -> None:
         self._sources = sources
@@ -29,7 +30,7 @@ class Metrics:
 
     async def _metrics(self, request: Request) -> Response:
         if self._access is not None:
-            await self._access.admit(request)
+            await self._access.admit(request, Right.OBSERVE)
         try:
             reading = await self._sources.read()
         except LogError as error:

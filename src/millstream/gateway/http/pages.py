@@ -20,6 +20,7 @@ from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming, in_turns
 from millstream.gateway.http.tails import EVENT_STREAM, Tails
 from millstream.log import EARLIEST, Log
+from millstream.rights import Right
 
 NEXT_OFFSET = "Millstream-Next-Offset"
 
@@ -42,7 +43,7 @@ class Pages:
         return [Route("/streams/{name:path}/{partition:int}", self._page)]
 
     async def _page(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.READ, request.path_params["name"])
         asked = Parameters(request, "from", "limit", "wait", "attributes")
         offered = forms(asked.flag("attributes"))
         media_type = choose(request.headers.get("accept"), [*offered, EVENT_STREAM])

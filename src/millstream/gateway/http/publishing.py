@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from millstream.errors import LogError, PayloadError, TopicError
-from millstream.gateway.cloudevents import Content
+from millstream.errors import LogError, NotAuthorizedError, PayloadError, TopicError
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import CODES, FAULTS, LATER, answer
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.content import read_contents
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.statistics import Statistics
+from millstream.rights import Right
 from millstream.topic import check_topic
 
 
@@ -32,16 +32,18 @@ class Publishing:
         return [Route("/topics/{topic:path}", self._publish, methods=["POST"])]
 
     async def _publish(self, request: Request) -> Response:
-        await self._access.admit(request)
+        identity = await self._access.admit(request)
+        topic = request.path_params["topic"]
         try:
-            contents = await self._read(request)
+            check_topic(topic)
+            identity.rights.check(Right.PUBLISH, topic)
+            contents = read_contents(request, await self._bodies.read(request))
         except HTTPException as refused:
             self._reject(request, CODES[refused.status_code], refused.detail)
             raise
-        except (TopicError, PayloadError) as refused:
+        except (TopicError, PayloadError, NotAuthorizedError) as refused:
             self._reject(request, CODES[FAULTS[type(refused)]], str(refused))
             raise
-        topic = request.path_params["topic"]
         try:
             duplicates = await self._ingest.publish([(topic, *content) for content in contents])
         except LogError as error:
@@ -57,8 +59,3 @@ class Publishing:
             topic=request.path_params["topic"],
             payload=getattr(request.state, "beginning", b""),
         )
-
-    async def _read(self, request: Request) -> list[Content]:
-        """The events of a request."""
-        check_topic(request.path_params["topic"])
-        return read_contents(request, await self._bodies.read(request))

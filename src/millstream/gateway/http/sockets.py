@@ -25,6 +25,7 @@ from millstream.gateway.http.readers import Readers, first
 from millstream.gateway.http.tail import Positions, Tail, find_tail
 from millstream.gateway.http.tails import POSITIONS
 from millstream.log import LATEST, Log
+from millstream.rights import Right
 
 CLOUD_EVENTS = "cloudevents.json"
 
@@ -43,7 +44,7 @@ class Sockets:
 
     async def _tail(self, socket: WebSocket) -> None:
         _check_origin(socket)
-        await self._access.admit(socket)
+        await self._access.admit(socket, Right.READ, socket.path_params["name"])
         asked = Parameters(socket, "from", "partition", "attributes")
         attributes = asked.flag("attributes")
         name, start = socket.path_params["name"], asked.text("from") or LATEST

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
+from millstream.rights import Right
 
 
 class Status:
@@ -25,5 +26,5 @@ class Status:
         return [Route("/status", self._status)]
 
     async def _status(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.OBSERVE)
         return answer(self._report())

@@ -12,6 +12,7 @@ from millstream.clock import Micros, to_text
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.log import Bounds, Log, StreamSpec, find_stream
+from millstream.rights import Right, may
 
 
 class Streams:
@@ -26,12 +27,12 @@ class Streams:
         return [Route("/streams", self._list), Route("/streams/{name:path}", self._show)]
 
     async def _list(self, request: Request) -> Response:
-        await self._access.admit(request)
+        rights = (await self._access.admit(request)).rights
         specs = await self._log.streams()
-        return answer({"streams": [_spec(specs[name]) for name in sorted(specs)]})
+        return answer({"streams": [_spec(specs[name]) for name in sorted(specs) if may(rights, Right.READ, name)]})
 
     async def _show(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.READ, request.path_params["name"])
         spec = await find_stream(self._log, request.path_params["name"])
         bounds = [await self._log.bounds(spec.name, partition) for partition in range(spec.partitions)]
         return answer({**_spec(spec), "bounds": [_bounds(*each) for each in enumerate(bounds)]})

@@ -22,6 +22,7 @@ from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming
 from millstream.gateway.http.tail import Positions, Tail, find_tail
 from millstream.log import LATEST, Log
+from millstream.rights import Right
 
 EVENT_STREAM = "text/event-stream"
 POSITIONS = "Millstream-Positions"
@@ -51,7 +52,7 @@ class Tails:
         return [Route("/streams/{name:path}/tail", self._tail)]
 
     async def _tail(self, request: Request) -> Response:
-        await self._access.admit(request)
+        await self._access.admit(request, Right.READ, request.path_params["name"])
         asked = Parameters(request, "from", "partition", "attributes")
         media_type = choose(request.headers.get("accept"), list(_lines(False)))
         return await self.follow(request, asked, media_type, asked.partition())
