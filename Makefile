@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOR ?=
 
-.PHONY: demo test check format bench crash faults clean
+.PHONY: demo test check format docs bench crash faults clean
 
 demo: $(VENV)/.installed
 	$(BIN)/millstream demo $(if $(FOR),--for $(FOR))
@@ -23,6 +23,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# The site, in build/site. A broken link is an error, and so is a page that would fetch anything from elsewhere.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -W --keep-going --quiet --builder html --fresh-env docs build/site
+
 # Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|http|windows|handlers|latency|idle, QUICK=1 for a short one.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
@@ -37,7 +41,7 @@ faults: $(VENV)/.installed-dev
 	MILLSTREAM_FAULTS=all $(BIN)/python -m pytest tests/faults
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	$(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)
