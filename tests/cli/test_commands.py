@@ -150,14 +150,6 @@ def test_who_may_not_come_in_is_told_how(server: Running, name: str, options: di
     assert "MILLSTREAM_PASSWORD" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["publish", "subscribe"])
-def test_who_lacks_a_right_is_told_which_setting_gives_it(server: Running, name: str) -> None:
-    done = command(server, name, "site/a", MILLSTREAM_USER="bob")
-    assert done.returncode == 1
-    assert "'site/a'" in done.stderr
-    assert f"the setting '{name}' in [users.bob] or [rights] gives the right" in done.stderr
-
-
 @pytest.mark.parametrize(("name", "topic"), [("publish", "a/+"), ("subscribe", "a/#/b")])
 def test_a_wrong_topic_is_a_wrong_command(server: Running, name: str, topic: str) -> None:
     done = command(server, name, topic)
@@ -326,3 +318,11 @@ def test_a_wrong_setting_is_told(tmp_path: Path, arguments: list[str], variables
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("name", ["publish", "subscribe"])
+def test_who_lacks_a_right_is_told_which_setting_gives_it(server: Running, name: str) -> None:
+    done = command(server, name, "site/a", MILLSTREAM_USER="bob")
+    assert done.returncode == 1
+    assert "'site/a'" in done.stderr
+    assert f"the setting '{name}' in [users.bob] or [rights] gives the right" in done.stderr

@@ -21,6 +21,8 @@ FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
 
+MISTAKES = (SettingsError, AppError, QueryError, TopicError)  # what is WRONG; it stays so until somebody mends it
+
 
 def main() -> NoReturn:
     """The program `millstream`."""
@@ -42,7 +44,7 @@ def execute(arguments: Sequence[str]) -> int:
     except MillstreamError as error:
         _trace()
         output.tell_error(str(error))
-        return WRONG if isinstance(error, SettingsError | AppError | QueryError | TopicError) else FAILED
+        return WRONG if isinstance(error, MISTAKES) else FAILED
     except Exception as error:
         if not _trace():
             output.tell_error(
