@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
-from tests.support.disk import Disk
+from tests.support.disk import Disk, disk
 from tests.support.records import LIMIT, SETTINGS, append, events, everything
 
 from millstream.clock import SECOND, VirtualClock
@@ -254,22 +254,27 @@ class Player:
 
 async def check(folder: Path, promised: Promised) -> None:
     """Open what is left. Raises `AssertionError` at the first promise that is broken: now, and when it has gone on."""
-    log = await SqliteLog.open(folder, SETTINGS, VirtualClock())
-    try:
-        missing = {spec.name for spec in STREAMS} - (await log.streams()).keys()
-        assert not missing or promised.opened is None
-        for spec in STREAMS:
-            await log.create(spec)
-        await _check_streams(log, promised)
-        await _check_processor(log, promised)
-        processor = Processor(log)
-        while await processor.turn(_once):
-            pass
-        await append(log, "in", 1, "the next one")
-        await processor.turn(_once)
-        await _check_processor(log, promised, complete=True)
-    finally:
-        await log.close()
+    with disk() as sound:
+        log = await SqliteLog.open(folder, SETTINGS, VirtualClock(), vfs=sound.name)
+        try:
+            await _check(log, promised)
+        finally:
+            await log.close()
+
+
+async def _check(log: Log, promised: Promised) -> None:
+    missing = {spec.name for spec in STREAMS} - (await log.streams()).keys()
+    assert not missing or promised.opened is None
+    for spec in STREAMS:
+        await log.create(spec)
+    await _check_streams(log, promised)
+    await _check_processor(log, promised)
+    processor = Processor(log)
+    while await processor.turn(_once):
+        pass
+    await append(log, "in", 1, "the next one")
+    await processor.turn(_once)
+    await _check_processor(log, promised, complete=True)
 
 
 async def _once(work: Callable[[], Awaitable[T]]) -> T:

@@ -13,7 +13,7 @@ import httpx
 from tests.crash.check import check
 from tests.crash.device import Device
 from tests.crash.plant import app
-from tests.support.disk import Disk
+from tests.support.disk import Disk, disk
 from tests.support.mqtt import RawClient
 from tests.support.records import SETTINGS
 from tests.support.streams import eventually
@@ -133,8 +133,9 @@ async def recover(folder: Path, seen: Sequence[tuple[str, int, int]], changes: i
     gauge.sent.update(numbers)  # once, because all have ids
     press.acknowledged = {number for device, number, at in seen if device == press.name and at <= changes}
     gauge.acknowledged = set(numbers)
-    async with site(folder) as again:
-        async with again.http as http:
-            await again.gauge(http, numbers)
-        await again.caught_up()
+    with disk() as sound:
+        async with site(folder, sound) as again:
+            async with again.http as http:
+                await again.gauge(http, numbers)
+            await again.caught_up()
     await check(folder, [press, gauge])
