@@ -17,6 +17,7 @@ def password() -> None:
     output.write_line(hash_password(_ask() if sys.stdin.isatty() else _read()))
     if sys.stdin.isatty():
         output.tell('In millstream.toml:\n[users]\nNAME = "the line above"')
+        output.tell("NAME may then publish and subscribe under its own name; more is a matter of [rights]")
 
 
 def _ask() -> str:
