@@ -25,12 +25,15 @@ from millstream.log.sqlite import ReadOnlyLog
 READY_SECONDS = 60.0  # on a machine that is busy with other things
 END_SECONDS = 30.0
 
+_BASE_INSTALL = str(Path(__file__).with_name("base_install"))
 _READY = re.compile(r"^ready: mqtt (?P<mqtt>\S+), http (?P<http>\S+), data (?P<data>.+), (?P<workers>\d+) workers?$")
 
 
 def environment() -> dict[str, str]:
-    """Ours, without settings of Millstream."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
+    """Ours, without settings of Millstream, and without pandas: pyarrow imports it wherever it is installed, which
+    takes each process longer than all that it needs itself."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
+    return {**ours, "PYTHONPATH": os.pathsep.join([_BASE_INSTALL, *filter(None, [ours.get("PYTHONPATH")])])}
 
 
 def millstream(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
