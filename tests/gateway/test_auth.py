@@ -16,6 +16,7 @@ from millstream.gateway import Credentials, Identity, hash_password, verify_pass
 from millstream.gateway.auth import BusyError, NotAuthenticatedError, UserAuthenticator
 from millstream.mqtt import Reason, Version
 from millstream.mqtt import packet as p
+from millstream.rights import EVERYTHING
 
 CHEAP = "scrypt$2$1$1$c2FsdA==$Mg+j147YoCdA+qrUwvASXtMPpt7O8kuKFUTqdS+qQGA="  # of "secret", for tests of many checks
 
@@ -62,16 +63,16 @@ def test_nobody_could_come_in() -> None:
 
 async def test_anonymous_users_need_nothing_where_there_are_no_users() -> None:
     everybody = UserAuthenticator({}, True, VirtualClock())
-    assert everybody.recall(credentials(None)) == Identity(None)
-    assert everybody.recall(credentials("ann")) == Identity(None)
+    assert everybody.recall(credentials(None)) == Identity(None, EVERYTHING)
+    assert everybody.recall(credentials("ann")) == Identity(None, EVERYTHING)
     everybody.close()
 
 
 async def test_where_there_are_users_a_name_must_be_right_and_none_may_be_allowed() -> None:
     both = UserAuthenticator({"ann": CHEAP}, True, VirtualClock())
-    assert both.recall(credentials(None)) == Identity(None)
+    assert both.recall(credentials(None)) == Identity(None, EVERYTHING)
     assert both.recall(credentials("ann")) is None
-    assert await both.authenticate(credentials("ann")) == Identity("ann")
+    assert await both.authenticate(credentials("ann")) == Identity("ann", EVERYTHING)
     with pytest.raises(NotAuthenticatedError, match="wrong"):
         await both.authenticate(credentials("ann", "wrong"))
     both.close()
@@ -81,7 +82,7 @@ async def test_a_password_that_was_right_is_remembered_for_a_while() -> None:
     clock = VirtualClock()
     users = UserAuthenticator({"ann": CHEAP}, False, clock)
     await users.authenticate(credentials("ann"))
-    assert users.recall(credentials("ann")) == Identity("ann")
+    assert users.recall(credentials("ann")) == Identity("ann", EVERYTHING)
     assert users.recall(credentials("ann", "other")) is None
     await clock.advance(601)
     assert users.recall(credentials("ann")) is None
@@ -103,7 +104,7 @@ async def test_a_thousand_wrong_passwords_wait_in_a_bounded_queue() -> None:
     kinds = [type(outcome) for outcome in outcomes]
     assert set(kinds) == {NotAuthenticatedError, BusyError}
     assert kinds.count(BusyError) == 100
-    assert await users.authenticate(credentials("ann")) == Identity("ann")
+    assert await users.authenticate(credentials("ann")) == Identity("ann", EVERYTHING)
     users.close()
 
 

@@ -55,7 +55,7 @@ class Identity:
     """Who a client is, and what it may do; `name` is None for nobody in particular."""
 
     name: str | None
-    rights: Rights = field(default=EVERYTHING, compare=False)
+    rights: Rights = field(compare=False)
 
 
 class Authenticator(Protocol):
