@@ -31,10 +31,11 @@ docs: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
-# Kills server and workers under load, ROUNDS times.
+# Kills server and workers under load: KILLS in each of so many ROUNDS.
 ROUNDS ?= 50
+KILLS ?= 6
 crash: $(VENV)/.installed-dev
-	MILLSTREAM_CRASH_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s tests/crash
+	MILLSTREAM_CRASH_ROUNDS=$(ROUNDS) MILLSTREAM_CRASH_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/crash
 
 # The disk fails and the power is cut at every call of a scripted run, instead of at some.
 faults: $(VENV)/.installed-dev

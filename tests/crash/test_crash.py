@@ -24,7 +24,7 @@ from tests.support.millstream import Running, reserved_port, running_on
 from millstream.log.sqlite import ReadOnlyLog
 
 ROUNDS = int(os.environ.get("MILLSTREAM_CRASH_ROUNDS", "1"))
-KILLS = int(os.environ.get("MILLSTREAM_CRASH_KILLS", "6"))
+KILLS = int(os.environ.get("MILLSTREAM_CRASH_KILLS", "3"))
 SEED = int(os.environ.get("MILLSTREAM_CRASH_SEED", "0")) or time.time_ns() % 1_000_000
 
 APP = Path(__file__).with_name("plant.py")
