@@ -36,8 +36,8 @@ class Traced:
         )
 
     async def publish(self, *headers: dict[str, str], topic: str = "a", **more: Any) -> None:
-        events = [(topic, b"1", Attributes(headers=each, **more)) for each in headers]
-        await self.gateway._ingest.publish(events)
+        contents = [(b"1", Attributes(headers=each, **more)) for each in headers]
+        await self.gateway._ingest.publish(topic, contents)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def test_what_no_stream_captures(spans: Spans) -> None:
     await log.create(StreamSpec("b", ("b",)))
     settings = Settings(mqtt="", http="", allow_anonymous=True)
     async with Gateway(log, settings, clock, tracer=spans.tracer) as gateway:
-        await gateway._ingest.publish([("a", b"1", Attributes())])
+        await gateway._ingest.publish("a", [(b"1", Attributes())])
     assert (spans.one("receive").attributes or {})["millstream.outcome"] == "transient"
     await log.close()
 

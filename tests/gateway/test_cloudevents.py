@@ -166,9 +166,9 @@ def test_whatever_the_log_holds_is_a_cloudevent(
     written = write_event(event)
     assert b"\n" not in written
     JSONFormat().read(lambda its, data: CloudEvent({**its, "time": datetime.now(UTC)}, data), _without_time(written))
-    read = read_event(written)
+    data, _ = read_event(written)
     if content_type or payload:
-        same = read.payload == payload or json.loads(read.payload) == json.loads(payload)
+        same = data == payload or json.loads(data) == json.loads(payload)
         assert same
 
 

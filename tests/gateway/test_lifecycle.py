@@ -71,7 +71,7 @@ async def test_ipv6(plant: Plant) -> None:
 
 async def test_gateway_without_listeners_takes_events_and_tells_duplicates(plant: Plant) -> None:
     gateway = await plant.start(mqtt="")
-    seven = ("site/a/press-1/telemetry", b"7", Attributes(id="7"))
-    assert await gateway.publish([seven, ("other", b"1", Attributes())]) == 0
-    assert await gateway.publish([seven]) == 1
+    seven = (b"7", Attributes(id="7"))
+    assert await gateway.publish("site/a/press-1/telemetry", [seven, (b"1", Attributes())]) == 0
+    assert await gateway.publish("site/a/press-1/telemetry", [seven]) == 1
     assert await plant.payloads("events") == [b"1", b"7"]

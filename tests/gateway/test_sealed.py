@@ -46,7 +46,7 @@ Rows = list[dict[str, object]]
 def gathered(table: TopicTable, batch: list[tuple[str, bytes, Attributes]]) -> Gathering:
     gathering = Gathering(table)
     for topic, payload, its in batch:
-        gathering.add(topic, payload, its)
+        gathering.extend(topic, [(payload, its)])
     return gathering
 
 
@@ -104,10 +104,11 @@ def test_many_more_topics_than_there_was_room_for() -> None:
         assert appended(Sealed(gathered(routing.table, batch), routing)) == plainly(batch, set(), STREAMS)
 
 
-@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), max_size=10))
-def test_texts_by_number_while_more_and_more_come(batches: list[list[int]]) -> None:
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), max_size=10), st.sampled_from([1, 100]))
+def test_texts_by_number_while_more_and_more_come(batches: list[list[int]], times: int) -> None:
     texts = Texts([])
-    for numbers in batches:
+    for some in batches:
+        numbers = some * times
         texts.texts += [f"text {number}" for number in range(len(texts.texts), max(numbers) + 1)]
         taken = texts.take(np.array(numbers, np.int32))
         assert taken.to_pylist() == [f"text {number}" for number in numbers]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,11 +31,8 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _decode_batch = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-class Content(NamedTuple):
-    """An event's payload and attributes."""
-
-    payload: bytes
-    attributes: Attributes
+Content = tuple[bytes, Attributes]
+"""An event's payload and attributes."""
 
 
 def media_type_of(content_type: str | None) -> str:
@@ -121,9 +118,9 @@ def _read(members: dict[str, msgspec.Raw], place: str) -> Content:
     content_type = attributes.pop("datacontenttype", None)
     its = from_names(attributes.items(), content_type)
     if data_base64 is None:
-        return Content(_payload(data, content_type), its)
+        return _payload(data, content_type), its
     try:
-        return Content(base64.b64decode(_text(data_base64), validate=True), its)
+        return base64.b64decode(_text(data_base64), validate=True), its
     except (binascii.Error, msgspec.ValidationError):
         raise PayloadError(f"{place}: data_base64 is no Base64") from None
 

@@ -153,10 +153,10 @@ class Gateway:
         await self._ingest.close()
         self._ended.set()
 
-    async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
-        """Take events (topic, payload, attributes) in, as a listener does. Returns when they are committed: how many
-        were duplicates. `LogUnavailableError`: the outcome is unknown."""
-        return await self._ingest.publish(events)
+    async def publish(self, topic: str, contents: Sequence[tuple[bytes, Attributes]]) -> int:
+        """Take events (payload and attributes) in, as a listener does. Returns when they are committed: how many were
+        duplicates. `LogUnavailableError`: the outcome is unknown."""
+        return await self._ingest.publish(topic, contents)
 
     def statistics(self) -> dict[str, Any]:
         """What happened since the start; see `Statistics`."""

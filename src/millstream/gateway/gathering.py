@@ -4,11 +4,12 @@ PUBACKs, HTTP requests the number of their duplicates."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millstream.gateway.attributes import PLAIN, Attributes
 from millstream.gateway.topic_table import TopicTable
-from millstream.mqtt import Arrivals, Properties
+from millstream.mqtt import Arrivals
 
 _ROW_BYTES = 100  # what an event costs besides its payload: the header of a bytes object, references, its PUBACK
 
@@ -43,19 +44,12 @@ class Gathering:
         """About what they cost in memory, in bytes."""
         return self.arrivals.size + _ROW_BYTES * len(self.arrivals)
 
-    def add(
-        self,
-        topic: str,
-        payload: bytes,
-        attributes: Attributes = PLAIN,
-        *,
-        qos: int = 1,
-        properties: Properties | None = None,
-    ) -> None:
-        """Append an event that came otherwise, on a valid topic."""
-        if attributes is not PLAIN:
-            self.attributes[len(self)] = attributes
-        self.arrivals.add(topic, qos, payload, properties)
+    def extend(self, topic: str, contents: Sequence[tuple[bytes, Attributes]]) -> range:
+        """Append events (payload and attributes; at least one) on a valid topic. Gives their rows."""
+        start = len(self)
+        self.arrivals.extend(topic, 1, [payload for payload, _ in contents])
+        self.attributes.update((row, its) for row, (_, its) in enumerate(contents, start) if its is not PLAIN)
+        return range(start, len(self))
 
     def wait(self, rows: range) -> asyncio.Future[int]:
         """The number of duplicates among these rows, once they are committed."""

@@ -128,25 +128,23 @@ class Ingest:
         if not self.gathering.is_empty:
             self._wake()
 
-    async def publish(self, events: Sequence[tuple[str, bytes, Attributes]]) -> int:
-        """Take events in together, once there is room. Returns when they are committed: how many were duplicates.
+    async def publish(self, topic: str, contents: Sequence[tuple[bytes, Attributes]]) -> int:
+        """Take events (payload and attributes) in together, once there is room. Returns when they are committed: how
+        many were duplicates.
 
         `LogUnavailableError`: the outcome is unknown."""
         await self._room.wait()
         if self._failed:
             raise LogUnavailableError(_FAILED)
-        if not events:
+        if not contents:
             return 0
-        gathering = self.gathering
-        start = len(gathering)
-        for topic, payload, attributes in events:
-            gathering.add(topic, payload, attributes)
+        rows = self.gathering.extend(topic, contents)
         self._wake()
-        return await gathering.wait(range(start, len(gathering)))
+        return await self.gathering.wait(rows)
 
     def put(self, topic: str, payload: bytes, qos: int, properties: Properties) -> None:
         """Take in an event that nobody waits for: a will."""
-        self.gathering.add(topic, payload, qos=qos, properties=properties)
+        self.gathering.arrivals.add(topic, qos, payload, properties)
         self._wake()
 
     async def drain(self) -> None:

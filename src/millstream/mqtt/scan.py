@@ -14,7 +14,7 @@ go through the same loop, since to call it for each of them would cost as much a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from millstream.mqtt.numbering import Numbering
@@ -100,18 +100,29 @@ class Arrivals:
         acknowledgement: bytes = b"",
     ) -> None:
         """Append one message."""
+        if properties is not None:
+            self.properties[len(self.payloads)] = properties
+        self.extend(topic, qos, (payload,), publisher, acknowledgement)
+
+    def extend(
+        self,
+        topic: str,
+        qos: int,
+        payloads: Sequence[bytes],
+        publisher: Publisher | None = None,
+        acknowledgement: bytes = b"",
+    ) -> None:
+        """Append messages on one topic, of which there is at least one."""
         row = len(self.payloads)
         if not self.qualities or self.qualities[-1] != qos:
             self.qualities.append(qos)
             self.quality_starts.append(row)
-        self.topics.append(self.numbering.number(topic))
-        self.payloads.append(payload)
-        if properties is not None:
-            self.properties[row] = properties
+        self.topics += [self.numbering.number(topic)] * len(payloads)
+        self.payloads += payloads
         self.starts.append(row)
         self.publishers.append(publisher)
         self.acknowledgements.append(acknowledgement)
-        self.size += len(payload)
+        self.size += sum(map(len, payloads))
 
     def owe(self, publisher: Publisher, acknowledgement: bytes) -> None:
         """Append an acknowledgement for no message of these: it comes in its turn."""

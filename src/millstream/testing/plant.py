@@ -83,7 +83,7 @@ class Plant:
         its = Attributes(
             id=event.id, key=event.key, type=event.type, content_type=event.content_type, headers=event.headers
         )
-        duplicates = await self._rig.gateway.publish([(event.topic, event.payload, its)])
+        duplicates = await self._rig.gateway.publish(event.topic, [(event.payload, its)])
         await self.settle()
         return not duplicates
 

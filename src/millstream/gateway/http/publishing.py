@@ -45,7 +45,7 @@ class Publishing:
             self._reject(request, CODES[FAULTS[type(refused)]], str(refused))
             raise
         try:
-            duplicates = await self._ingest.publish([(topic, *content) for content in contents])
+            duplicates = await self._ingest.publish(request.path_params["topic"], contents)
         except LogError as error:
             raise HTTPException(503, f"{error}; send it again", LATER) from error
         return answer({"events": len(contents), "duplicates": duplicates})
