@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millstream.clock import Clock, to_datetime
+from millstream.clock import SECOND, Clock, to_datetime
 from millstream.gateway.http.answer import FAULTS, fail, nothing_there, refuse, tell
 
 
@@ -40,10 +40,14 @@ def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                date = format_datetime(to_datetime(clock.now()), usegmt=True)
-                MutableHeaders(scope=message)["Date"] = date
+                message["headers"] = [*message["headers"], (b"date", _date(clock.now() // SECOND))]
             await send(message)
 
         await app(scope, receive, send_dated)
 
     return call
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return format_datetime(to_datetime(second * SECOND), usegmt=True).encode()

@@ -10,11 +10,13 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from millstream.gateway.listening import bind, where
 
 _PING_SECONDS = 20.0
+_LARGEST_HEAD = 1 << 16  # bytes of a request's line and headers, or of what else frames a body; as h11 has it
 _LARGEST_MESSAGE = 1 << 16  # bytes that a client may say by WebSocket, where it has nothing to say
 _LINGER = 2.0  # seconds that a client has, when the server stops, to take what is written for it
 
@@ -25,7 +27,7 @@ class HttpServer:
     def __init__(self, app: ASGIApp, drain_seconds: float) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_Http,
             ws=_WebSockets,
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # it would cost each connection memory, and the event loop time
@@ -56,6 +58,30 @@ class HttpServer:
             await asyncio.wait([self._task], timeout=_LINGER)
             self._server.cut_slow()
             await self._task
+
+
+class _Http(HttpToolsProtocol):
+    """The bound that the parser has not: a head without an end would be kept for ever."""
+
+    _aside = 0  # bytes that were read since a head was complete or something of a body came
+
+    def data_received(self, data: bytes) -> None:
+        self._aside += len(data)
+        super().data_received(data)
+        if self._aside > _LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"The request line and headers have more than {_LARGEST_HEAD} bytes.")
+
+    def on_headers_complete(self) -> None:
+        self._aside = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._aside = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._aside = 0
+        super().on_message_complete()
 
 
 class _WebSockets(WebSocketsSansIOProtocol):
