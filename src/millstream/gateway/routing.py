@@ -14,27 +14,37 @@ from millstream.gateway.topic_table import TopicTable
 from millstream.log import Router, StreamSpec, Target, partition_of
 
 _ROOM = 1_024  # topics at first
+_FEW = 64  # texts that are found sooner one by one than by Arrow
 
 Numbers = npt.NDArray[np.int32]
 
 
 class Texts:
-    """Texts by topic number, of which columns are made. They are kept as an array that is made anew when an eighth of
-    them is newer than it; until then, a batch with new ones makes an array of its own."""
+    """Texts by topic number, of which columns are made. They are kept as an array, which is behind while there are new
+    ones: batches that have one of those make an array of their own, until that has cost as much as making the kept one
+    anew."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
         self._array = pa.array([], pa.string())
+        self._looked_up = 0  # one by one, since the array was made
 
     def take(self, numbers: Numbers) -> pa.Array:
         """The text of each number, of which there is at least one."""
-        if int(numbers.max()) < len(self._array):
-            return self._array.take(pa.array(numbers))
-        if len(self.texts) * 8 > len(self._array) * 9:
+        if len(numbers) <= _FEW:
+            return self._look_up(numbers)
+        if int(numbers.max()) >= len(self._array):
+            if self._looked_up < len(self.texts):
+                used, codes = distinct(numbers, len(self.texts))
+                self._looked_up += len(used)
+                return self._look_up(used).take(pa.array(codes))
             self._array = pa.array(self.texts, pa.string())
-            return self._array.take(pa.array(numbers))
-        used, codes = distinct(numbers, len(self.texts))
-        return pa.array([self.texts[number] for number in used.tolist()], pa.string()).take(pa.array(codes))
+            self._looked_up = 0
+        return self._array.take(pa.array(numbers))
+
+    def _look_up(self, numbers: Numbers) -> pa.Array:
+        texts = self.texts
+        return pa.array([texts[number] for number in numbers.tolist()], pa.string())
 
 
 def distinct(numbers: Numbers, count: int) -> tuple[Numbers, Numbers]:

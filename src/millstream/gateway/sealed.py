@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from millstream.errors import PayloadError
 from millstream.event import EVENT_SCHEMA
-from millstream.gateway.attributes import from_properties
+from millstream.gateway.attributes import PLAIN, Attributes, from_properties
 from millstream.gateway.cloudevents import STRUCTURED, media_type_of, read_event
 from millstream.gateway.deduplication import digest
 from millstream.gateway.gathering import Gathering
@@ -27,8 +27,8 @@ _HEADERS = EVENT_SCHEMA.field("headers").type
 
 class Sealed:
     """Events that are complete as a batch. Row i is on the topic of number `numbers[i]`, and a stream takes it if
-    `is_captured[i]`, unless it is one of the `duplicates` (ascending). `data[i]` is its payload, or what a CloudEvent
-    in it carries."""
+    `is_captured[i]` (`captured` are), unless it is one of the `duplicates` (ascending). `data[i]` is its payload, or
+    what a CloudEvent in it carries."""
 
     def __init__(self, gathering: Gathering, routing: Routing) -> None:
         self.gathering = gathering
@@ -57,11 +57,7 @@ class Sealed:
         """Find the routes, or find them again after the streams have changed."""
         self._routing = routing
         self.is_captured: npt.NDArray[np.bool_] = routing.captured(self.numbers)
-
-    @property
-    def captured(self) -> int:
-        """How many events go to streams, or would if they were no duplicates."""
-        return int(np.count_nonzero(self.is_captured))
+        self.captured = int(np.count_nonzero(self.is_captured))
 
     def topic(self, row: int) -> Topic:
         """An event's topic."""
@@ -87,19 +83,13 @@ class _Columns:
     """The columns that the streams of a batch share."""
 
     def __init__(self, sealed: Sealed, routing: Routing) -> None:
-        attributes = sealed.gathering.attributes
         self._numbers = sealed.numbers
         self._duplicates = np.array(sealed.duplicates, np.int64)
         self._names = routing.names
         self._data = pa.array(sealed.data, pa.binary())
+        attributes = sealed.gathering.attributes
         self._own_keys = {row: its.key for row, its in attributes.items() if its.key is not None}
-        self._sparse: list[pa.Array] = []  # id, type, content_type and headers, which few events have
-        if attributes:
-            all_of_them = [attributes.get(row) for row in range(len(sealed))]
-            self._sparse = [
-                *(pa.array([its and getattr(its, name) for its in all_of_them], _TEXT) for name in _SPARSE_TEXTS),
-                pa.array([(its and list(its.headers.items())) or None for its in all_of_them], _HEADERS),
-            ]
+        self._sparse = _sparse(attributes, len(sealed))
 
     def of(self, stream: StreamRoutes) -> list[Append]:
         """A stream's appends: its rows are put in the order of their partitions, and cut where one begins."""
@@ -116,7 +106,7 @@ class _Columns:
             return []
         order, partitions = order[captured_from:], partitions[captured_from:]
         events = self._take(stream, order)
-        starts = [0, *(np.flatnonzero(partitions[1:] != partitions[:-1]) + 1).tolist()]
+        starts = [0, *((partitions[1:] != partitions[:-1]).nonzero()[0] + 1).tolist()]
         return [
             (stream.name, int(partitions[start]), events.slice(start, end - start))
             for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
@@ -124,7 +114,6 @@ class _Columns:
 
     def _take(self, stream: StreamRoutes, order: npt.NDArray[np.int64]) -> pa.RecordBatch:
         numbers = self._numbers[order]
-        rows = pa.array(order)
         topics = self._names.take(numbers)
         if stream.keys is not None:
             keys = stream.keys.take(numbers)
@@ -133,6 +122,27 @@ class _Columns:
             keys = pa.array([key or topic for key, topic in zip(own, topics.to_pylist(), strict=True)], _TEXT)
         else:
             keys = topics
-        nothing = pa.nulls(len(order), _TEXT)
-        sparse = [column.take(rows) for column in self._sparse] or [*[nothing] * 3, pa.nulls(len(order), _HEADERS)]
-        return pa.RecordBatch.from_arrays([topics, keys, *sparse, self._data.take(rows)], schema=EVENT_SCHEMA)
+        others = (_take(column, order) for column in (*self._sparse, self._data))
+        return pa.RecordBatch.from_arrays([topics, keys, *others], schema=EVENT_SCHEMA)
+
+
+def _sparse(attributes: Mapping[int, Attributes], rows: int) -> list[pa.Array]:
+    """The columns id, type, content_type and headers, which few events have."""
+    if not attributes:
+        return [*[pa.nulls(rows, _TEXT)] * len(_SPARSE_TEXTS), pa.nulls(rows, _HEADERS)]
+    all_of_them = [attributes.get(row, PLAIN) for row in range(rows)]
+    texts = [_column([getattr(its, name) for its in all_of_them], _TEXT) for name in _SPARSE_TEXTS]
+    return [*texts, _column([list(its.headers.items()) or None for its in all_of_them], _HEADERS)]
+
+
+def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+    """Values as a column; quicker than by Arrow where there is none."""
+    return pa.nulls(len(values), kind) if values.count(None) == len(values) else pa.array(values, kind)
+
+
+def _take(column: pa.Array, order: npt.NDArray[np.int64]) -> pa.Array:
+    """The values in this order. Where they are the same in any, it need not be looked at, which costs more than all
+    else for the few events of quiet times."""
+    if len(column) == 1 or column.null_count == len(column):
+        return column.slice(0, len(order))
+    return column.take(pa.array(order))
