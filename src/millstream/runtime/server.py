@@ -22,6 +22,7 @@ from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
 from millstream.runtime.measuring import server_sources
+from millstream.runtime.memory import collect_rarely
 from millstream.runtime.otlp import exporting
 from millstream.runtime.telemetry import tracing
 from millstream.runtime.topics import TopicsService
@@ -109,6 +110,7 @@ class Server:
 
 async def serve(control: Control) -> int:
     """Play the role for a supervisor."""
+    collect_rarely()
     start = await control.expect(Start)
     async with Server.opened(start.read_settings(), SystemClock()) as server:
         following = asyncio.create_task(_follow(control, server, alone=start.app is None))
