@@ -91,9 +91,9 @@ class ChunkLog:
         }
 
 
-def encode(fingerprint: bytes, keys: pa.Table, panes: pa.Table) -> bytes:
+def encode(fingerprint: bytes, keys: pa.RecordBatch, panes: pa.RecordBatch) -> bytes:
     """A delta of keys (`KEY_SCHEMA`) and panes."""
-    body = msgspec.msgpack.encode((_pack(keys), _pack(panes)))
+    body = msgspec.msgpack.encode((memoryview(keys.serialize()), memoryview(panes.serialize())))
     size = len(body) if len(body) > _COMPRESS_BYTES else 0
     if size:
         body = pa.compress(body, codec="lz4", asbytes=True)
@@ -128,8 +128,3 @@ def _join(chunks: Mapping[str, bytes]) -> Sequence[bytes]:
     for name in sorted(chunks):
         blobs.setdefault(_number(name), []).append(chunks[name])
     return [b"".join(pieces) for pieces in blobs.values()]
-
-
-def _pack(table: pa.Table) -> bytes:
-    batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-    return bytes(batches[0].serialize())

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millstream.engine.duck import Duck, Source, Statement
 from millstream.engine.keys import Ints
+from millstream.engine.panes import chosen
 from millstream.engine.partials import Partials
 from millstream.engine.plan import TumblingPlan
 from millstream.engine.scan import events_text, fold_text
@@ -78,9 +78,9 @@ class Decoder:
     def fold(self, inputs: pa.Table) -> Folded:
         """The events as parts of windows."""
         found = self._run(self._fold, inputs) if len(inputs) else self._none
-        is_window = pc.greater_equal(found.column("slot"), 0)
-        rejected = found.filter(pc.invert(is_window)).column("end").to_numpy()
-        return Folded(found.filter(is_window), np.sort(rejected))
+        is_window = found.column("slot").to_numpy() >= 0
+        rejected = found.column("end").to_numpy()[~is_window]
+        return Folded(chosen(found, is_window), np.sort(rejected))
 
     def events(self, inputs: pa.Table) -> pa.Table:
         """The events that are not rejected, in their order: `row`, `slot`, `arrival`, `time`, `end` and `kept`."""

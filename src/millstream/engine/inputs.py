@@ -13,6 +13,7 @@ from millstream.engine.plan import TumblingPlan
 from millstream.event import Batch
 from millstream.topic import Filter
 
+_FEW_ROWS = 256
 _JSON_SPACE = b" \t\n\r"
 
 _OWN = [pa.field("#row", pa.int64()), pa.field("#slot", pa.int64()), pa.field("#arrival", pa.int64())]
@@ -40,14 +41,17 @@ class Inputs:
 
     def gather(self, batches: Sequence[Batch], keys: Keys) -> pa.Table:
         """The events of the batches, in their order. Keys that are new get a slot."""
-        starts = np.cumsum([0, *map(len, batches)])
-        found = [self._of(batch, start, keys) for batch, start in zip(batches, starts.tolist(), strict=False)]
-        return pa.Table.from_batches(found, self.schema)
+        slots = [_slots(batch, keys) for batch in batches]
+        events = [batch.events for batch in batches]
+        rows = sum(map(len, slots))
+        if rows <= _FEW_ROWS:  # then a copy costs less than handling each by itself
+            events, slots = [pa.concat_batches(events)], [np.concatenate(slots)]
+        starts = np.cumsum([0, *map(len, slots)]).tolist()
+        return pa.Table.from_batches(map(self._of, events, starts, slots), self.schema)
 
-    def _of(self, batch: Batch, start: int, keys: Keys) -> pa.RecordBatch:
-        events = batch.events
-        rows = np.arange(start, start + len(batch))
-        columns = [pa.array(rows), pa.array(_slots(batch, keys)), events.column("time").view(pa.int64())]
+    def _of(self, events: pa.RecordBatch, start: int, slots: Ints) -> pa.RecordBatch:
+        rows = np.arange(start, start + len(slots))
+        columns = [pa.array(rows), pa.array(slots), events.column("time").view(pa.int64())]
         columns.append(_as_text(events.column("data")))
         for name in self._plan.attributes:
             column = events.column(name[1:])
@@ -79,6 +83,8 @@ class Inputs:
 
 
 def _slots(batch: Batch, keys: Keys) -> Ints:
+    if len(batch) <= _FEW_ROWS:
+        return keys.slots(batch.partition, batch.events.column("key").to_pylist())
     encoded = batch.events.column("key").dictionary_encode()
     slots = keys.slots(batch.partition, encoded.dictionary.to_pylist())
     of_row: Ints = slots[encoded.indices.to_numpy()]

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from millstream.clock import Micros
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 NEVER: Micros = -(1 << 62)  # before every instant; far enough from the smallest int64 to subtract from
 FOREVER: Micros = 1 << 62

@@ -12,12 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from millstream.clock import Micros
-from millstream.engine.keys import NEVER, Ints
-
-Mask = npt.NDArray[np.bool_]
+from millstream.engine.keys import NEVER, Ints, Mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ def result_events(plan: TumblingPlan, results: pa.Table | None) -> pa.RecordBatc
     rows = len(results)
     results = results.combine_chunks()
     columns = {
-        "topic": pa.repeat(plan.into, rows),
+        "topic": _repeated(plan.into, rows),
         "key": results.column("key").chunk(0),
         "id": results.column("id").chunk(0),
-        "type": pa.repeat(plan.name, rows),
-        "content_type": pa.repeat("application/json", rows),
+        "type": _repeated(plan.name, rows),
+        "content_type": _repeated("application/json", rows),
         "headers": pa.nulls(rows, _HEADERS),
         "data": results.column("data").chunk(0).cast(pa.binary()),
     }
@@ -65,6 +65,10 @@ def _late_of(plan: TumblingPlan, batch: Batch, rows: Ints, ends: Ints) -> pa.Rec
         ]
         for topic, offset, end, had in added
     ]
-    changed = {"topic": pa.repeat(plan.late, len(rows)), "headers": pa.array(headers, _HEADERS)}
+    changed = {"topic": _repeated(plan.late, len(rows)), "headers": pa.array(headers, _HEADERS)}
     columns = [changed.get(name, events.column(name)) for name in EVENT_SCHEMA.names]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
+
+
+def _repeated(text: str, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(text, pa.string()), rows)  # a type that Arrow finds itself takes it imports each time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from millstream.engine import chunks
 from millstream.engine.chunks import KEY_SCHEMA, ChunkLog
 from millstream.engine.keys import FOREVER, NEVER, Ints, Keys
 from millstream.engine.lateness import Ticks
-from millstream.engine.panes import Panes
+from millstream.engine.panes import Panes, chosen
 from millstream.engine.plan import TumblingPlan
 
 
@@ -54,7 +54,7 @@ class WindowState:
             tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
         table = pa.concat_tables(tables)
         is_open = table.column("end").to_numpy() > self.keys.horizon(self._plan.grace, table.column("slot").to_numpy())
-        self.add(table.filter(pa.array(is_open)))
+        self.add(chosen(table, is_open))
         self._chunks[partition] = ChunkLog.of(saved)
 
     def forget(self, partition: int) -> None:
@@ -90,7 +90,7 @@ class WindowState:
         step's `fresh` panes of open windows. Gives both: the closed ones, and the fresh ones that stay."""
         keys, grace = self.keys, self._plan.grace
         is_open = fresh.column("end").to_numpy() > keys.horizon(grace, fresh.column("slot").to_numpy())
-        closed, stays = fresh.filter(pa.array(~is_open)), fresh.filter(pa.array(is_open))
+        closed, stays = chosen(fresh, ~is_open), chosen(fresh, is_open)
         closing = changed[keys.open_from[changed] <= keys.horizon(grace, changed)]
         if len(closing):
             taken = self.panes.take(self.panes.end <= keys.horizon(grace, self.panes.slot))
@@ -108,39 +108,63 @@ class WindowState:
             ends.setdefault(slot, set()).add(end)
         return ends
 
-    def due(self, partition: int) -> Micros | None:
-        """The first whole second at which a tick would close a window, if nothing more arrives; None: none is open."""
+    def due(self, partitions: Collection[int]) -> dict[int, Micros | None]:
+        """For each of some partitions the first whole second at which a tick would close a window, if nothing more
+        arrives; None: none is open."""
         keys = self.keys
-        slots = keys.of(partition)
-        slots = slots[keys.open_from[slots] < FOREVER]
-        if not len(slots):
-            return None
-        first = int((keys.seen[slots] + keys.open_from[slots] + self._plan.idle - keys.high[slots]).min())
-        return -(-first // SECOND) * SECOND
+        slots = np.flatnonzero(keys.open_from[: len(keys)] < FOREVER)
+        at = keys.seen[slots] + keys.open_from[slots] + self._plan.idle - keys.high[slots]
+        first = np.full(max(partitions) + 1, FOREVER, np.int64)
+        mine = keys.partition[slots]
+        known = mine < len(first)
+        np.minimum.at(first, mine[known], at[known])
+        return {p: -(-int(first[p]) // SECOND) * SECOND if first[p] < FOREVER else None for p in partitions}
 
     def save(self, changed: Ints, added: pa.Table) -> Saved:
         """What to save after a step that changed these keys and added these panes."""
         saved = Saved()
-        of_pane = self.keys.partition[added.column("slot").to_numpy()]
-        for partition in np.unique(self.keys.partition[changed]).tolist():
-            log = self._chunks.setdefault(partition, ChunkLog())
+        for number, delta in self._deltas(changed, added):
+            log = self._chunks.setdefault(number, ChunkLog())
             if log.wants_snapshot:
-                saved.save[partition], saved.drop[partition] = log.snapshot(self._snapshot(partition))
+                saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number))
             else:
-                slots = changed[self.keys.partition[changed] == partition]
-                saved.save[partition] = log.delta(self._encode(slots, added.filter(pa.array(of_pane == partition))))
+                saved.save[number] = log.delta(delta)
         return saved
 
     def _snapshot(self, partition: int) -> bytes:
         slots = self.keys.of(partition)
         mine = self.keys.partition[self.panes.slot] == partition
-        panes = self._merge(self.panes.table.filter(pa.array(mine)))
-        return self._encode(slots[self.keys.high[slots] > NEVER], panes)
+        panes = self._merge(chosen(self.panes.table, mine))
+        ((_, snapshot),) = self._deltas(slots[self.keys.high[slots] > NEVER], panes)
+        return snapshot
 
-    def _encode(self, slots: Ints, panes: pa.Table) -> bytes:
-        """A delta of these keys (ascending) and panes of theirs; a pane's `slot` becomes the row of its key."""
+    def _deltas(self, slots: Ints, panes: pa.Table) -> Iterator[tuple[int, bytes]]:
+        """For each partition a delta of its keys among `slots` (ascending) and of panes of these keys.
+
+        All rows are put in the order of partitions once; a partition's are a slice of them."""
+        partition = self.keys.partition
+        order = np.argsort(partition[slots], kind="stable")
+        numbers, starts, counts = np.unique(partition[slots[order]], return_index=True, return_counts=True)
+        row = np.empty(len(slots), np.int64)  # of each key in the delta
+        row[order] = np.arange(len(slots)) - np.repeat(starts, counts)
+        of_pane = panes.column("slot").to_numpy()
+        pane_order = np.argsort(partition[of_pane], kind="stable")
+        of_pane = of_pane[pane_order]
+        bounds = np.searchsorted(partition[of_pane], np.append(numbers, numbers[-1:] + 1))
+        key_rows = self._key_rows(slots[order])
+        pane_rows = self._pane_rows(panes.take(pane_order), row[np.searchsorted(slots, of_pane)])
+        places = zip(*(each.tolist() for each in (numbers, starts, counts, bounds[:-1], np.diff(bounds))), strict=True)
+        for number, start, count, pane, panes_here in places:
+            keys_here = key_rows.slice(start, count)
+            yield number, chunks.encode(self._fingerprint, keys_here, pane_rows.slice(pane, panes_here))
+
+    def _key_rows(self, slots: Ints) -> pa.RecordBatch:
         keys = self.keys
         names = pa.array([keys.names[slot] for slot in slots.tolist()], pa.string())
-        table = pa.table([names, keys.high[slots], keys.seen[slots], keys.closed[slots]], schema=KEY_SCHEMA)
-        rows = np.searchsorted(slots, panes.column("slot").to_numpy())
-        return chunks.encode(self._fingerprint, table, panes.set_column(0, self._schema.field(0), pa.array(rows)))
+        clocks = (pa.array(clock[slots]) for clock in (keys.high, keys.seen, keys.closed))
+        return pa.RecordBatch.from_arrays([names, *clocks], schema=KEY_SCHEMA)
+
+    def _pane_rows(self, panes: pa.Table, rows: Ints) -> pa.RecordBatch:
+        """Panes whose `slot` is the row of their key."""
+        columns = [column.combine_chunks() for column in panes.columns[1:]]
+        return pa.RecordBatch.from_arrays([pa.array(rows), *columns], schema=self._schema)

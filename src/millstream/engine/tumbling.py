@@ -23,10 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millstream.clock import Micros
-from millstream.engine.decode import Decoder, Decoders, Folded
+from millstream.engine.decode import Decoder, Decoders
 from millstream.engine.duck import Duck
 from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Ints
@@ -34,6 +33,7 @@ from millstream.engine.lateness import Glance, Ticks, Windows, suspects, walk
 from millstream.engine.merge import Merging
 from millstream.engine.order import place_ticks, times_go_on
 from millstream.engine.outputs import late_events, result_events
+from millstream.engine.panes import chosen
 from millstream.engine.partials import Partials
 from millstream.engine.plan import TumblingPlan
 from millstream.engine.rejection import reason
@@ -117,9 +117,9 @@ class TumblingQuery:
             save=saved.save,
             drop=saved.drop,
             due=self._changed_due(batches),
-            counts=_counts(folded, len(late)),
+            counts=_counts(folded.windows, len(folded.rejected), len(late)),
             notes={
-                "clamped": _sum(folded.windows.column("clamped")),
+                "clamped": int(folded.windows.column("clamped").to_numpy().sum()),
                 "results": outputs.num_rows if outputs else 0,
             },
             watermark=self._state.keys.newest,
@@ -131,9 +131,10 @@ class TumblingQuery:
             slot = inputs.column("#slot").to_numpy()
             again = np.isin(slot, late.slots)
             again[late.rows] = False
-            others = windows.filter(pa.array(~np.isin(windows.column("slot").to_numpy(), late.slots)))
-            windows = pa.concat_tables([others, self._decoders.fold(inputs.filter(pa.array(again))).windows])
-        return windows.filter(windows.column("kept")).select(self._merging.pane_schema.names)
+            others = chosen(windows, ~np.isin(windows.column("slot").to_numpy(), late.slots))
+            windows = pa.concat_tables([others, self._decoders.fold(chosen(inputs, again)).windows])
+        kept = chosen(windows, windows.column("kept").to_numpy())
+        return kept.select(self._merging.pane_schema.names)
 
     def _find_late(self, inputs: pa.Table, windows: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> _Late:
         if not len(windows):
@@ -150,7 +151,7 @@ class TumblingQuery:
     def _walk(self, inputs: pa.Table, slots: Ints, ticks: Mapping[int, Ticks]) -> _Late:
         """Walk the events of some keys, and leave what ticks between them closed in the keys."""
         plan, keys = self.plan, self._state.keys
-        mine = inputs.filter(pa.array(np.isin(inputs.column("#slot").to_numpy(), slots)))
+        mine = chosen(inputs, np.isin(inputs.column("#slot").to_numpy(), slots))
         events = self._decoder.events(mine).sort_by([("slot", "ascending"), ("row", "ascending")])
         bounds = np.searchsorted(events.column("slot").to_numpy(), np.append(slots, len(keys)))
         columns = [events.column(name).to_pylist() for name in ("row", "time", "arrival", "end", "kept")]
@@ -196,26 +197,21 @@ class TumblingQuery:
 
     def _changed_due(self, batches: Sequence[Batch]) -> dict[tuple[str, int], Micros | None]:
         changed = {}
-        for partition in {batch.partition for batch in batches}:
-            due = self._state.due(partition)
+        for partition, due in self._state.due({batch.partition for batch in batches}).items():
             if partition not in self._due or self._due[partition] != due:
                 self._due[partition] = changed[self.plan.stream, partition] = due
         return changed
 
 
-def _counts(folded: Folded, late: int) -> dict[str, int]:
-    events, kept = folded.windows.column("events"), folded.windows.column("kept")
-    processed = _sum(events.filter(kept))
-    filtered = _sum(events) - processed
-    return {"processed": processed - late, "filtered": filtered, "late": late, "rejected": len(folded.rejected)}
+def _counts(windows: pa.Table, rejected: int, late: int) -> dict[str, int]:
+    events, kept = windows.column("events").to_numpy(), windows.column("kept").to_numpy()
+    processed = int(events[kept].sum())
+    filtered = int(events.sum()) - processed
+    return {"processed": processed - late, "filtered": filtered, "late": late, "rejected": rejected}
 
 
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _sum(column: pa.ChunkedArray) -> int:
-    return int(pc.sum(column, min_count=0).as_py())
 
 
 def _fingerprint(plan: TumblingPlan, partials: Partials, schema: pa.Schema) -> bytes:
