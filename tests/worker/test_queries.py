@@ -133,6 +133,7 @@ async def test_step_on_top_of_a_failed_commit_is_forgotten_with_it(
     """A backlog of many polls: every commit runs beside the next step."""
     log = FaultyLog(plant.log)
     monkeypatch.setattr("millstream.worker.query._POLL_BYTES", 4_000)
+    monkeypatch.setattr("millstream.worker.query._BEHIND_EVENTS", 1)
     worker = await plant.start(make_app())
     await plant.stop(worker)
     for second in range(60):
@@ -189,6 +190,7 @@ async def test_step_that_fails_is_tried_again_with_smaller_batches(
 
     monkeypatch.setattr(TumblingQuery, "step", step)
     monkeypatch.setattr("millstream.worker.query._POLL_BYTES", 4_000)
+    monkeypatch.setattr("millstream.worker.query._BEHIND_EVENTS", 1)
     await plant.start(make_app())
     await plant.publish(*(reading(f"press-{n % 7}", 1, 91) for n in range(100)))
     await plant.caught_up("overheating")

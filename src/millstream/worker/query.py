@@ -1,10 +1,11 @@
 """Runs a query: reads its streams, steps the engine, commits everything that a step came to.
 
-One step after the other, each on whatever has come since the last one. While it runs, the next batches are read and
-the step before it is committed. What a step publishes, its state, its ticks, its positions and its counts are one
-transaction, and transactions are committed in the order of their steps, so the results are as if every event had been
-processed once. When a commit fails, the step that was begun on top of it is forgotten as well. Events that the engine
-rejects are dead letters; its counts balance.
+One step after the other, each on whatever has come since the last one. A query that is behind reads the next batches
+and commits the step before while a step runs; one that keeps up does one thing after the other, because what is read
+early is little, and all that comes after it has to wait one step longer. What a step publishes, its state, its ticks,
+its positions and its counts are one transaction, and transactions are committed in the order of their steps, so the
+results are as if every event had been processed once. When a commit fails, the step that was begun on top of it is
+forgotten as well. Events that the engine rejects are dead letters; its counts balance.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from millstream.worker.watch import Failure
 logger = logging.getLogger("millstream.worker")
 
 _POLL_BYTES = 32 << 20  # payload a step: large enough that the fixed costs of steps and commits vanish
+
+_BEHIND_EVENTS = 8_192  # in a step: more wait by then than could be read sooner to any use
 
 _NAMES = {"rejected": DEAD_LETTERED}
 """What the engine's counts are called in the ledger."""
@@ -98,7 +101,9 @@ class QueryProcessor:
                     await committing
                     await self._change_hands(poll)
                 transaction = self._membership.group.transaction()  # of the grants that `poll` was read under
-                reading = asyncio.ensure_future(self._poll())
+                is_behind = sum(map(len, poll.batches)) >= _BEHIND_EVENTS
+                if is_behind:
+                    reading = asyncio.ensure_future(self._poll())
                 self._expired.update(poll.expired)
                 if poll.batches:
                     batches = [_for_us(batch, self.name) for batch in poll.batches]
@@ -106,8 +111,10 @@ class QueryProcessor:
                     step = await self._step(batches, committing)
                     await committing
                     committing = asyncio.ensure_future(self._commit(batches, step, passed_over, transaction))
-                if not reading.done():  # there is nothing to do meanwhile
+                if not (is_behind and reading.done()):  # there is nothing to do meanwhile
                     await committing
+                if not is_behind:
+                    reading = asyncio.ensure_future(self._poll())
             await committing
         finally:
             await cancel((reading, committing))
