@@ -17,6 +17,7 @@ from millstream.tracing.context import Trace
 
 _NO_HEADERS: dict[str, str] = {}
 _EVENT_BYTES = 200  # the objects of Python's around one event's columns
+_SPARSE = 4  # times as many events as those selected are not kept for them: gathering these costs as much as a few more
 
 
 class Segment:
@@ -35,14 +36,18 @@ class Segment:
         self.stream = batch.stream
         self.partition = batch.partition
         self.next_offset = batch.next_offset
-        self.events: pa.RecordBatch = batch.events if rows is None else batch.events.take(pa.array(rows))
         self.closed = False
         self.dropped = False
         self.gap = 0
-        self.done = bytearray(self.events.num_rows)
+        self.done = bytearray(len(batch) if rows is None else len(rows))
+        self._rows = rows  # of the selected events in the batch; None for all
+        self._events: pa.RecordBatch = batch.events
+        self._places = rows  # of the selected events in these; None for all
+        if rows is not None and len(batch) > _SPARSE * len(rows):
+            self._events = batch.events.take(pa.array(rows)) if len(rows) else batch.events.slice(0, 0)
+            self._places = None
         # The columns, and about the same again as Python's objects.
-        self.size = 2 * int(self.events.nbytes) + _EVENT_BYTES * len(self)
-        self._rows = rows
+        self.size = 2 * int(self._events.get_total_buffer_size()) + _EVENT_BYTES * len(self)
         self._skipped = len(batch) - len(self)
         self._pending = 0  # every event before this one is completed
 
@@ -68,7 +73,7 @@ class Segment:
 
     @cached_property
     def _times(self) -> list[int]:
-        return list(self.events.column("time").cast(pa.int64()).to_pylist())
+        return self._selected(self._events.column("time").view(pa.int64()))
 
     @cached_property
     def _others(self) -> list[tuple[str | None, str | None, str | None, list[tuple[str, str]] | None]]:
@@ -77,7 +82,10 @@ class Segment:
     @cached_property
     def traces(self) -> dict[int, Trace]:
         """The trace contexts of the events that have one."""
-        return traces_of(self.events.column("headers"))
+        found = traces_of(self._events.column("headers"))
+        if self._places is None or not found:
+            return found
+        return {index: found[row] for index, row in enumerate(self._places.tolist()) if row in found}
 
     def event(self, index: int) -> Event:
         """An event as the user sees it."""
@@ -98,12 +106,11 @@ class Segment:
 
     def columns(self, indices: list[int]) -> pa.RecordBatch:
         """Some of the events, in order, as columns of `BATCH_SCHEMA`."""
-        if len(indices) == len(self):
-            return self.events
-        first, last = indices[0], indices[-1]
-        if last - first + 1 == len(indices):
-            return self.events.slice(first, len(indices))
-        return self.events.take(pa.array(indices, pa.int64()))
+        places = indices if self._places is None else self._places[indices].tolist()
+        first, last = places[0], places[-1]
+        if last - first + 1 == len(places):
+            return self._events.slice(first, len(places))
+        return self._events.take(pa.array(places, pa.int64()))
 
     def complete(self, index: int) -> None:
         self.done[index] = 1
@@ -133,26 +140,26 @@ class Segment:
     def let_go(self) -> None:
         """Free the columns once every event is completed; the offsets stay for the position."""
         self.offsets  # noqa: B018 (made from the columns)
-        self.events = self.events.slice(0, 0)
+        self._events, self._places = self._events.slice(0, 0), None
         self.size = 8 * len(self)
         for name in ("topics", "payloads", "keys", "_times", "_others", "traces"):
             self.__dict__.pop(name, None)
 
     def _list(self, column: str) -> list[Any]:
-        return list(self.events.column(column).to_pylist())
+        return self._selected(self._events.column(column))
+
+    def _selected(self, column: pa.Array) -> list[Any]:
+        values: list[Any] = column.to_pylist()
+        return values if self._places is None else [values[place] for place in self._places.tolist()]
 
 
 def _matching(topics: pa.Array, wanted: Filter) -> npt.NDArray[np.int64] | None:
     """The rows whose topic matches (None: all of them). Each topic is matched once, however often it comes."""
     encoded = topics.dictionary_encode()
-    matches = np.fromiter(
-        (filter_matches(wanted.mqtt, topic) for topic in encoded.dictionary.to_pylist()),
-        np.bool_,
-        len(encoded.dictionary),
-    )
-    if matches.all():
+    matches = [filter_matches(wanted.mqtt, topic) for topic in encoded.dictionary.to_pylist()]
+    if all(matches):
         return None
-    return np.flatnonzero(matches[encoded.indices.to_numpy()])
+    return np.flatnonzero(np.array(matches)[encoded.indices.to_numpy()])
 
 
 Item = tuple[Segment, int]
