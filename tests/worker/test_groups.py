@@ -75,10 +75,9 @@ async def test_what_a_crashed_worker_had_not_committed_is_done_by_the_next(plant
     worker = await plant.start(make_app(handled), log)
     await publish(plant, 0, 50)
     await plant.caught_up("copy")
-    log.away = True
+    log.before = [LogUnavailableError("the server is away")] * COUNT
     await publish(plant, 50, COUNT - 50)
     await eventually(lambda: len(handled) > 50)
-    log.away = False
     await crash(plant, worker)
     assert len(handled) > 50
     assert len(await plant.read("out")) == 50

@@ -69,8 +69,7 @@ class ThreadedEvents:
 
     async def run(self, items: list[Item], *, last_try: bool) -> Ran:
         ran = await self._threads.run(self._run, items)
-        begun = len(items) - len(ran.left)
-        self.limit = min(self._most, 2 * max(1, begun))
+        self.limit = max(1, len(items) - len(ran.left)) if ran.left else min(self._most, 2 * self.limit)
         return ran
 
     def _run(self, items: list[Item]) -> Ran:

@@ -63,13 +63,18 @@ class Calls:
 
     def start(self) -> None:
         """Call the handler with what waits, as far as it may run now."""
-        while len(self._running) < self._caller.at_a_time:
+        while self.have_room:
             take = self._take()
             if take is None:
                 return
             task = asyncio.create_task(self._work(take))
             self._running[task] = take
             task.add_done_callback(self._ended)
+
+    @property
+    def have_room(self) -> bool:
+        """Whether one more could begin now."""
+        return len(self._running) < self._caller.at_a_time
 
     def drop(self) -> None:
         """Forget the events of closed segments, except those that are called with now."""

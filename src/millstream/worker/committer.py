@@ -40,7 +40,7 @@ class _Pending:
 class Committer:
     """The progress of a handler in its partitions, and what of it is not committed yet.
 
-    `committed` is called after every commit."""
+    `committed` is called when everything that was completed is committed, even where that was nothing."""
 
     def __init__(
         self, context: Context, stream: str, membership: Membership, alarms: Alarms, committed: Callable[[], None]
@@ -64,6 +64,11 @@ class Committer:
         return size >= _WINDOW_BYTES or under_way >= _WINDOW_EVENTS
 
     @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way."""
+        return self._one_at_a_time.locked()
+
+    @property
     def has_room_for_outputs(self) -> bool:
         """Whether more may be called before the next commit."""
         return self._pending.output_bytes < _OUTPUT_BYTES
@@ -83,15 +88,14 @@ class Committer:
             self._pass_by(segment.partition)
 
     def complete(self, items: Iterable[Item], name: str) -> None:
-        """Events are completed; `name` is what they count as."""
+        """Events are completed, perhaps none; `name` is what they count as."""
         count = 0
         partitions = self._pending.partitions
         for segment, index in items:
             segment.complete(index)
             partitions.add(segment.partition)
             count += 1
-        if count:
-            self.count(name, count)
+        self.count(name, count)
 
     def publish(self, events: list[Event]) -> None:
         """Publish events with the next commit."""
@@ -140,7 +144,7 @@ class Committer:
         self._committed()
 
     async def _commit(self, pending: _Pending) -> None:
-        if not pending.partitions and not pending.counts:
+        if not pending.partitions and not pending.counts.total():
             return
         events = pending.counts.total()
         transaction = self._membership.group.transaction()

@@ -3,11 +3,16 @@
 Three things go on at a time, in one event loop. The *reader* polls, and puts events in lanes, until so many are under
 way that it pauses. The *calls* take events from the lanes, and settle what became of each. The *committer* gathers what
 is completed while the last commit runs, and commits it as one: positions, outputs, dead letters, counts.
+
+Where no further call can begin, or a commit is under way, the reader waits for the end of the commit before it polls
+again, and so finds everything that has come meanwhile in one go. A poll costs much by itself and little by the event:
+three steps that each take at once what the one before has left would spend their time on an event or two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from millstream.app import Handler
 from millstream.errors import FencedError
@@ -29,6 +34,7 @@ from millstream.worker.tasks import Signal, cancel, unless
 from millstream.worker.threads import Threads
 
 _POLL_BYTES = 4 << 20  # payload a poll; small enough for the first results to be committed soon
+_TURN_SECONDS = 0.010  # that the reader waits for a commit at most: slow calls may take much longer
 _RELEASE_SECONDS = 5.0  # that calls have to end in when their partition goes to another member
 
 
@@ -42,6 +48,7 @@ class HandlerProcessor:
         self._threads = Threads(handler.concurrency, f"millstream-{handler.group}", context.under_way(handler.group))
         self._alarms = Alarms(context.clock)
         self._room = Signal()
+        self._turn = asyncio.Event()
         self._membership = Membership(context, handler.group, [handler.stream], handler.start)
         self._committer = Committer(context, handler.stream, self._membership, self._alarms, self._committed)
         self._calls = Calls(
@@ -109,7 +116,15 @@ class HandlerProcessor:
                 segment = Segment(batch, self._handler.topics, to_others(batch, self.name))
                 self._committer.read(segment)
                 self._calls.add(segment)
+            self._turn.clear()
             self._calls.start()
+            if self._committer.is_committing or not self._calls.have_room:
+                await self._turn_comes()
+
+    async def _turn_comes(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.wait()
 
     async def _poll(self) -> Poll | None:
         """The next poll; None when the worker stops."""
@@ -131,6 +146,7 @@ class HandlerProcessor:
         await self._membership.group.release(lost)
 
     def _committed(self) -> None:
+        self._turn.set()
         if not self._committer.is_full:
             self._room.set()
         self._calls.start()
