@@ -50,6 +50,7 @@ from millstream.log.sqlite.wire import (
     encode,
 )
 
+_PACK_HERE_BYTES = 64 << 10  # packed in less time than the way to a thread and back takes
 _TRUST_SECONDS = 1.0  # how long a member that commits or polls busily believes what it heard of its ownership
 
 _Status = tuple[str, int, list[tuple[Place, Position]], list[tuple[Place, int]], dict[str, int]]
@@ -131,11 +132,15 @@ class RemoteLink:
         return await self.reads.run(lambda reader: reader.state(group, number))
 
     async def commit(self, draft: Draft) -> Committed:
-        loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._packing, lambda: encode(draft.changes()))
+        body = await self._pack(draft)
         done = decode(await self._request("log.commit", body), type=Done)
         self._hear(draft.member, done.version)
         return Committed(done.time, done.first_offsets)
+
+    async def _pack(self, draft: Draft) -> bytes:
+        if draft.size <= _PACK_HERE_BYTES:
+            return encode(draft.changes())
+        return await asyncio.get_running_loop().run_in_executor(self._packing, lambda: encode(draft.changes()))
 
     async def release(self, member: int, epochs: Mapping[int, int]) -> None:
         await self.ask("log.release", Release(member, dict(epochs)))

@@ -100,6 +100,11 @@ class Draft:
         numbers.update(number for _, number in self._dues)
         return numbers
 
+    @property
+    def size(self) -> int:
+        """What there is to pack, in bytes, or more."""
+        return sum(events.get_total_buffer_size() for _, _, events in self._appends)
+
     def changes(self) -> Changes:
         """What is to be changed, with the events packed."""
         counts = Counter(self._counts)
