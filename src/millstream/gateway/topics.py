@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from millstream.clock import Clock
-from millstream.event import Event
+from millstream.event import EVENT_FIELDS, Event
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.fanout import Delivery, FanOut, Post, Reader
 from millstream.gateway.statistics import Statistics
@@ -34,21 +34,17 @@ class Topics:
         encoded = events.column("topic").dictionary_encode()
         topics = [self._table.topic(name) for name in encoded.dictionary.to_pylist()]
         audiences = [self._fan_out.audience(topic) for topic in topics]
-        has_audience = pa.array([audience is not None for audience in audiences], pa.bool_())
-        heard = events.filter(has_audience.take(encoded.indices))  # most results go to their stream and to nobody else
+        if None in audiences:  # most results go to their stream and to nobody else
+            has_audience = pa.array([audience is not None for audience in audiences], pa.bool_())
+            events = events.filter(has_audience.take(encoded.indices))
         delivery = Delivery(self._statistics, self._clock.now())
-        for row in heard.to_pylist():
-            topic = self._table.topic(row["topic"])
+        columns = (events.column(field.name).to_pylist() for field in EVENT_FIELDS)
+        for name, key, id_, type_, content_type, headers, data in zip(*columns, strict=True):
+            topic = self._table.topic(name)
             audience = self._fan_out.audience(topic)
             assert audience is not None
-            its = Attributes(
-                id=row["id"],
-                type=row["type"],
-                key=row["key"],
-                content_type=row["content_type"],
-                headers=dict(row["headers"] or ()),
-            )
-            delivery.give(Post(topic, 1, row["data"], row["data"], its), audience)
+            its = Attributes(id=id_, type=type_, key=key, content_type=content_type, headers=dict(headers or ()))
+            delivery.give(Post(topic, 1, data, data, its), audience)
         delivery.finish()
 
     async def subscribe(self, topics: str, name: str, callback: Callable[[Sequence[Event]], None]) -> Subscription:
