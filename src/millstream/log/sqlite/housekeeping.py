@@ -125,10 +125,10 @@ class Housekeeping:
         commits = self._commits
         begin = self._clock.monotonic()
         while await self._writer.call(lambda store: store.housekeeper.merge()):
-            if commits != self._commits:
+            before, commits = commits, self._commits
+            if commits != before:
                 spent = self._clock.monotonic() - begin
                 await self._clock.sleep(max(PAUSE_SECONDS, PAUSE_SHARE * spent))
-            commits = self._commits
             begin = self._clock.monotonic()
 
     async def _take_ballast(self) -> None:
