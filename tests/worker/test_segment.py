@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.streams import make_batch
@@ -25,13 +27,14 @@ events = st.lists(
 )
 
 
-@given(events, st.data())
+@given(events, st.sampled_from([0, 1_000]), st.data())
 def test_a_segment_has_the_events_that_match_as_they_stand_in_the_batch(
-    events: list[Event], data: st.DataObject
+    events: list[Event], few: int, data: st.DataObject
 ) -> None:
     batch = make_batch(events, range(7, 7 + len(events)), partition=3, time=1_000_000)
     selected = [event for event in batch if event.topic.startswith("wanted")]
-    segment = Segment(batch, Filter.parse("wanted/#"))
+    with mock.patch("millstream.worker.segment._FEW", few):
+        segment = Segment(batch, Filter.parse("wanted/#"))
     indices = range(len(segment))
     assert [segment.event(index) for index in indices] == selected
     assert segment.keys == [event.key for event in selected]

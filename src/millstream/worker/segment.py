@@ -17,7 +17,8 @@ from millstream.tracing.context import Trace
 
 _NO_HEADERS: dict[str, str] = {}
 _EVENT_BYTES = 200  # the objects of Python's around one event's columns
-_SPARSE = 4  # times as many events as those selected are not kept for them: gathering these costs as much as a few more
+_FEW = 64  # events, each of whose topics is matched in less time than to find those that are alike
+_SPARSE = 4  # where not even one event in so many is selected, the others are not kept
 
 
 class Segment:
@@ -154,12 +155,13 @@ class Segment:
 
 
 def _matching(topics: pa.Array, wanted: Filter) -> npt.NDArray[np.int64] | None:
-    """The rows whose topic matches (None: all of them). Each topic is matched once, however often it comes."""
-    encoded = topics.dictionary_encode()
-    matches = [filter_matches(wanted.mqtt, topic) for topic in encoded.dictionary.to_pylist()]
+    """The rows whose topic matches (None: all of them). Of many, each topic is matched once, however often it comes."""
+    encoded = topics.dictionary_encode() if len(topics) > _FEW else None
+    names = (topics if encoded is None else encoded.dictionary).to_pylist()
+    matches = [filter_matches(wanted.mqtt, name) for name in names]
     if all(matches):
         return None
-    return np.flatnonzero(np.array(matches)[encoded.indices.to_numpy()])
+    return np.flatnonzero(matches if encoded is None else np.array(matches)[encoded.indices.to_numpy()])
 
 
 Item = tuple[Segment, int]
