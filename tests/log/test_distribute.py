@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -34,10 +36,11 @@ def plainly(events: list[Event], router: Router) -> dict[tuple[str, int], list[d
     return spread
 
 
-@given(EVENTS)
-def test_every_event_goes_to_all_its_targets_in_order_with_the_key_it_has_there(events: list[Event]) -> None:
+@given(EVENTS, st.sampled_from([0, 1_000]))
+def test_every_event_goes_to_all_its_targets_in_order_with_the_key_it_has_there(events: list[Event], few: int) -> None:
     router = Router(STREAMS)
-    appends = router.split(to_columns(events))
+    with mock.patch("millstream.log.router._FEW", few):
+        appends = router.split(to_columns(events))
     assert {(stream, partition): batch.to_pylist() for stream, partition, batch in appends} == plainly(events, router)
     assert len({append[:2] for append in appends}) == len(appends)
     assert all(batch.schema.equals(EVENT_SCHEMA) and batch.num_rows for _, _, batch in appends)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from millstream.log.contract import StreamSpec
 from millstream.topic import Filter, Trie
 
 _KEY = EVENT_SCHEMA.get_field_index("key")
+_FEW = 64  # events, for each of which to ask costs less than to find those that are alike
 _CACHE = 100_000  # topics whose targets are remembered; beyond, the memory is cleared and fills again
 
 
@@ -89,8 +91,11 @@ class Router:
 
     def split(self, events: pa.RecordBatch) -> list[tuple[str, int, pa.RecordBatch]]:
         """Events (`EVENT_SCHEMA`) as appends: a stream, a partition, and its events in order with their keys there."""
-        topics = events.column("topic").dictionary_encode()
-        keys = events.column("key").dictionary_encode(null_encoding="encode")
+        topics, keys = events.column("topic"), events.column("key")
+        if events.num_rows <= _FEW:
+            routes = [self.route(*pair) for pair in zip(topics.to_pylist(), keys.to_pylist(), strict=True)]
+            return distribute(events, np.arange(len(routes), dtype=np.int32), routes)
+        topics, keys = topics.dictionary_encode(), keys.dictionary_encode(null_encoding="encode")
         wide = len(keys.dictionary)
         pairs = pa.array(topics.indices.to_numpy().astype(np.int64) * wide + keys.indices.to_numpy())
         encoded = pairs.dictionary_encode()
@@ -121,8 +126,9 @@ def distribute(
         partitions = partitions[order]
         keys = pa.array(key_by_code, pa.string()).take(pa.array(codes[order]))
         ordered = _reordered(events, pa.array(order), keys)
-        starts = np.flatnonzero(np.diff(partitions, prepend=-1)).tolist()  # rows that go nowhere, at -1, come first
-        for start, end in zip(starts, [*starts[1:], len(partitions)], strict=True):
+        begins = partitions >= 0  # rows at -1 go nowhere, and come first
+        begins[1:] &= partitions[1:] != partitions[:-1]
+        for start, end in pairwise([*np.flatnonzero(begins).tolist(), len(partitions)]):
             appends.append((stream, int(partitions[start]), ordered.slice(start, end - start)))
     return appends
 
