@@ -102,8 +102,9 @@ class Draft:
 
     @property
     def size(self) -> int:
-        """What there is to pack, in bytes, or more."""
-        return sum(events.get_total_buffer_size() for _, _, events in self._appends)
+        """About how many bytes of events there are to pack. Those of several partitions are mostly slices of one batch,
+        which each count as the whole."""
+        return max((events.get_total_buffer_size() for _, _, events in self._appends), default=0)
 
     def changes(self) -> Changes:
         """What is to be changed, with the events packed."""
