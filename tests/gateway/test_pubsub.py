@@ -199,7 +199,8 @@ async def _count(client: RawClient, wanted: int) -> int:
     return count
 
 
-async def test_other_parts_subscribe_and_publish_as_well(running: Plant) -> None:
+@pytest.mark.parametrize("unheard", [1, 100])
+async def test_other_parts_subscribe_and_publish_as_well(running: Plant, unheard: int) -> None:
     topics = running.gateway.topics
     got: list[Event] = []
     subscription = await topics.subscribe("site/#", "handler", got.extend)
@@ -210,7 +211,7 @@ async def test_other_parts_subscribe_and_publish_as_well(running: Plant) -> None
     assert (event.topic, event.payload, event.id, dict(event.headers)) == ("site/a", b"1", "7", {"line": "2"})
     assert event.time is not None
     alert = Event(topic="alerts/hot", payload=b"!", id="9", type="alert", content_type="text/plain", headers={"a": "b"})
-    topics.publish(to_columns([alert, Event(topic="nobody/listens")]))
+    topics.publish(to_columns([alert, *[Event(topic="nobody/listens")] * unheard]))
     message = await client.read(p.Publish)
     assert (message.topic, message.payload, message.qos) == ("alerts/hot", b"!", 1)
     assert message.properties == Properties(

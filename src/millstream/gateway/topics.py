@@ -15,6 +15,8 @@ from millstream.gateway.topic_table import TopicTable
 from millstream.mqtt import Granted
 from millstream.topic import check_filter
 
+_FEW = 64  # events; of more, those that nobody listens to are left out before they become Python's objects
+
 
 class Topics:
     """Publishing to, and subscribing among, the subscribers of the moment. Nothing is kept."""
@@ -31,21 +33,25 @@ class Topics:
         slow subscriber cannot take is dropped and counted."""
         if self._table.is_full:
             self._table = TopicTable()
-        encoded = events.column("topic").dictionary_encode()
-        topics = [self._table.topic(name) for name in encoded.dictionary.to_pylist()]
-        audiences = [self._fan_out.audience(topic) for topic in topics]
-        if None in audiences:  # most results go to their stream and to nobody else
-            has_audience = pa.array([audience is not None for audience in audiences], pa.bool_())
-            events = events.filter(has_audience.take(encoded.indices))
+        if events.num_rows > _FEW:
+            events = self._heard(events)
         delivery = Delivery(self._statistics, self._clock.now())
         columns = (events.column(field.name).to_pylist() for field in EVENT_FIELDS)
         for name, key, id_, type_, content_type, headers, data in zip(*columns, strict=True):
             topic = self._table.topic(name)
             audience = self._fan_out.audience(topic)
-            assert audience is not None
+            if audience is None:
+                continue
             its = Attributes(id=id_, type=type_, key=key, content_type=content_type, headers=dict(headers or ()))
             delivery.give(Post(topic, 1, data, data, its), audience)
         delivery.finish()
+
+    def _heard(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Those that somebody listens to: most results of a query go to their stream and to nobody else."""
+        encoded = events.column("topic").dictionary_encode()
+        topics = [self._table.topic(name) for name in encoded.dictionary.to_pylist()]
+        heard = pa.array([self._fan_out.audience(topic) is not None for topic in topics], pa.bool_())
+        return events.filter(heard.take(encoded.indices))
 
     async def subscribe(self, topics: str, name: str, callback: Callable[[Sequence[Event]], None]) -> Subscription:
         """Have `callback` called with the events on topics that match a filter in MQTT's notation. It must not block:
