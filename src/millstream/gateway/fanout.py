@@ -109,6 +109,8 @@ class FanOut:
         gathering = sealed.gathering
         used, codes = distinct(sealed.numbers, len(gathering.table.topics))
         audiences = [self.audience(gathering.table.topics[number]) for number in used.tolist()]
+        if all(audience is None for audience in audiences):
+            return
         wanted = np.array([audience is not None for audience in audiences], bool)[codes]
         wanted &= sealed.is_captured == captured
         wanted[np.array(sealed.duplicates, np.int64)] = False
