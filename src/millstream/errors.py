@@ -61,6 +61,30 @@ class UnreachableError(MillstreamError):
     """A server cannot be reached, or did not answer. What it was asked for may or may not have happened."""
 
 
+class DeviceError(MillstreamError):
+    """What is said about a device is impossible: its id, a tag, a credential."""
+
+
+class UnknownDeviceError(DeviceError):
+    """The registry has no such device."""
+
+
+class PreconditionError(DeviceError):
+    """A device is not in the state in which it was to be changed. Nothing was changed."""
+
+
+class TokenError(MillstreamError):
+    """A token is malformed, or lets nobody in."""
+
+
+class RegistryError(MillstreamError):
+    """The registry cannot be used: of another version, in use by another server, encrypted with another key."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry does not answer at the moment. What was asked of it may or may not have happened."""
+
+
 class LogError(MillstreamError):
     """Base of the log's errors."""
 

@@ -12,7 +12,7 @@ from millstream.errors import SettingsError
 
 def password() -> None:
     """Print the hash of a password that is asked for, or is the first line of standard input."""
-    from millstream.gateway.auth import hash_password
+    from millstream.password import hash_password
 
     output.write_line(hash_password(_ask() if sys.stdin.isatty() else _read()))
     if sys.stdin.isatty():

@@ -8,11 +8,8 @@ for a while (as a keyed digest, in memory only), so that a site whose devices sh
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import hmac
 import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +18,8 @@ from typing import Protocol
 
 from millstream.clock import Clock
 from millstream.errors import MillstreamError, SettingsError
+from millstream.password import PasswordHash
 from millstream.rights import EVERYTHING, Rights
-
-_N, _R, _P = 1 << 14, 8, 1  # 16 MiB and about 40 ms; OWASP's table has (2^14, 8, 5) and (2^17, 8, 1) at its ends
-_MAX_MEMORY = 256 << 20  # of one check, whatever a hash asks for
-_SALT, _KEY = 16, 32  # bytes
 
 _THREADS = 2  # scrypt releases the interpreter's lock; more would take cores that have better to do
 _WAITING = 1_000  # checks; at 20 a second and thread that is 25 s, which no client waits for
@@ -74,56 +68,6 @@ class Authenticator(Protocol):
         ...
 
 
-def hash_password(password: str) -> str:
-    """A password as the settings keep it: `scrypt$N$r$p$SALT$KEY`, salt and key in Base64."""
-    salt = secrets.token_bytes(_SALT)
-    key = hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, dklen=_KEY, maxmem=_MAX_MEMORY)
-    return f"scrypt${_N}${_R}${_P}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
-
-
-def verify_password(password: bytes, hashed: str) -> bool:
-    """Whether it is the password that was hashed. Takes the same time wherever they differ."""
-    return _Hash.parse(hashed, "user").fits(password)
-
-
-@dataclass(frozen=True, slots=True)
-class _Hash:
-    n: int
-    r: int
-    p: int
-    salt: bytes
-    key: bytes
-
-    @staticmethod
-    def parse(text: str, user: str) -> _Hash:
-        try:
-            kind, n, r, p, salt, key = text.split("$")
-            decode = base64.b64decode
-            found = _Hash(int(n), int(r), int(p), decode(salt, validate=True), decode(key, validate=True))
-            if kind != "scrypt" or not found.is_possible:
-                raise ValueError
-        except ValueError:
-            raise SettingsError(
-                f"setting 'users': the value of {user!r} is no password hash; make one with: millstream password"
-            ) from None
-        return found
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether scrypt takes these parameters (RFC 7914, 2) and this machine the memory that they need."""
-        power_of_two = self.n > 1 and self.n & (self.n - 1) == 0
-        return (
-            power_of_two and self.r > 0 and 0 < self.p <= 64 and 128 * self.n * self.r < _MAX_MEMORY and bool(self.key)
-        )
-
-    def fits(self, password: bytes) -> bool:
-        """Whether it is the password that was hashed."""
-        key = hashlib.scrypt(
-            password, salt=self.salt, n=self.n, r=self.r, p=self.p, dklen=len(self.key), maxmem=_MAX_MEMORY
-        )
-        return hmac.compare_digest(key, self.key)
-
-
 class UserAuthenticator:
     """Users with their passwords' hashes. `allow_anonymous` lets in who shows no user name, and everybody where there
     are no users. `rights` gives what a user (None: nobody in particular) with a client identifier may do.
@@ -142,7 +86,7 @@ class UserAuthenticator:
                 "nobody may connect: name users in the settings (millstream password makes the hash), "
                 "or let anybody in with --allow-anonymous (setting 'allow_anonymous')"
             )
-        self._hashes = {name: _Hash.parse(text, name) for name, text in users.items()}
+        self._hashes = {name: _parse(text, name) for name, text in users.items()}
         self._anonymous = allow_anonymous
         self._clock = clock
         self._rights = rights
@@ -151,7 +95,7 @@ class UserAuthenticator:
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "password")
         # An unknown user costs the same time as a known one, so that names cannot be found out.
-        self._nobody = next(iter(self._hashes.values()), _Hash(_N, _R, _P, os.urandom(_SALT), os.urandom(_KEY)))
+        self._nobody = next(iter(self._hashes.values()), PasswordHash.impossible())
 
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`."""
@@ -211,3 +155,12 @@ class UserAuthenticator:
         name = (credentials.user_name or "").encode()
         message = len(name).to_bytes(4, "big") + name + (credentials.password or b"")
         return hmac.digest(self._secret, message, "sha256")
+
+
+def _parse(text: str, user: str) -> PasswordHash:
+    try:
+        return PasswordHash.parse(text)
+    except ValueError:
+        raise SettingsError(
+            f"setting 'users': the value of {user!r} is no password hash; make one with: millstream password"
+        ) from None

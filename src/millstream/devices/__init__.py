@@ -1,0 +1,45 @@
+"""Devices: who they are, how they come in, what is known of them.
+
+`device` and `credentials` are the model, `registry` is where it is kept, `lifecycle` what it tells the world,
+`presence` who is connected. Nothing here knows a wire dialect.
+"""
+
+from millstream.devices.credentials import Credentials, CredentialsGiven, KeysGiven, SymmetricKeys, Thumbprints
+from millstream.devices.device import Change, Device, Status
+from millstream.devices.lifecycle import STREAM, Happened, What
+from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect
+from millstream.devices.name import Name
+from millstream.devices.presence import Presence
+from millstream.devices.registry import Registry
+from millstream.devices.relay import Relay
+from millstream.devices.token import Token, derive_key, make_token
+from millstream.devices.work import Definition, Expected, Put
+
+__all__ = [
+    "STREAM",
+    "Admitted",
+    "Change",
+    "Credentials",
+    "CredentialsGiven",
+    "Definition",
+    "Device",
+    "Expected",
+    "Happened",
+    "KeysGiven",
+    "Name",
+    "Presence",
+    "Put",
+    "Registry",
+    "Relay",
+    "Status",
+    "SymmetricKeys",
+    "Thumbprints",
+    "Token",
+    "What",
+    "admit",
+    "admit_by_token",
+    "derive_key",
+    "is_good",
+    "make_token",
+    "may_connect",
+]

@@ -1,0 +1,127 @@
+"""What a query can ask of a device, as SQL of each database.
+
+A tag has whatever type its JSON has, so it is asked as the type of what it is compared with: a tag of another type has
+no value then, and neither has one that is not there. Both databases agree on that, and on the order of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from sqlalchemy import Boolean, ColumnElement, Float, Text, case, cast, func, literal
+from sqlalchemy.dialects.postgresql import JSONPATH, array
+from sqlalchemy.types import TypeEngine
+
+from millstream.devices.tables import devices
+from millstream.devices.tags import check_name
+from millstream.errors import DeviceError, QueryError
+
+Kind = type[str] | type[float] | type[bool]
+
+_its = devices.c
+
+
+class Field(Protocol):
+    """Something of a device that can be compared."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What it can be compared with."""
+        ...
+
+    def as_(self, kind: Kind) -> ColumnElement[Any]:
+        """Its value, or NULL if it has none of that type."""
+        ...
+
+    def exists(self) -> ColumnElement[bool]:
+        """Whether it has any."""
+        ...
+
+
+class Column:
+    """A column of the table, which has one type."""
+
+    def __init__(self, column: ColumnElement[Any], kind: Kind, *, is_time: bool = False) -> None:
+        self._column = column
+        self.kinds: tuple[Kind, ...] = (kind,)
+        self.is_time = is_time
+
+    def as_(self, kind: Kind) -> ColumnElement[Any]:
+        return self._column
+
+    def exists(self) -> ColumnElement[bool]:
+        return self._column.is_not(None)
+
+
+class SqliteTag:
+    """A tag, by the names that lead to it."""
+
+    kinds: tuple[Kind, ...] = (str, float, bool)
+    _TYPES: ClassVar[dict[Kind, tuple[str, ...]]] = {
+        str: ("text",),
+        float: ("integer", "real"),
+        bool: ("true", "false"),
+    }
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self._path = "$" + "".join(f'."{name}"' for name in path)
+
+    def as_(self, kind: Kind) -> ColumnElement[Any]:
+        fits = func.json_type(_its.tags, self._path).in_(self._TYPES[kind])
+        return case((fits, func.json_extract(_its.tags, self._path)))
+
+    def exists(self) -> ColumnElement[bool]:
+        return func.json_type(_its.tags, self._path).is_not(None)
+
+
+class PostgresTag:
+    """The same on PostgreSQL. `strict`: otherwise a path would go into the elements of lists."""
+
+    kinds: tuple[Kind, ...] = (str, float, bool)
+    _TYPES: ClassVar[dict[Kind, tuple[str, TypeEngine[Any]]]] = {
+        str: ("string", Text(collation="C")),
+        float: ("number", Float(53)),
+        bool: ("boolean", Boolean()),
+    }
+
+    def __init__(self, path: Sequence[str]) -> None:
+        steps = "strict $" + "".join(f'."{name}"' for name in path)
+        nothing = literal({}, type_=_its.tags.type)
+        self._value = func.jsonb_path_query_first(_its.tags, cast(literal(steps), JSONPATH), nothing, True)
+
+    def as_(self, kind: Kind) -> ColumnElement[Any]:
+        name, its_type = self._TYPES[kind]
+        text = self._value.op("#>>", return_type=Text())(array([], type_=Text()))
+        return case((func.jsonb_typeof(self._value) == name, cast(text, its_type)))
+
+    def exists(self) -> ColumnElement[bool]:
+        return self._value.is_not(None)
+
+
+COLUMNS: dict[str, Column] = {
+    "id": Column(_its.device, str),
+    "status": Column(_its.status, str),
+    "status_reason": Column(_its.status_reason, str),
+    "generation": Column(_its.generation, str),
+    "etag": Column(_its.etag, str),
+    "connected": Column(_its.connected, bool),
+    "connection_time": Column(_its.connection_time, str, is_time=True),
+    "last_activity": Column(_its.last_activity, str, is_time=True),
+    "created": Column(_its.created, str, is_time=True),
+    "updated": Column(_its.updated, str, is_time=True),
+}
+
+
+def find_field(path: Sequence[str], dialect: str) -> Field:
+    """What a name with dots means. `QueryError` if it is nothing."""
+    if len(path) == 1 and path[0] in COLUMNS:
+        return COLUMNS[path[0]]
+    if path[0] != "tags" or len(path) < 2:
+        raise QueryError(f"there is no field {'.'.join(path)!r}; there are tags.NAME and {', '.join(COLUMNS)}")
+    try:
+        for name in path[1:]:
+            check_name(name, "tags")
+    except DeviceError as error:
+        raise QueryError(str(error)) from None
+    return SqliteTag(path[1:]) if dialect == "sqlite" else PostgresTag(path[1:])

@@ -1,0 +1,92 @@
+"""Life-cycle events: what has happened to devices, as ordinary events of the stream `$devices`.
+
+A change of the registry and the event about it are written in one transaction, the event into the *outbox*; from there
+the *relay* takes it to the log. So one does not happen without the other, whenever the server dies.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select
+
+from millstream.clock import Micros, to_text
+from millstream.devices.device import Device
+from millstream.devices.name import Name
+from millstream.devices.tables import outbox
+from millstream.event import Event
+from millstream.log import StreamSpec
+
+STREAM = StreamSpec("$devices", ("$devices/{device}/{what}",), key="device")
+"""Where life-cycle events are, and their topics; a module's are its device's, so that they are in order."""
+
+_TYPE = "millstream.device."
+
+
+class What(enum.StrEnum):
+    """What can happen."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+
+
+class Happened(msgspec.Struct, frozen=True, kw_only=True):
+    """One of them. `device` is as it is afterwards (as it was, if it is deleted), where more than its presence is
+    meant; `details` are further members of the event's JSON."""
+
+    what: What
+    name: Name
+    generation: str
+    time: Micros
+    device: Device | None = None
+    details: Mapping[str, Any] = {}
+
+    def row(self) -> dict[str, Any]:
+        """As the outbox has it."""
+        topic = f"$devices/{self.name.device}/{self.what}"
+        return {"topic": topic, "type": _TYPE + self.what, "data": msgspec.json.encode(self._data())}
+
+    def _data(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"device": self.name.device}
+        if self.name.module:
+            data["module"] = self.name.module
+        data |= {"generation": self.generation, "time": to_text(self.time)}
+        if self.device is not None and self.what is not What.DELETED:
+            its = self.device
+            data |= {"etag": its.etag, "status": its.status, "status_reason": its.status_reason, "tags": its.tags}
+            data["credentials"] = its.credentials.kinds()
+        return {**data, **self.details}
+
+
+def put(connection: Connection, those: Iterable[Happened]) -> None:
+    """Into the outbox, in this order."""
+    rows = [each.row() for each in those]
+    if rows:
+        connection.execute(insert(outbox), rows)
+
+
+def waiting(connection: Connection, registry_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+    """The next ones in the outbox, with their numbers."""
+    query = select(outbox).where(outbox.c.number > after).order_by(outbox.c.number).limit(limit)
+    return [(row.number, _event(row, registry_id)) for row in connection.execute(query)]
+
+
+def take_out(connection: Connection, up_to: int) -> None:
+    """They are in the log."""
+    connection.execute(delete(outbox).where(outbox.c.number <= up_to))
+
+
+def _event(row: Any, registry_id: str) -> Event:
+    return Event(
+        id=f"{registry_id}-{row.number}",
+        topic=row.topic,
+        type=row.type,
+        payload=row.data,
+        content_type="application/json",
+    )

@@ -1,0 +1,168 @@
+"""Devices as rows, within a transaction of somebody's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, insert, select, tuple_, update
+
+from millstream.clock import Micros
+from millstream.devices.credentials import Credentials, SymmetricKeys, Thumbprints
+from millstream.devices.device import Device, Status
+from millstream.devices.name import Name
+from millstream.devices.tables import devices
+from millstream.devices.vault import Vault
+
+_SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,535
+
+_its = devices.c
+_THAT = update(devices).where(_its.device == bindparam("d"), _its.module == bindparam("m"))
+
+
+class Store:
+    """Reads and writes devices, and seals what is secret."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def find(self, connection: Connection, name: Name) -> Device | None:
+        """The device of that name."""
+        row = connection.execute(select(devices).where(_is(name))).mappings().first()
+        return None if row is None else self._device(row)
+
+    def find_many(self, connection: Connection, names: Sequence[Name]) -> dict[Name, Device]:
+        """Those that there are."""
+        found: dict[Name, Device] = {}
+        for start in range(0, len(names), _SLICE):
+            some = names[start : start + _SLICE]
+            rows = connection.execute(select(devices).where(tuple_(_its.device, _its.module).in_(some))).mappings()
+            found.update((device.name, device) for device in map(self._device, rows))
+        return found
+
+    def page(
+        self, connection: Connection, condition: ColumnElement[bool] | None, after: str | None, limit: int
+    ) -> list[Device]:
+        """Devices (not modules) for which the condition holds, by id, at most `limit` behind one."""
+        query = select(devices).where(_its.module == "").order_by(_its.device).limit(limit)
+        if condition is not None:
+            query = query.where(condition)
+        if after is not None:
+            query = query.where(_its.device > after)
+        return [self._device(row) for row in connection.execute(query).mappings()]
+
+    def modules(self, connection: Connection, device: str) -> list[Device]:
+        """The device's modules, by name."""
+        query = select(devices).where(_its.device == device, _its.module != "").order_by(_its.module)
+        return [self._device(row) for row in connection.execute(query).mappings()]
+
+    def insert(self, connection: Connection, those: Sequence[Device]) -> None:
+        """Add devices that are not there."""
+        if those:
+            connection.execute(insert(devices), [self._row(each) for each in those])
+
+    def replace(self, connection: Connection, device: Device) -> None:
+        """Write one over the one of its name, but for its presence."""
+        row = self._row(device)
+        for column in ("device", "module", "connected", "connection_time", "last_activity"):
+            del row[column]
+        connection.execute(update(devices).where(_is(device.name)).values(row))
+
+    def delete(self, connection: Connection, name: Name) -> None:
+        """Take one away."""
+        connection.execute(delete(devices).where(_is(name)))
+
+    # --- presence, which is written for many at a time
+
+    def generations(self, connection: Connection, names: Sequence[Name]) -> dict[Name, str]:
+        """Those of the devices that there are."""
+        found: dict[Name, str] = {}
+        for start in range(0, len(names), _SLICE):
+            some = names[start : start + _SLICE]
+            query = select(_its.device, _its.module, _its.generation).where(tuple_(_its.device, _its.module).in_(some))
+            found.update((Name(device, module), its) for device, module, its in connection.execute(query))
+        return found
+
+    def set_connected(self, connection: Connection, those: Sequence[tuple[Name, bool, Micros]]) -> None:
+        """Who has come (True) or gone, and when, in this order."""
+        rows = [{"d": name.device, "m": name.module, "is": there, "at": time} for name, there, time in those]
+        if rows:
+            at: Any = bindparam("at")
+            change = _THAT.values(connected=bindparam("is"), connection_time=at, last_activity=at)
+            connection.execute(change, rows)
+
+    def set_activity(self, connection: Connection, those: Mapping[Name, Micros]) -> None:
+        """When each was last heard of."""
+        rows = [{"d": name.device, "m": name.module, "at": time} for name, time in those.items()]
+        if rows:
+            connection.execute(_THAT.values(last_activity=bindparam("at")), rows)
+
+    def connected(self, connection: Connection, limit: int) -> dict[Name, str]:
+        """Some who are down as connected, with their generations."""
+        query = select(_its.device, _its.module, _its.generation).where(_its.connected).limit(limit)
+        return {Name(device, module): its for device, module, its in connection.execute(query)}
+
+    def _device(self, row: RowMapping) -> Device:
+        name = Name(row["device"], row["module"])
+        prints = None if row["thumbprint"] is None else Thumbprints(row["thumbprint"], row["second_thumbprint"])
+        return Device(
+            name=name,
+            generation=row["generation"],
+            etag=row["etag"],
+            status=Status(row["status"]),
+            status_reason=row["status_reason"],
+            tags=row["tags"],
+            credentials=Credentials(
+                keys=self._unseal(row["keys"], name, row["generation"]),
+                password=row["password"],
+                thumbprints=prints,
+                authority=row["authority"],
+            ),
+            created=row["created"],
+            updated=row["updated"],
+            connected=row["connected"],
+            connection_time=row["connection_time"],
+            last_activity=row["last_activity"],
+        )
+
+    def _row(self, device: Device) -> dict[str, Any]:
+        its = device.credentials
+        prints = its.thumbprints or Thumbprints("")
+        return {
+            "device": device.name.device,
+            "module": device.name.module,
+            "generation": device.generation,
+            "etag": device.etag,
+            "status": device.status.value,
+            "status_reason": device.status_reason,
+            "tags": device.tags,
+            "keys": self._seal(its.keys, device),
+            "password": its.password,
+            "thumbprint": prints.primary or None,
+            "second_thumbprint": prints.secondary,
+            "authority": its.authority,
+            "created": device.created,
+            "updated": device.updated,
+            "connected": device.connected,
+            "connection_time": device.connection_time,
+            "last_activity": device.last_activity,
+        }
+
+    def _seal(self, keys: SymmetricKeys | None, device: Device) -> bytes | None:
+        if keys is None:
+            return None
+        return self._vault.seal(msgspec.json.encode(keys), _place(device.name, device.generation))
+
+    def _unseal(self, sealed: bytes | None, name: Name, generation: str) -> SymmetricKeys | None:
+        if sealed is None:
+            return None
+        return msgspec.json.decode(self._vault.unseal(sealed, _place(name, generation)), type=SymmetricKeys)
+
+
+def _is(name: Name) -> ColumnElement[bool]:
+    return (_its.device == name.device) & (_its.module == name.module)
+
+
+def _place(name: Name, generation: str) -> str:
+    return f"device {str(name)!r}, generation {generation}"

@@ -1,0 +1,54 @@
+"""The registry's tables, as the newest migration leaves them; a test holds the two together.
+
+Instants are microseconds since 1970, as everywhere in Millstream.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+NAME = Text().with_variant(Text(collation="C"), "postgresql")  # in the order of code points, as SQLite's
+TAGS = JSON().with_variant(JSONB(), "postgresql")
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself for this type only
+CONNECTED = text("connected")
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", NAME, primary_key=True),
+    Column("module", NAME, primary_key=True),  # "": the device itself
+    Column("generation", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("tags", TAGS, nullable=False),
+    Column("keys", LargeBinary),  # sealed
+    Column("password", Text),  # hashed
+    Column("thumbprint", Text),
+    Column("second_thumbprint", Text),
+    Column("authority", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("connected", Boolean, nullable=False),
+    Column("connection_time", BigInteger),
+    Column("last_activity", BigInteger),
+    # Those who are connected are found at once when a server starts, however many are not.
+    Index("devices_connected", "device", postgresql_where=CONNECTED, sqlite_where=CONNECTED),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("topic", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given again
+)
+"""Events that were decided on together with a change, and are on their way to their stream."""
+
+facts = Table("facts", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False))
+"""What there is to know of the registry itself."""

@@ -1,0 +1,172 @@
+"""Changes of the registry within one transaction, and the events about them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import Connection
+
+from millstream.clock import Micros
+from millstream.devices import lifecycle
+from millstream.devices.credentials import NO_CREDENTIALS, SymmetricKeys
+from millstream.devices.device import Change, Device
+from millstream.devices.lifecycle import Happened, What
+from millstream.devices.name import Name
+from millstream.devices.store import Store
+from millstream.errors import DeviceError, PreconditionError, UnknownDeviceError
+
+_TOKEN_BYTES = 8  # of etags and generations: random, so that none is ever there again
+
+
+class Expected(NamedTuple):
+    """The state in which a device must be to be changed: the preconditions of RFC 9110, 13."""
+
+    etag: str | None = None
+    """`If-Match`: this one; `*`: any, but it must be there."""
+    absent: bool = False
+    """`If-None-Match: *`: it must not be there."""
+
+    def check(self, name: Name, found: Device | None) -> None:
+        """Raise `PreconditionError` unless it is so."""
+        if self.absent and found is not None:
+            raise PreconditionError(f"there is a device {str(name)!r} already")
+        if self.etag is not None and (found is None or self.etag not in ("*", found.etag)):
+            state = "is not there" if found is None else f"has the etag {found.etag} by now"
+            raise PreconditionError(f"device {str(name)!r} {state}; read it again before you change it")
+
+
+ANY = Expected()
+
+
+class Definition(NamedTuple):
+    """A device as it is to be."""
+
+    name: Name
+    change: Change
+
+
+class Put(NamedTuple):
+    """What became of a definition."""
+
+    device: Device
+    created: bool
+    changed: bool
+
+
+class Work:
+    """What is done to some devices, by their names, on behalf of somebody. It is written by `finish`."""
+
+    def __init__(
+        self, store: Store, connection: Connection, names: Iterable[Name], now: Micros, by: str | None
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._now = now
+        self._details = {} if by is None else {"by": by}
+        parents = [Name(each.device) for each in names if each.module]
+        self._known = store.find_many(connection, [*names, *parents])
+        self._added: dict[Name, Device] = {}
+        self._replaced: dict[Name, Device] = {}
+        self._deleted: list[Name] = []
+        self._happened: list[Happened] = []
+
+    def put(self, name: Name, change: Change, expected: Expected) -> Put:
+        """See `Registry.put`."""
+        found = self._known.get(name)
+        expected.check(name, found)
+        if found is not None:
+            device = self._replace(found, change.over(found, replace=True))
+            return Put(device, created=False, changed=device is not found)
+        if name.module and Name(name.device) not in self._known:
+            raise UnknownDeviceError(f"there is no device {name.device!r} that could have a module")
+        device = change.over(self._blank(name), replace=True)
+        self._known[name] = self._added[name] = device
+        self._note(What.CREATED, device)
+        return Put(device, created=True, changed=True)
+
+    def try_put(self, each: Definition | DeviceError) -> Put | DeviceError:
+        """`put` it; what is impossible is given back."""
+        if isinstance(each, DeviceError):
+            return each
+        try:
+            return self.put(each.name, each.change, ANY)
+        except DeviceError as error:
+            return error
+
+    def patch(self, name: Name, change: Change, expected: Expected) -> Device:
+        """See `Registry.patch`."""
+        found = self._get(name, expected)
+        return self._replace(found, change.over(found, replace=False))
+
+    def change_keys(self, name: Name, how: Callable[[SymmetricKeys], SymmetricKeys], expected: Expected) -> Device:
+        """Put other keys in place of those that there are."""
+        found = self._get(name, expected)
+        its = found.credentials
+        if its.keys is None:
+            raise DeviceError(f"device {str(name)!r} has no symmetric keys")
+        changed = msgspec.structs.replace(its, keys=how(its.keys))
+        return self._replace(found, msgspec.structs.replace(found, credentials=changed))
+
+    def delete(self, name: Name, expected: Expected) -> None:
+        """See `Registry.delete`."""
+        found = self._get(name, expected)
+        modules = [] if name.module else self._store.modules(self._connection, name.device)
+        for each in (*modules, found):
+            self._deleted.append(each.name)
+            self._note(What.DELETED, each)
+
+    def finish(self) -> list[Happened]:
+        """Write everything, and tell what it is."""
+        self._store.insert(self._connection, list(self._added.values()))
+        for device in self._replaced.values():
+            self._store.replace(self._connection, device)
+        for name in self._deleted:
+            self._store.delete(self._connection, name)
+        lifecycle.put(self._connection, self._happened)
+        return self._happened
+
+    def _get(self, name: Name, expected: Expected) -> Device:
+        found = self._known.get(name)
+        if found is None:
+            raise UnknownDeviceError(f"there is no device {str(name)!r}")
+        expected.check(name, found)
+        return found
+
+    def _blank(self, name: Name) -> Device:
+        return Device(
+            name=name,
+            generation=_token(),
+            etag=_token(),
+            credentials=NO_CREDENTIALS,
+            created=self._now,
+            updated=self._now,
+        )
+
+    def _replace(self, found: Device, device: Device) -> Device:
+        """Have `device` in place of what was found; if they are the same, nothing happens."""
+        if device == found:
+            return found
+        device = msgspec.structs.replace(device, etag=_token(), updated=self._now)
+        self._known[device.name] = device
+        written = self._added if device.name in self._added else self._replaced
+        written[device.name] = device
+        self._note(What.UPDATED, device)
+        return device
+
+    def _note(self, what: What, device: Device) -> None:
+        happened = Happened(
+            what=what,
+            name=device.name,
+            generation=device.generation,
+            time=self._now,
+            device=device,
+            details=self._details,
+        )
+        self._happened.append(happened)
+
+
+def _token() -> str:
+    return secrets.token_hex(_TOKEN_BYTES)
