@@ -16,6 +16,7 @@ class Right(enum.StrEnum):
     READ = "read"  # a stream
     JOIN = "join"  # a group
     OBSERVE = "observe"  # counts and metrics
+    MANAGE = "manage"  # devices
 
 
 class Rights(Protocol):

@@ -69,6 +69,8 @@ class Rights(BaseModel):
     """Groups to join by HTTP. Their streams must be readable too."""
     observe: bool = False
     """See `/status` and `/metrics`."""
+    manage: bool = False
+    """See and change the registry of devices."""
 
 
 class OwnRights(BaseModel):
@@ -86,6 +88,8 @@ class OwnRights(BaseModel):
     """Groups to join by HTTP."""
     observe: bool | None = None
     """See `/status` and `/metrics`."""
+    manage: bool | None = None
+    """See and change the registry of devices."""
 
 
 class User(OwnRights):
@@ -196,6 +200,13 @@ class Settings(BaseSettings):
     """What users may do who have no rights of their own."""
     anonymous: OwnRights | None = None
     """What those may do who show no user name, where `allow_anonymous` lets them in. Unset: everything."""
+    devices: OwnRights = OwnRights()
+    """What devices of the registry may do. What is not said is as in `[rights]`, but for `manage`."""
+    registry: str = Field(default="", repr=False)
+    """Where devices are kept: a URL of PostgreSQL, `postgresql://USER:PASSWORD@HOST/DATABASE`. Unset: a file in the
+    data folder."""
+    registry_key: str = Field(default="", repr=False)
+    """What secrets in the registry are encrypted with, 32 bytes in Base64. Unset: a key of the data folder's own."""
     workers: int = Field(default=1, ge=0, le=256)
     """Worker processes. 0: run `millstream work` elsewhere on this machine."""
     drain_timeout: _Duration = timedelta(seconds=10)

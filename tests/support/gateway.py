@@ -9,6 +9,7 @@ from typing import Any
 from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import VirtualClock
+from millstream.devices import Registry
 from millstream.event import Event
 from millstream.gateway import Gateway
 from millstream.log import Committed, Group, Log, Transaction
@@ -65,16 +66,17 @@ class _HeldTransaction:
 class Plant:
     """A gateway with its log and clock, and the clients of a test."""
 
-    def __init__(self, log: Log, clock: VirtualClock) -> None:
+    def __init__(self, log: Log, clock: VirtualClock, registry: Registry | None = None) -> None:
         self.log = HeldLog(log)
         self.clock = clock
+        self._registry = registry
         self._clients: list[RawClient] = []
         self._gateways: list[Gateway] = []
 
     async def start(self, **given: Any) -> Gateway:
         """Start a gateway: MQTT on a free port, anonymous, no HTTP, unless settings are given otherwise."""
         defaults = {"mqtt": "127.0.0.1:0", "http": "", "allow_anonymous": True}
-        gateway = Gateway(self.log, Settings(**{**defaults, **given}), self.clock)
+        gateway = Gateway(self.log, Settings(**{**defaults, **given}), self.clock, registry=self._registry)
         self._gateways.append(gateway)
         await gateway.start()
         return gateway

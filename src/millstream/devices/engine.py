@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,19 @@ def make_engines(url: str, folder: Path | None) -> Engines:
     if folder is None:
         return Engines("in memory", _sqlite("file::memory:", "BEGIN"), None)
     path = folder / FILE_NAME
+    _make_private(path)
     uri = path.resolve().as_uri()
     return Engines(str(path), _sqlite(f"{uri}?mode=rwc", "BEGIN IMMEDIATE"), _sqlite(f"{uri}?mode=ro", "BEGIN"))
+
+
+def _make_private(path: Path) -> None:
+    """What is in it is nobody's business but the server's. SQLite gives the files beside it the same permissions."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise RegistryError(
+            f"the registry {path} cannot be used: {error.strerror}; name a folder that this user may write to"
+        ) from error
 
 
 def _encode(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import msgspec
 
@@ -12,7 +13,7 @@ from millstream.devices.credentials import Credentials
 from millstream.devices.device import Device, Status
 from millstream.devices.name import Name
 from millstream.devices.token import Token
-from millstream.errors import TokenError
+from millstream.errors import DeviceError, TokenError
 
 PASSWORD, KEY, THUMBPRINT, AUTHORITY = "password", "key", "thumbprint", "authority"
 
@@ -42,6 +43,14 @@ def admit_by_token(device: Device, text: str, now: Micros) -> Admitted:
 def resource_of(name: Name) -> str:
     """What a device's token is for."""
     return f"devices/{name.device}" + (f"/modules/{name.module}" if name.module else "")
+
+
+def name_of(resource: str) -> Name:
+    """The device that a token's resource names. `DeviceError` if it is none."""
+    parts = unquote(resource).split("/")
+    if parts[0] != "devices" or len(parts) not in (2, 4) or parts[2:3] not in ([], ["modules"]):
+        raise DeviceError(f"{resource!r} is no resource of a device: devices/DEVICE or devices/DEVICE/modules/MODULE")
+    return Name.parse("/".join((parts[1], *parts[3:])))
 
 
 def may_connect(device: Device, parent: Device | None) -> bool:

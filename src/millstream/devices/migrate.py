@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from millstream.errors import RegistryError
+
+_log = logging.getLogger(__name__)
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -28,5 +31,7 @@ def migrate(connection: Connection, where: str) -> None:
             f"the registry {where} has format {found!r}, which this Millstream does not know; run the version of "
             "Millstream that made it"
         )
+    if found is not None:
+        _log.info("the registry %s is brought from format %s up to date", where, found)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

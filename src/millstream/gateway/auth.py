@@ -1,38 +1,25 @@
-"""Who may come in: users with passwords, hashed with scrypt (RFC 7914).
-
-A check costs memory and tens of milliseconds by intent, so checks run in threads of their own, a few at a time, with a
-bounded queue: a thousand wrong passwords delay each other and nothing else. A password that was right is remembered
-for a while (as a keyed digest, in memory only), so that a site whose devices share one comes in at once.
-"""
+"""Who may come in: users with passwords, as the settings name them."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from millstream.clock import Clock
 from millstream.errors import MillstreamError, SettingsError
+from millstream.gateway.password_checks import BusyError, PasswordChecks
 from millstream.password import PasswordHash
 from millstream.rights import EVERYTHING, Rights
 
-_THREADS = 2  # scrypt releases the interpreter's lock; more would take cores that have better to do
-_WAITING = 1_000  # checks; at 20 a second and thread that is 25 s, which no client waits for
-_REMEMBERED = 10_000  # right passwords
-_REMEMBERED_SECONDS = 600.0
+if TYPE_CHECKING:
+    from millstream.devices import Admitted
+
+__all__ = ["Authenticator", "BusyError", "Credentials", "Identity", "NotAuthenticatedError", "UserAuthenticator"]
 
 
 class NotAuthenticatedError(MillstreamError):
     """User name and password do not belong together, or are missing."""
-
-
-class BusyError(MillstreamError):
-    """Too many wait already; come back later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +33,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is, and what it may do; `name` is None for nobody in particular."""
+    """Who a client is, and what it may do; `name` is None for nobody in particular. A device of the registry has been
+    `admitted`."""
 
     name: str | None
     rights: Rights = field(compare=False)
+    admitted: Admitted | None = field(default=None, compare=False)
 
 
 class Authenticator(Protocol):
@@ -86,75 +75,52 @@ class UserAuthenticator:
                 "nobody may connect: name users in the settings (millstream password makes the hash), "
                 "or let anybody in with --allow-anonymous (setting 'allow_anonymous')"
             )
+        self.checks = PasswordChecks(clock)
         self._hashes = {name: _parse(text, name) for name, text in users.items()}
         self._anonymous = allow_anonymous
-        self._clock = clock
         self._rights = rights
-        self._secret = os.urandom(32)
-        self._remembered: OrderedDict[bytes, float] = OrderedDict()
-        self._running: dict[bytes, asyncio.Task[bool]] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, "password")
         # An unknown user costs the same time as a known one, so that names cannot be found out.
         self._nobody = next(iter(self._hashes.values()), PasswordHash.impossible())
 
+    @property
+    def lets_anybody_in(self) -> bool:
+        """Whether also those come in whose user name is nobody's."""
+        return self._anonymous and not self._hashes
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a user."""
+        return name in self._hashes
+
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`."""
-        if self._anonymous and (credentials.user_name is None or not self._hashes):
+        name = credentials.user_name
+        if self._anonymous and (name is None or not self._hashes):
             return self._identity(None, credentials)
-        if credentials.user_name is None:
+        known = self._hashes.get(name or "")
+        if name is None or known is None or not self.checks.remembers(name, known, credentials.password or b""):
             return None
-        until = self._remembered.get(self._digest(credentials))
-        if until is None or self._clock.monotonic() >= until:
-            return None
-        return self._identity(credentials.user_name, credentials)
+        return self._identity(name, credentials)
 
     async def authenticate(self, credentials: Credentials) -> Identity:
         """See `Authenticator`."""
-        known = self.recall(credentials)
-        if known is not None:
-            return known
-        if credentials.user_name is None:
+        recalled = self.recall(credentials)
+        if recalled is not None:
+            return recalled
+        name = credentials.user_name
+        if name is None:
             raise NotAuthenticatedError("a user name and a password are needed")
-        digest = self._digest(credentials)
-        check = self._running.get(digest)
-        if check is None:
-            if len(self._running) >= _WAITING:
-                raise BusyError("too many clients are logging in; try again later")
-            check = self._running[digest] = asyncio.create_task(self._check(credentials, digest))
-        if not await asyncio.shield(check):
+        known = self._hashes.get(name)
+        fits = await self.checks.fits(name, known or self._nobody, credentials.password or b"")
+        if known is None or not fits:
             raise NotAuthenticatedError("user name or password is wrong")
-        return self._identity(credentials.user_name, credentials)
+        return self._identity(name, credentials)
 
     def close(self) -> None:
         """See `Authenticator`."""
-        for check in self._running.values():
-            check.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.checks.close()
 
     def _identity(self, name: str | None, credentials: Credentials) -> Identity:
         return Identity(name, self._rights(name, credentials.client_id))
-
-    async def _check(self, credentials: Credentials, digest: bytes) -> bool:
-        known = self._hashes.get(credentials.user_name or "")
-        password = credentials.password or b""
-        try:
-            fits = await asyncio.get_running_loop().run_in_executor(
-                self._threads, (known or self._nobody).fits, password
-            )
-        finally:
-            del self._running[digest]
-        if known is None or not fits:
-            return False
-        self._remembered[digest] = self._clock.monotonic() + _REMEMBERED_SECONDS
-        self._remembered.move_to_end(digest)
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
-        return True
-
-    def _digest(self, credentials: Credentials) -> bytes:
-        name = (credentials.user_name or "").encode()
-        message = len(name).to_bytes(4, "big") + name + (credentials.password or b"")
-        return hmac.digest(self._secret, message, "sha256")
 
 
 def _parse(text: str, user: str) -> PasswordHash:

@@ -46,7 +46,9 @@ from millstream.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from millstream.devices import Registry
     from millstream.gateway.arrival_traces import ArrivalTraces
+    from millstream.gateway.reception import Reception
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ class Gateway:
 
     `async with Gateway(log, settings, clock) as gateway:`, or `start` and `stop`. The log stays the caller's. Without
     an `authenticator`, users, passwords and rights are those of the settings; without a `tracer`, nothing is traced.
-    `topics` is pub/sub for the rest of Millstream, `sources` what `/metrics` tells.
+    With a `registry`, which stays the caller's too, its devices come in as well. `topics` is pub/sub for the rest of
+    Millstream, `sources` what `/metrics` tells.
 
     `SettingsError` when nobody could connect; from `start`, when an address cannot be listened on."""
 
@@ -68,15 +71,25 @@ class Gateway:
         log: Log,
         settings: Settings,
         clock: Clock,
-        authenticator: Authenticator | None = None,
+        authenticator: UserAuthenticator | None = None,
         tracer: Tracer | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._log = log
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
-        self._authenticator = authenticator or _users_of(settings, clock)
         fan_out = FanOut(self._statistics)
+        self.topics = Topics(fan_out, self._statistics, clock)
+        policy = Policy(settings)
+        users = authenticator or _users_of(settings, policy, clock)
+        self._authenticator: Authenticator = users
+        self._reception: Reception | None = None
+        if registry is not None:
+            from millstream.gateway.reception import Reception  # with a database: not for those who need none
+
+            self._reception = Reception(registry, log, users, policy, self.topics, clock)
+            self._authenticator = self._reception.authenticator
         seen = Deduplication(
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
         )
@@ -90,7 +103,10 @@ class Gateway:
             self._hold,
             _traces_with(tracer, clock),
         )
-        self._mqtt = MqttListener(settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock)
+        guests = self._reception.guests if self._reception is not None else None
+        self._mqtt = MqttListener(
+            settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock, guests
+        )
         self._readers = Readers(settings.limits.readers, clock)
         self._members = Members(log, self._readers, clock)
         self.sources = Sources()
@@ -99,7 +115,6 @@ class Gateway:
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
-        self.topics = Topics(fan_out, self._statistics, clock)
         self.mqtt_address: tuple[str, int] | None = None
         self.http_address: tuple[str, int] | None = None
 
@@ -118,6 +133,8 @@ class Gateway:
             await self._ingest.start()
             self._committing = asyncio.get_running_loop().create_task(self._ingest.run())
             self._committing.add_done_callback(self._commits_ended)
+            if self._reception is not None:
+                await self._reception.start()
             if self._settings.mqtt:
                 self.mqtt_address = await self._mqtt.start(self._settings.mqtt)
             if self._settings.http:
@@ -149,6 +166,8 @@ class Gateway:
         if self._committing is not None:
             await self._drain(self._committing)
         await self._mqtt.close(_LINGER)
+        if self._reception is not None:
+            await self._reception.close()
         self._authenticator.close()
         await self._ingest.close()
         self._ended.set()
@@ -185,6 +204,7 @@ class Gateway:
         reading = (self._log, access, self._readers)
         tails = Tails(*reading)
         return [
+            *(self._reception.parts(access, bodies) if self._reception is not None else ()),
             Publishing(self._ingest, access, bodies, self._statistics),
             Health(self.unready),
             Status(self.statistics, access),
@@ -224,9 +244,9 @@ class Gateway:
         self._ingest.abandon()
 
 
-def _users_of(settings: Settings, clock: Clock) -> Authenticator:
+def _users_of(settings: Settings, policy: Policy, clock: Clock) -> UserAuthenticator:
     hashes = {name: user.password for name, user in settings.users.items()}
-    return UserAuthenticator(hashes, settings.allow_anonymous, clock, Policy(settings).rights)
+    return UserAuthenticator(hashes, settings.allow_anonymous, clock, policy.rights)
 
 
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
 from millstream.errors import NotAuthorizedError
@@ -21,6 +21,9 @@ from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, cla
 from millstream.mqtt.packet import Connect
 from millstream.rights import Right
 from millstream.settings import Limits
+
+if TYPE_CHECKING:
+    from millstream.gateway.guests import Guests
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class MqttListener:
         authenticator: Authenticator,
         statistics: Statistics,
         clock: Clock,
+        guests: Guests | None = None,
     ) -> None:
         self.ingest = ingest
         self.intake = Intake(ingest, limits.packet_bytes)
@@ -51,6 +55,7 @@ class MqttListener:
         self._most = limits.connections
         self._authenticator = authenticator
         self._statistics = statistics
+        self._guests = guests
         self._connections: dict[Connection, None] = {}
         self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,6 +138,8 @@ class MqttListener:
         if self._clients.get(client_id) is connection:
             del self._clients[client_id]
         reason = ended.reason.name.lower()
+        if self._guests is not None:
+            self._guests.gone(connection, reason)
         self._statistics.connections[reason] += 1
         if ended.rejected:
             topic = claimed_topic(ended.packet)
@@ -182,6 +189,8 @@ class MqttListener:
         if before is not None:
             before.end(Reason.SESSION_TAKEN_OVER, "the client identifier has connected again")
         self._clients[client_id] = connection
+        if self._guests is not None and identity.admitted is not None:
+            self._guests.came(connection, identity.admitted, client_id)
         connection.accept(client_id, identity.rights)
 
     async def _sweep(self) -> None:
@@ -190,6 +199,8 @@ class MqttListener:
             await self.clock.sleep(_SWEEP)
             now = self.clock.monotonic()
             for connection in list(self._connections):
+                if self._guests is not None and connection.session.active:
+                    self._guests.heard(connection)
                 connection.look_at_clock(now)
         self._sweeping = False
 

@@ -17,6 +17,7 @@ _DOES = {
     Right.READ: "read stream {!r}",
     Right.JOIN: "join group {!r}",
     Right.OBSERVE: "see status and metrics",
+    Right.MANAGE: "see and change devices",
 }
 
 
@@ -27,6 +28,8 @@ class Policy:
         self._default = settings.rights
         self._users = {name: self._with(user) for name, user in settings.users.items()}
         self._anonymous = None if settings.anonymous is None else self._with(settings.anonymous)
+        managing = {"manage": bool(settings.devices.manage)}  # what all users have, devices need not have
+        self._devices = self._with(settings.devices).model_copy(update=managing)
 
     def rights(self, user: str | None, client_id: str) -> Rights:
         """Those of a user (None: of who shows no name) with a client identifier, empty where it has none."""
@@ -35,6 +38,10 @@ class Policy:
         if self._anonymous is None:
             return EVERYTHING
         return Granted(self._anonymous, _Client("who shows no user name", "[anonymous]", "", client_id))
+
+    def device_rights(self, device: str, client_id: str) -> Rights:
+        """Those of a device of the registry, and of its modules."""
+        return Granted(self._devices, _Client(f"device {device!r}", "[devices]", device, client_id))
 
     def _with(self, own: OwnRights) -> RightsSettings:
         said = own.model_dump(exclude_none=True, include=set(RightsSettings.model_fields))
@@ -68,8 +75,8 @@ class Granted:
             )
 
     def _grants(self, right: Right, name: str) -> bool:
-        if right is Right.OBSERVE:
-            return self._granted.observe
+        if right in (Right.OBSERVE, Right.MANAGE):
+            return bool(getattr(self._granted, right.value))
         return any(filter_covers(each, name) for each in self._filters(getattr(self._granted, right.value)))
 
     def _filters(self, written: Sequence[str]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def set_up_logs(process: str) -> None:
         handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {process}: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     if not debug:
-        for name in ("asyncio", "watchfiles"):
+        for name in ("alembic", "asyncio", "watchfiles"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -14,6 +14,7 @@ import msgspec
 from millstream.app import CATCH_ALL
 from millstream.bus import Peer
 from millstream.clock import Clock, SystemClock, to_text
+from millstream.devices import Registry
 from millstream.errors import DiskFaultError
 from millstream.gateway import Gateway
 from millstream.log import StreamSpec
@@ -56,7 +57,10 @@ class Server:
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(log.close)
             tracer = await closing.enter_async_context(tracing(settings, "server"))
-            gateway = Gateway(log, settings, clock, tracer=tracer)
+            registry = await Registry.open(settings.registry, settings.data, clock, key=settings.registry_key)
+            closing.push_async_callback(registry.close)
+            registry.database.on_fault(_end_process)
+            gateway = Gateway(log, settings, clock, tracer=tracer, registry=registry)
             bus = SocketBus()
             server = cls(log, gateway, bus, settings, clock)
             serve_log(log, bus)

@@ -8,10 +8,12 @@ import binascii
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
+from millstream.errors import DeviceError, TokenError
 from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.http.answer import LATER
 from millstream.rights import Right
 
+_TOKEN = "SharedAccessSignature"  # noqa: S105 (the scheme of `millstream.devices.token`)
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="millstream", charset="UTF-8"'}
 
 
@@ -43,12 +45,24 @@ class Access:
 
 
 def read_credentials(authorization: str | None) -> Credentials:
-    """What HTTP Basic shows; nothing if it is another scheme or does not decode."""
+    """What HTTP Basic shows, or a device's token; nothing if it is another scheme or does not decode."""
     scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme == _TOKEN:
+        return _read_token(authorization or "")
     if scheme.lower() != "basic":
         return Credentials(None, None)
     try:
         user_name, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return Credentials(user_name.decode(), password)
     except (binascii.Error, UnicodeDecodeError):
+        return Credentials(None, None)
+
+
+def _read_token(text: str) -> Credentials:
+    """The device that a token is for, which is its user name, and the token in the password's place."""
+    from millstream.devices import Token, name_of
+
+    try:
+        return Credentials(str(name_of(Token.parse(text).resource)), text.encode())
+    except (TokenError, DeviceError):
         return Credentials(None, None)

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 
 from millstream.errors import (
     CorruptChunkError,
+    DeviceError,
     DiskFaultError,
     DiskFullError,
     FencedError,
@@ -29,7 +30,12 @@ from millstream.errors import (
     NotAuthorizedError,
     PayloadError,
     PositionError,
+    PreconditionError,
+    QueryError,
+    RegistryError,
+    RegistryUnavailableError,
     TopicError,
+    UnknownDeviceError,
     UnknownStreamError,
 )
 
@@ -45,6 +51,7 @@ CODES = {
     406: "not_acceptable",
     409: "conflict",
     410: "gone",
+    412: "precondition_failed",
     413: "too_large",
     415: "unsupported_media_type",
     500: "internal_error",
@@ -56,6 +63,12 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     PayloadError: 400,
     PositionError: 400,
     NotAuthorizedError: 403,
+    QueryError: 400,
+    DeviceError: 400,
+    UnknownDeviceError: 404,
+    PreconditionError: 412,
+    RegistryError: 500,
+    RegistryUnavailableError: 503,
     LogError: 400,  # what has no name of its own was asked for wrongly
     UnknownStreamError: 404,
     FencedError: 409,

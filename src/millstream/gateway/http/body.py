@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from millstream.errors import PayloadError
+from millstream.event_json import NO_JSON
 from millstream.gateway.http.answer import LATER
 from millstream.settings import Limits
 
+T = TypeVar("T")
+
 _TRACE_BYTES = 256  # of a body that is refused
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A body of JSON; an empty one is an empty object. `PayloadError` if it is something else."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except NO_JSON as error:
+        raise PayloadError(f"the body is not what is expected here: {error}") from None
 
 
 class Bodies:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -15,11 +15,10 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.clock import to_text
 from millstream.errors import PayloadError
-from millstream.event_json import NO_JSON
 from millstream.gateway.http.accept import choose
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
-from millstream.gateway.http.body import Bodies
+from millstream.gateway.http.body import Bodies, decode
 from millstream.gateway.http.members import Member, Members, Told
 from millstream.gateway.http.page import JSON, json_form
 from millstream.gateway.http.readers import Readers
@@ -28,8 +27,6 @@ from millstream.ledger.names import OUTCOMES
 from millstream.log import GroupStatus, Log, Position, find_stream
 from millstream.log.contract import LATEST, Start
 from millstream.rights import Right, may
-
-T = TypeVar("T")
 
 _OURS = "$"  # what Millstream's own groups begin with
 
@@ -115,7 +112,7 @@ class Groups:
     async def _join(self, request: Request) -> Response:
         group = request.path_params["group"]
         user = await self._access.admit(request, Right.JOIN, group)
-        asked = _decode(await self._bodies.read(request), Join)
+        asked = decode(await self._bodies.read(request), Join)
         if not group or group.startswith(_OURS):
             raise HTTPException(400, f"{group!r} is no name for a group of yours: say something, without a leading '$'")
         for stream in asked.streams:
@@ -129,7 +126,7 @@ class Groups:
         member = await self._member(request)
         with member.heard():
             choose(request.headers.get("accept"), [JSON])
-            asked = _decode(await self._bodies.read(request), Ask)
+            asked = decode(await self._bodies.read(request), Ask)
             polling = member.poll(asked.after, asked.limit_bytes, asked.wait, asked.pause)
             told = await self._readers.wait(polling, request)
             told = told or await member.poll(asked.after, 1, 0.0, pause=True)
@@ -138,7 +135,7 @@ class Groups:
     async def _commit(self, request: Request) -> Response:
         member = await self._member(request)
         with member.heard():
-            asked = _decode(await self._bodies.read(request), Commit)
+            asked = decode(await self._bodies.read(request), Commit)
             for name in asked.counts:
                 _check_count(name)
             positions = {(its.stream, its.partition): _position(its) for its in asked.positions}
@@ -148,7 +145,7 @@ class Groups:
     async def _release(self, request: Request) -> Response:
         member = await self._member(request)
         with member.heard():
-            asked = _decode(await self._bodies.read(request), Release)
+            asked = decode(await self._bodies.read(request), Release)
             await member.release(frozenset(asked.partitions))
         return Response(status_code=204)
 
@@ -159,14 +156,6 @@ class Groups:
     async def _member(self, request: Request) -> Member:
         user = await self._access.admit(request)
         return self._members.find(request.path_params["group"], request.path_params["member"], user)
-
-
-def _decode(body: bytes, kind: type[T]) -> T:
-    """A request's body; an empty one is an empty object."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except NO_JSON as error:
-        raise PayloadError(f"the body is not what is expected here: {error}") from None
 
 
 def _check_count(name: str) -> None:

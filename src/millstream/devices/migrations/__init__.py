@@ -1,1 +1,0 @@
-"""How the registry's tables came to be, step by step, for Alembic."""

@@ -1,0 +1,75 @@
+"""The registry's devices that are connected: who they are, what they came in with, and when they have to go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+from millstream.devices import Admitted, Device, Happened, Presence, Registry, Status, What, is_good
+from millstream.mqtt import Reason
+
+
+class Guest(Protocol):
+    """A connection."""
+
+    def end(self, reason: Reason, text: str) -> None:
+        """End it for a reason of the server's."""
+        ...
+
+
+class Guests:
+    """Tells presence who comes and goes. Whoever came in with what is good no more is cut off as soon as the change is
+    committed: a disabled or deleted device with its modules, and those who showed a credential that is gone."""
+
+    def __init__(self, registry: Registry, presence: Presence) -> None:
+        self._presence = presence
+        self._admitted: dict[Guest, Admitted] = {}
+        self._by_device: defaultdict[str, dict[Guest, None]] = defaultdict(dict)
+        registry.watch(self._changed)
+
+    def came(self, guest: Guest, admitted: Admitted, client_id: str) -> None:
+        """One was let in."""
+        self._admitted[guest] = admitted
+        self._by_device[admitted.name.device][guest] = None
+        details = {"client": client_id, "credential": admitted.kind}
+        self._presence.came(admitted.name, admitted.generation, details)
+
+    def gone(self, guest: Guest, reason: str) -> None:
+        """One has left. Others than guests may be named."""
+        admitted = self._admitted.pop(guest, None)
+        if admitted is None:
+            return
+        its = self._by_device[admitted.name.device]
+        del its[guest]
+        if not its:
+            del self._by_device[admitted.name.device]
+        self._presence.gone(admitted.name, admitted.generation, {"reason": reason})
+
+    def heard(self, guest: Guest) -> None:
+        """Something has come from one. Others than guests may be named."""
+        admitted = self._admitted.get(guest)
+        if admitted is not None:
+            self._presence.active(admitted.name)
+
+    def _changed(self, happened: Sequence[Happened]) -> None:
+        for each in happened:
+            if each.device is not None and each.name.device in self._by_device:
+                for guest in list(self._by_device[each.name.device]):
+                    if not _may_stay(self._admitted[guest], each.what, each.device):
+                        guest.end(Reason.ADMINISTRATIVE_ACTION, _because(each.what, each.device))
+
+
+def _may_stay(admitted: Admitted, what: What, device: Device) -> bool:
+    """Whether one who has come in may stay after a change of itself, of its device, or of another module of that."""
+    if admitted.name == device.name:
+        return what is not What.DELETED and is_good(admitted, device, None)
+    return bool(device.name.module) or (what is not What.DELETED and device.status is Status.ENABLED)
+
+
+def _because(what: What, device: Device) -> str:
+    if what is What.DELETED:
+        return f"device {str(device.name)!r} was deleted"
+    if device.status is Status.DISABLED:
+        return f"device {str(device.name)!r} was disabled"
+    return f"the credential of device {str(device.name)!r} is not valid any more"

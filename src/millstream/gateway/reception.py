@@ -1,0 +1,42 @@
+"""What a gateway has to do with the registry: it lets devices in, notes who is there, and tells what has happened."""
+
+from __future__ import annotations
+
+from millstream.clock import Clock
+from millstream.devices import Presence, Registry, Relay
+from millstream.gateway.auth import UserAuthenticator
+from millstream.gateway.device_auth import DeviceAuthenticator
+from millstream.gateway.guests import Guests
+from millstream.gateway.http import Access, Bodies, Part
+from millstream.gateway.http.device_batches import DeviceBatches
+from millstream.gateway.http.devices import Devices
+from millstream.gateway.policy import Policy
+from millstream.gateway.topics import Topics
+from millstream.log import Log
+
+
+class Reception:
+    """Works from `start` to `close`. The registry stays the caller's."""
+
+    def __init__(
+        self, registry: Registry, log: Log, users: UserAuthenticator, policy: Policy, topics: Topics, clock: Clock
+    ) -> None:
+        self.registry = registry
+        self.presence = Presence(registry, clock)
+        self.guests = Guests(registry, self.presence)
+        self.authenticator = DeviceAuthenticator(users, registry, policy.device_rights, self.presence.active, clock)
+        self._relay = Relay(registry, log, topics.publish, clock)
+
+    def parts(self, access: Access, bodies: Bodies) -> list[Part]:
+        """What there is of it by HTTP."""
+        return [DeviceBatches(self.registry, access, bodies), Devices(self.registry, access, bodies)]
+
+    async def start(self) -> None:
+        """Put right what a server that died has left, and tell what it did not live to tell."""
+        await self.presence.start()
+        await self._relay.start()
+
+    async def close(self) -> None:
+        """After the last connection: note that it has gone, and tell the rest."""
+        await self.presence.close()
+        await self._relay.close()

@@ -1,0 +1,52 @@
+"""What docs/devices.md shows is run, one after the other, and what it lists is what there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.examples import run_examples
+from tests.support.gateway import Plant
+
+from millstream.clock import VirtualClock
+from millstream.devices import Registry, What
+from millstream.devices.fields import COLUMNS
+from millstream.log import StreamSpec
+from millstream.log.sqlite import SqliteLog
+from millstream.password import hash_password
+
+PAGE = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+
+
+@pytest.fixture
+async def plant() -> AsyncIterator[Plant]:
+    """A gateway that ada may manage."""
+    clock = VirtualClock()
+    log = await SqliteLog.memory(clock)
+    await log.create(StreamSpec("events", ("#",)))
+    registry = await Registry.open("", None, clock)
+    plant = Plant(log, clock, registry)
+    users = {"ada": {"password": hash_password("secret"), "manage": True}}
+    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
+    yield plant
+    await plant.stop()
+    await registry.close()
+    await log.close()
+
+
+async def test_what_the_page_shows_is_what_happens(plant: Plant) -> None:
+    await run_examples(PAGE, plant)
+    assert await plant.payloads("events") == [b'{"celsius": 91}', b'{"celsius": 92}']
+
+
+def test_fields_and_events_are_documented_and_no_others() -> None:
+    fields = re.search(r"^\| fields \| (.*) \|$", PAGE, flags=re.MULTILINE)
+    assert fields is not None
+    assert set(re.findall(r"`(\w+)`", fields[1])) == set(COLUMNS)
+    happens = PAGE[PAGE.index("## What happens") :]
+    documented = [
+        name for row in re.findall(r"^\| (`.*?) \|", happens, flags=re.MULTILINE) for name in re.findall(r"\w+", row)
+    ]
+    assert documented == [each.value for each in What]
