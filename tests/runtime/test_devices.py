@@ -1,0 +1,90 @@
+"""Devices and a server that dies: who is connected, and what is told of it, is right after its next start."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from tests.support.millstream import Running, millstream, read_stream, until
+from tests.support.mqtt import RawClient
+
+from millstream.password import hash_password
+
+USER = "Basic " + base64.b64encode(b"ada:secret").decode()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings with somebody who may manage devices."""
+    path = tmp_path / "millstream.toml"
+    user = f'[users.ada]\npassword = "{hash_password("secret")}"\nmanage = true\n'
+    path.write_text(f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n{user}')
+    return path
+
+
+def ask(server: Running, method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"http://{server.http}{path}", data, {"Authorization": USER}, method=method)
+    with urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+async def connected(server: Running, device: str) -> RawClient:
+    address = ("127.0.0.1", server.mqtt_port)
+    return await RawClient.connect(address, device, user_name=device, password=b"hush")
+
+
+def life(folder: Path) -> list[tuple[str, str | None]]:
+    """What happened to devices, in order, and why."""
+    events = sorted(read_stream(folder, "$devices"), key=lambda event: int(str(event.id).split("-")[1]))
+    return [(event.topic.removeprefix("$devices/"), event.data.get("reason")) for event in events]
+
+
+def test_presence_is_right_after_a_kill(tmp_path: Path, config: Path) -> None:
+    folder = tmp_path / "data"
+    server = Running(folder, "--config", str(config))
+    try:
+        for device in ("a", "b"):
+            ask(server, "PUT", f"/devices/{device}", {"credentials": {"password": "hush"}})
+        loop = asyncio.new_event_loop()
+        clients = [loop.run_until_complete(connected(server, device)) for device in ("a", "b")]
+        until(lambda: len(life(folder)) == 4, what="what happened")
+        killed = server.children()["server"]
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: server.children().get("server") not in (None, killed), what="another server")
+        until(lambda: _devices(server) == {"a": False, "b": False}, what="who is connected")
+        clients.append(loop.run_until_complete(connected(server, "a")))
+        until(lambda: _devices(server) == {"a": True, "b": False}, what="who is connected")
+        for client in clients:
+            loop.run_until_complete(client.close())
+        loop.close()
+        assert server.stop()[0] == 0
+    finally:
+        server.close()
+    assert sorted(life(folder)[:6]) == sorted(
+        [
+            ("a/created", None),
+            ("b/created", None),
+            ("a/connected", None),
+            ("b/connected", None),
+            ("a/disconnected", "server_lost"),
+            ("b/disconnected", "server_lost"),
+        ]
+    )
+    assert [what for what, _ in life(folder)[6:]] == ["a/connected", "a/disconnected"]
+    balanced = millstream("ledger", "--data", str(folder))
+    assert balanced.returncode == 0, balanced.stdout
+
+
+def _devices(server: Running) -> dict[str, bool] | None:
+    try:
+        return {device["id"]: device["connected"] for device in ask(server, "GET", "/devices")["devices"]}
+    except OSError:
+        return None  # it is not there yet
