@@ -136,6 +136,14 @@ async def test_modules_belong_to_their_device(registry: Registry) -> None:
     await registry.put(Name("press-2"), change())
     assert [str(each.name) for each in await registry.modules("press-1")] == ["press-1/drive", "press-1/vision"]
     assert [str(each.name) for each in await registry.page()] == ["press-1", "press-2"]
+    pages = [
+        await registry.page(limit=2, modules=True),
+        await registry.page(after=Name("press-1", "drive"), modules=True),
+    ]
+    assert [[str(each.name) for each in page] for page in pages] == [
+        ["press-1", "press-1/drive"],
+        ["press-1/vision", "press-2"],
+    ]
     await registry.delete(PRESS)
     assert await registry.find(Name("press-1", "vision")) is None
     with pytest.raises(UnknownDeviceError):
@@ -177,7 +185,7 @@ async def test_pages_follow_each_other(registry: Registry) -> None:
     names = ["B", "a", "a-", "a1", "b", "b.1", "ba"]
     await registry.put_many([Definition(Name(name), change()) for name in reversed(names)])
     found: list[str] = []
-    while page := await registry.page(after=found[-1] if found else None, limit=3):
+    while page := await registry.page(after=Name(found[-1] if found else ""), limit=3):
         found += [device.name.device for device in page]
     assert found == names  # by code points on every database
 

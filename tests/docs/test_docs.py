@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from millstream.app import load_app
-from millstream.cli import dead_letters
+from millstream.cli import dead_letters, devices
 from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
@@ -59,8 +59,10 @@ def test_every_setting_is_documented_and_no_other(model: type[BaseModel], headin
 
 def test_every_command_is_documented_and_no_other() -> None:
     page = (DOCS / "command-line.md").read_text()
-    documented = set(re.findall(r"^\| `millstream ((?:deadletters )?\w+)", page, flags=re.MULTILINE))
-    assert documented == {*names_of(commands), *(f"deadletters {name}" for name in names_of(dead_letters.commands))}
+    documented = set(re.findall(r"^\| `millstream ((?:deadletters |devices )?\w+)", page, flags=re.MULTILINE))
+    groups = {"deadletters": dead_letters.commands, "devices": devices.commands}
+    of_groups = {f"{group} {name}" for group, its in groups.items() for name in names_of(its)}
+    assert documented == names_of(commands) | of_groups
 
 
 def names_of(there: typer.Typer) -> set[str]:

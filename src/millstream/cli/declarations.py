@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli import dead_letters, output
+from millstream.cli import dead_letters, devices, output
 from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
@@ -21,6 +21,7 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 commands.add_typer(dead_letters.commands, name="deadletters")
+commands.add_typer(devices.commands, name="devices")
 
 
 @commands.callback()

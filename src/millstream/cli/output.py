@@ -84,8 +84,8 @@ def show_tables(*tables: Table) -> None:
 
 
 @contextmanager
-def progress(doing: str, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if a person looks there. It is told how many of how many are done."""
+def progress(doing: str, what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error, if a person looks there. It is told how many of how many (None: who knows) are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

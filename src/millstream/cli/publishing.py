@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import os
 import sys
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from millstream.cli import output
+from millstream.cli.api import Api
 from millstream.cli.place import load_settings, server_address
 from millstream.errors import MillstreamError, PayloadError, SettingsError
 from millstream.topic import check_topic
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 BATCH_BYTES = 256 * 1024  # of lines in a request: far below what a server takes, and enough to share an fsync
-TIMEOUT_SECONDS = 60.0
-
 _NDJSON = "application/x-ndjson"
 
 
@@ -54,57 +51,21 @@ def publish(
 
 
 class Publisher:
-    """A connection to a server's HTTP side."""
+    """Publishes to a server."""
 
     def __init__(self, host: str, port: int, user: str | None, password: str | None) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-        self._address = f"{host}:{port}"
-        self._user = user
-        self._headers: dict[str, str] = {}
-        if user is not None:
-            secret = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {secret}"
+        self._api = Api(host, port, user, password)
 
     def post(self, topic: str, body: bytes, media_type: str, event_id: str | None = None) -> int:
         """Publish; returns when it is on disk: how many events the server had already."""
-        headers = {**self._headers, "Content-Type": media_type}
+        headers = {"Content-Type": media_type}
         if event_id is not None:
             headers["ce-id"] = quote(event_id, safe="")
-        try:
-            self._connection.request("POST", f"/topics/{quote(topic, safe='/')}", body, headers)
-            response = self._connection.getresponse()
-            answer = response.read()
-        except ConnectionRefusedError:
-            raise MillstreamError(
-                f"no server answers at {self._address}; start one with: millstream run (or name it with --http)"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise MillstreamError(
-                f"the server at {self._address} did not answer ({error or type(error).__name__}); what was under way "
-                "may or may not have been published"
-            ) from error
-        if response.status >= 300:
-            raise self._refusal(response.status, answer)
-        try:
-            return int(json.loads(answer)["duplicates"])
-        except (ValueError, KeyError, TypeError):
-            raise MillstreamError(f"what answers at {self._address} is no Millstream server") from None
+        return int(self._api.ask("POST", f"/topics/{quote(topic, safe='/')}", body, headers)["duplicates"])
 
     def close(self) -> None:
         """End the connection."""
-        self._connection.close()
-
-    def _refusal(self, status: int, answer: bytes) -> MillstreamError:
-        if status == 401:
-            return MillstreamError(
-                f"the server at {self._address} does not let {self._user or 'nobody in particular'} in: give --user "
-                "and MILLSTREAM_PASSWORD as in its [users], or run it with --allow-anonymous"
-            )
-        try:
-            told = json.loads(answer)["error"]["message"]
-        except (ValueError, KeyError, TypeError):
-            told = f"HTTP status {status}"
-        return MillstreamError(f"the server at {self._address} refused: {told}")
+        self._api.close()
 
 
 def _publish_lines(publisher: Publisher, topic: str) -> None:

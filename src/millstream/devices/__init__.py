@@ -7,7 +7,7 @@
 from millstream.devices.credentials import Credentials, CredentialsGiven, KeysGiven, SymmetricKeys, Thumbprints
 from millstream.devices.device import Change, Device, Status
 from millstream.devices.lifecycle import STREAM, Happened, What
-from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect, name_of
+from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect, name_of, resource_of
 from millstream.devices.name import Name
 from millstream.devices.presence import Presence
 from millstream.devices.registry import Registry
@@ -43,4 +43,5 @@ __all__ = [
     "make_token",
     "may_connect",
     "name_of",
+    "resource_of",
 ]

@@ -63,6 +63,16 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self.kinds())})"
 
+    def given(self) -> dict[str, Any]:
+        """As `CredentialsGiven` takes them, secrets and all."""
+        its = {
+            "keys": self.keys,
+            "password_hash": self.password,
+            "thumbprints": self.thumbprints,
+            "authority": self.authority,
+        }
+        return {name: value for name, value in its.items() if value}
+
     def kinds(self) -> list[str]:
         """Which there are."""
         return [name for name in self.__struct_fields__ if getattr(self, name)]

@@ -42,21 +42,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """When it last came or went."""
     last_activity: Micros | None = None
 
-    def shown(self) -> dict[str, Any]:
-        """For people and programs, as JSON; of its secrets it tells only that they are there."""
+    def shown(self, *, secrets: bool = False) -> dict[str, Any]:
+        """For people and programs, as JSON; of its secrets it tells only that they are there. With `secrets` they are
+        as `CredentialsGiven` takes them."""
         its = self.credentials
+        hidden = {
+            "keys": its.keys is not None,
+            "password": its.password is not None,
+            "thumbprints": its.thumbprints,
+            "authority": its.authority,
+        }
         return {
             "id": self.name.device,
             **({"module": self.name.module} if self.name.module else {}),
             "status": self.status,
             "status_reason": self.status_reason,
             "tags": self.tags,
-            "credentials": {
-                "keys": its.keys is not None,
-                "password": its.password is not None,
-                "thumbprints": its.thumbprints,
-                "authority": its.authority,
-            },
+            "credentials": its.given() if secrets else hidden,
             "connected": self.connected,
             "connection_time": _text(self.connection_time),
             "last_activity": _text(self.last_activity),

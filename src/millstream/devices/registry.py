@@ -28,6 +28,7 @@ from millstream.errors import DeviceError, UnknownDeviceError
 
 T = TypeVar("T")
 
+_FIRST = Name("")  # before all others
 Watcher = Callable[[Sequence[Happened]], None]
 
 
@@ -76,10 +77,14 @@ class Registry:
             raise UnknownDeviceError(f"there is no device {str(name)!r}")
         return found
 
-    async def page(self, query: str | None = None, after: str | None = None, limit: int = 100) -> list[Device]:
-        """The devices (without modules) that a query selects, by id, at most `limit` behind one. `QueryError`."""
+    async def page(
+        self, query: str | None = None, after: Name = _FIRST, limit: int = 100, *, modules: bool = False
+    ) -> list[Device]:
+        """The devices (and modules) that a query selects, by name, at most `limit` behind one. `QueryError`."""
         condition = None if query is None else translate(query, self.database.dialect)
-        return await self.database.read(lambda connection: self.store.page(connection, condition, after, limit))
+        return await self.database.read(
+            lambda connection: self.store.page(connection, condition, after, limit, modules)
+        )
 
     async def modules(self, device: str) -> list[Device]:
         """A device's modules, by name. `UnknownDeviceError` if there is no such device."""

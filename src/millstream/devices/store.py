@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, insert, literal, select, tuple_, update
 
 from millstream.clock import Micros
 from millstream.devices.credentials import Credentials, SymmetricKeys, Thumbprints
@@ -42,14 +42,15 @@ class Store:
         return found
 
     def page(
-        self, connection: Connection, condition: ColumnElement[bool] | None, after: str | None, limit: int
+        self, connection: Connection, condition: ColumnElement[bool] | None, after: Name, limit: int, modules: bool
     ) -> list[Device]:
-        """Devices (not modules) for which the condition holds, by id, at most `limit` behind one."""
-        query = select(devices).where(_its.module == "").order_by(_its.device).limit(limit)
+        """Devices (and modules) for which the condition holds, by name, at most `limit` behind one."""
+        behind = tuple_(_its.device, _its.module) > tuple_(literal(after.device), literal(after.module))
+        query = select(devices).where(behind).order_by(_its.device, _its.module).limit(limit)
         if condition is not None:
             query = query.where(condition)
-        if after is not None:
-            query = query.where(_its.device > after)
+        if not modules:
+            query = query.where(_its.module == "")
         return [self._device(row) for row in connection.execute(query).mappings()]
 
     def modules(self, connection: Connection, device: str) -> list[Device]:

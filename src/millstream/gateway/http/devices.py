@@ -50,12 +50,14 @@ class Devices:
 
     async def _list(self, request: Request) -> Response:
         await self._admit(request)
-        asked = Parameters(request, "query", "after", "limit")
-        limit = asked.integer("limit", _PAGE, _LARGEST_PAGE)
-        found = await self._registry.page(asked.text("query"), asked.text("after"), limit)
-        onward = found[-1].name.device if len(found) == limit else None
-        headers = {} if onward is None else {"Link": f'<{_next(request, onward)}>; rel="next"'}
-        return answer({"devices": [device.shown() for device in found], "next": onward}, headers=headers)
+        asked = Parameters(request, "query", "after", "limit", "modules", "secrets")
+        limit, secrets, after = asked.integer("limit", _PAGE, _LARGEST_PAGE), asked.flag("secrets"), asked.text("after")
+        start = Name("") if after is None else Name.parse(after)
+        found = await self._registry.page(asked.text("query"), start, limit, modules=asked.flag("modules"))
+        onward = str(found[-1].name) if len(found) == limit else None
+        headers = {"Cache-Control": "no-store"} if secrets else {}
+        headers |= {} if onward is None else {"Link": f'<{_next(request, onward)}>; rel="next"'}
+        return answer({"devices": [device.shown(secrets=secrets) for device in found], "next": onward}, headers=headers)
 
     async def _modules(self, request: Request) -> Response:
         await self._admit(request)

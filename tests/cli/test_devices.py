@@ -1,0 +1,179 @@
+"""`millstream devices …` against a running server."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.millstream import Running, millstream
+
+from millstream.cli.device_files import read_csv, write_csv
+from millstream.devices.token import Token
+from millstream.errors import DeviceError, SettingsError
+from millstream.password import hash_password
+
+PASSWORD = "an open secret"
+
+NAMES = st.text("abcé-_'", min_size=1, max_size=5)
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=5,
+)
+TAGS = st.dictionaries(NAMES, VALUES, max_size=3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose devices ada may manage."""
+    folder = tmp_path_factory.mktemp("devices")
+    config = folder / "millstream.toml"
+    user = f'[users.ada]\npassword = "{hash_password(PASSWORD)}"\nmanage = true\n'
+    config.write_text(f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n{user}')
+    run = Running(folder / "data", "--config", str(config))
+    yield run
+    run.close()
+
+
+def devices(server: Running, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    given = {"MILLSTREAM_USER": "ada", "MILLSTREAM_PASSWORD": PASSWORD, **options}
+    return millstream("devices", *arguments, "--data", str(server.folder), **given)
+
+
+def shown(server: Running, *arguments: str, **options: Any) -> Any:
+    """What a command that succeeds prints, which is JSON."""
+    done = devices(server, *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_device_is_made_changed_and_deleted(server: Running) -> None:
+    made = shown(server, "create", "press-1", "--keys", "--tags", '{"site": "a", "floor": 3}')
+    assert made["credentials"]["keys"] == shown(server, "keys", "press-1")
+    again = devices(server, "create", "press-1")
+    assert again.returncode == 1
+    assert "there is a device 'press-1' already" in again.stderr
+    changed = shown(
+        server, "update", "press-1", "--status", "disabled", "--reason", "stolen", "--tags", '{"floor": null}'
+    )
+    assert (changed["status"], changed["status_reason"], changed["tags"]) == ("disabled", "stolen", {"site": "a"})
+    secret = shown(server, "update", "press-1", "--device-password", "-", stdin="hush\n")
+    assert secret["credentials"]["password"] is True
+    rotated = shown(server, "rotate", "press-1")
+    assert rotated["secondary"] == made["credentials"]["keys"]["primary"]
+    token = devices(server, "token", "press-1", "--for", "60").stdout.strip()
+    assert Token.parse(token).resource == "devices%2Fpress-1"
+    assert shown(server, "create", "press-1/eye", "--thumbprint", "AB" * 32)["module"] == "eye"
+    assert shown(server, "show", "press-1/eye")["credentials"]["thumbprints"]["primary"] == "ab" * 32
+    assert devices(server, "delete", "press-1").stderr == "1 device deleted\n"
+    gone = devices(server, "show", "press-1/eye")
+    assert gone.returncode == 1
+    assert "there is no device 'press-1/eye'" in gone.stderr
+
+
+def test_many_are_imported_listed_and_exported_again(server: Running, tmp_path: Path) -> None:
+    source = tmp_path / "many.ndjson"
+    lines = [json.dumps({"id": f"m-{n:04}", "tags": {"n": n}, "credentials": {"keys": {}}}) for n in range(2_500)]
+    lines[7:7] = ["", "nonsense", json.dumps({"id": "a b"})]
+    source.write_text("\n".join(lines))
+    done = devices(server, "import", str(source))
+    assert done.returncode == 1
+    wrong, impossible, told = done.stderr.splitlines()
+    assert wrong.startswith("line 9: ")
+    assert impossible.startswith("line 10: device id 'a b'")
+    assert told == "created 2500, updated 0, unchanged 0, wrong 2"
+    listed = devices(server, "list", "tags.n >= 2490", "--json").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in listed] == [f"m-{n}" for n in range(2490, 2500)]
+    assert "m-0002" in devices(server, "list", "--limit", "3").stdout
+    assert (
+        len(devices(server, "list", "starts_with(id, 'm-')", "--limit", "1200", "--json").stdout.splitlines()) == 1_200
+    )
+    for name in ("all.ndjson", "all.csv"):
+        target = tmp_path / name
+        told = devices(server, "export", str(target), "--secrets", "--query", "starts_with(id, 'm-')").stderr
+        assert told == "2500 devices exported\n"
+        assert target.stat().st_mode & 0o077 == 0
+        again = devices(server, "import", str(target))
+        assert again.stderr == "created 0, updated 0, unchanged 2500, wrong 0\n"
+    plain = devices(server, "export", "--query", "id = 'm-0001'").stdout
+    assert json.loads(plain) == {"id": "m-0001", "status": "enabled", "tags": {"n": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["list", "tags.n ="], 1, "cannot be read"),
+        (["create", "x", "--tags", "[1]"], 2, "no object"),
+        (["create", "x", "--tags", "{"], 2, "--tags"),
+        (["create", "a+b"], 1, "device id 'a+b' has '+'"),
+        (["import", "nothing.csv"], 2, "nothing.csv: No such file"),
+        (["export", "/nowhere/x.csv"], 2, "/nowhere/x.csv: No such file"),
+        (["delete", "nobody"], 1, "there is no device 'nobody'"),
+        (["keys", "nobody"], 1, "there is no device 'nobody'"),
+    ],
+)
+def test_what_is_wrong_is_told(server: Running, arguments: list[str], code: int, told: str) -> None:
+    done = devices(server, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
+
+
+def test_who_may_not_is_told(server: Running) -> None:
+    done = devices(server, "list", MILLSTREAM_PASSWORD="wrong")
+    assert done.returncode == 1
+    assert "does not let ada in" in done.stderr
+
+
+@given(
+    st.lists(
+        st.builds(lambda tags, status: {"id": "x", "status": status, "tags": tags}, TAGS, st.sampled_from(["enabled"]))
+    )
+)
+def test_what_a_table_holds_comes_out_of_it(written: list[dict[str, Any]]) -> None:
+    file = io.StringIO()
+    write_csv(written, file)
+    file.seek(0)
+    read = [{"tags": {}, **device} for device in read_csv(file)]
+    assert read == written
+
+
+def test_a_table_with_credentials() -> None:
+    table = 'id,module,password_hash,primary_key,thumbprint,authority,tags.a.b,tags.t\nx,eye,h,k,ab,true,1,"""2"""\n'
+    assert list(read_csv(io.StringIO(table))) == [
+        {
+            "id": "x",
+            "module": "eye",
+            "credentials": {
+                "password_hash": "h",
+                "keys": {"primary": "k"},
+                "thumbprints": {"primary": "ab"},
+                "authority": True,
+            },
+            "tags": {"a": {"b": 1}, "t": "2"},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ("id,sattus\n", SettingsError),
+        ("id,status\nx\n", DeviceError),
+        ("id\nx,y\n", DeviceError),
+        ("id,tags.a,tags.a.b\nx,1,2\n", DeviceError),
+    ],
+)
+def test_a_wrong_table_is_told(table: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        list(read_csv(io.StringIO(table)))
