@@ -17,6 +17,7 @@ from tests.support.mqtt import PATIENCE, RawClient
 from millstream.clock import SECOND, VirtualClock
 from millstream.devices import Change, Name, Registry, make_token
 from millstream.log.sqlite import SqliteLog
+from millstream.metrics import catalog
 from millstream.mqtt import Reason, Version
 from millstream.mqtt import packet as p
 from millstream.password import PasswordHash
@@ -223,6 +224,7 @@ async def test_presence_follows_the_connections(site: Plant, registry: Registry,
         "credential": "password",
     }
     assert (await registry.get(PRESS)).connected
+    assert (await site.gateway.sources.read()).of(catalog.DEVICES) == {(): 1}
     client.send(p.Disconnect())
     await client.rest()
     (gone,) = await seen(site, "disconnected")

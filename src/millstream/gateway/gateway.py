@@ -111,6 +111,8 @@ class Gateway:
         self._members = Members(log, self._readers, clock)
         self.sources = Sources()
         self.sources.add(gateway_source(self._statistics, self.statistics, self.unready))
+        if self._reception is not None:
+            self.sources.add(self._reception.measure)
         self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False

@@ -13,6 +13,7 @@ from millstream.gateway.http.devices import Devices
 from millstream.gateway.policy import Policy
 from millstream.gateway.topics import Topics
 from millstream.log import Log
+from millstream.metrics import Reading, catalog
 
 
 class Reception:
@@ -30,6 +31,10 @@ class Reception:
     def parts(self, access: Access, bodies: Bodies) -> list[Part]:
         """What there is of it by HTTP."""
         return [DeviceBatches(self.registry, access, bodies), Devices(self.registry, access, bodies)]
+
+    async def measure(self, reading: Reading) -> None:
+        """Add what is measured here to a reading."""
+        reading.set(catalog.DEVICES, self.presence.connected)
 
     async def start(self) -> None:
         """Put right what a server that died has left, and tell what it did not live to tell."""

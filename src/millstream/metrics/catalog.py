@@ -40,6 +40,7 @@ READERS = _gauge("millstream_gateway_readers", "Those who read streams by HTTP a
 ENDED = _counter("millstream_gateway_ended_connections_total", "MQTT connections that ended, by reason.", "reason")
 COMMIT_SECONDS = _histogram("millstream_gateway_commit_seconds", "From a complete batch to its events on disk.")
 COMMIT_EVENTS = _histogram("millstream_gateway_commit_events", "Events that a commit holds.")
+DEVICES = _gauge("millstream_devices_connected", "Devices of the registry, and modules, that are connected.")
 READY = _gauge("millstream_ready", "1 if events can be taken now, else 0, as /health/ready says.")
 
 # --- the log
