@@ -104,6 +104,16 @@ def test_missing_keys_are_made() -> None:
     assert keys.swapped().primary == keys.secondary
 
 
+def test_keys_that_there_are_stay() -> None:
+    before = given_as(keys={}).over(NO_CREDENTIALS)
+    assert given_as(keys={}).over(before) == before
+    other = new_key()
+    after = given_as(keys={"secondary": other}).over(before).keys
+    assert before.keys is not None
+    assert after is not None
+    assert (after.primary, after.secondary) == (before.keys.primary, other)
+
+
 def test_what_is_not_said_stays() -> None:
     first = given_as(keys={}, authority=True, thumbprints={"primary": "AB:" * 19 + "CD"}).over(NO_CREDENTIALS)
     second = given_as(password="secret").hashed().over(first)
@@ -137,4 +147,4 @@ def test_a_wrong_key_is_an_error_that_does_not_show_it(text: str) -> None:
     except DeviceError as error:
         assert len(text) < 4 or text not in str(error)
     else:
-        KeysGiven(primary=text).keys()
+        assert KeysGiven(primary=text).over(None).primary == text

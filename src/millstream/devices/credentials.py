@@ -82,15 +82,16 @@ NO_CREDENTIALS = Credentials()
 
 
 class KeysGiven(msgspec.Struct, forbid_unknown_fields=True):
-    """Keys as somebody sets them; what he leaves out is generated."""
+    """Keys as somebody sets them; what he leaves out stays, and is generated where there is none."""
 
     primary: str | None = None
     secondary: str | None = None
 
-    def keys(self) -> SymmetricKeys:
-        """`DeviceError` if they are none."""
-        given = [new_key() if key is None else check_key(key) for key in (self.primary, self.secondary)]
-        return SymmetricKeys(*given)
+    def over(self, before: SymmetricKeys | None) -> SymmetricKeys:
+        """These over those that there were. `DeviceError` if they are none."""
+        before = before or SymmetricKeys.generate()
+        primary, secondary = self.primary or before.primary, self.secondary or before.secondary
+        return SymmetricKeys(check_key(primary), check_key(secondary))
 
 
 class ThumbprintsGiven(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,7 +119,7 @@ class CredentialsGiven(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
         """These over those that there were; a password must be `hashed` before. `DeviceError`: it is impossible."""
         changed: dict[str, Any] = {}
         if self.keys is not UNSET:
-            changed["keys"] = None if self.keys is None else self.keys.keys()
+            changed["keys"] = None if self.keys is None else self.keys.over(before.keys)
         if self.password is None:
             changed["password"] = None
         elif self.password_hash is not UNSET:

@@ -20,6 +20,7 @@ from millstream.errors import MissingExtraError, RegistryError, SettingsError
 FILE_NAME = "registry.db"
 _BUSY_SECONDS = 5.0  # that a reader waits while the file is recovered after a crash
 _LOCK = 0x4D4C5354  # "MLST"
+_CONNECT_SECONDS = 10
 _LOCK_SECONDS = 10  # that PostgreSQL may need to notice that the server before is dead
 
 
@@ -118,6 +119,7 @@ def _postgres(text: str) -> Engines:
         url.set(drivername="postgresql+psycopg"),
         json_serializer=_encode,
         json_deserializer=msgspec.json.decode,
+        connect_args={"connect_timeout": _CONNECT_SECONDS},
         **given,
     )
     writer = make(pool_size=1, max_overflow=0)

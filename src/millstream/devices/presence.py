@@ -40,6 +40,7 @@ class Presence:
         self._activity: dict[Name, Micros] = {}
         self._writing: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
+        self._closing = False
 
     @property
     def connected(self) -> int:
@@ -74,7 +75,8 @@ class Presence:
             self._waiting = asyncio.get_running_loop().create_task(self._write_later())
 
     async def close(self) -> None:
-        """Write what is left."""
+        """Write what is left. What cannot be written now, the next start puts right."""
+        self._closing = True
         if self._waiting is not None:
             self._waiting.cancel()
             await asyncio.gather(self._waiting, return_exceptions=True)
@@ -105,6 +107,8 @@ class Presence:
                 _log.error("who is connected cannot be written, and is tried again: %s", error)
                 self._happened = happened + self._happened
                 self._activity = {**activity, **self._activity}
+                if self._closing:
+                    return
                 await self._clock.sleep(_RETRY_SECONDS)
 
 

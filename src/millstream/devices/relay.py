@@ -17,7 +17,7 @@ from millstream.clock import Clock
 from millstream.devices import lifecycle
 from millstream.devices.lifecycle import STREAM, Happened
 from millstream.devices.registry import Registry
-from millstream.errors import DiskFullError, RegistryUnavailableError, UnknownStreamError
+from millstream.errors import DiskFullError, LogError, RegistryError, RegistryUnavailableError, UnknownStreamError
 from millstream.event import to_columns
 from millstream.log import Group, Log, Router, StreamSpec
 
@@ -101,6 +101,9 @@ class Relay:
                 await self._clock.sleep(_RETRY_SECONDS)
                 self._filled.set()
                 continue
+            except (LogError, RegistryError) as error:
+                _log.critical("life-cycle events stay in the outbox until the next start: %s", error)
+                return
             if self._closing:
                 return
             if not self._filled.is_set():

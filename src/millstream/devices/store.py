@@ -18,7 +18,11 @@ from millstream.devices.vault import Vault
 _SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,535
 
 _its = devices.c
+_OTHERS = ("device", "module", "connected", "connection_time", "last_activity")  # than what is said of a device
 _THAT = update(devices).where(_its.device == bindparam("d"), _its.module == bindparam("m"))
+
+
+_REPLACING = _THAT.values({each.name: bindparam(f"new_{each.name}") for each in _its if each.name not in _OTHERS})
 
 
 class Store:
@@ -63,12 +67,10 @@ class Store:
         if those:
             connection.execute(insert(devices), [self._row(each) for each in those])
 
-    def replace(self, connection: Connection, device: Device) -> None:
-        """Write one over the one of its name, but for its presence."""
-        row = self._row(device)
-        for column in ("device", "module", "connected", "connection_time", "last_activity"):
-            del row[column]
-        connection.execute(update(devices).where(_is(device.name)).values(row))
+    def replace(self, connection: Connection, those: Sequence[Device]) -> None:
+        """Write each over the one of its name, but for its presence."""
+        if those:
+            connection.execute(_REPLACING, [_bound(self._row(each)) for each in those])
 
     def delete(self, connection: Connection, name: Name) -> None:
         """Take one away."""
@@ -159,6 +161,12 @@ class Store:
         if sealed is None:
             return None
         return msgspec.json.decode(self._vault.unseal(sealed, _place(name, generation)), type=SymmetricKeys)
+
+
+def _bound(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row, as the parameters of `_REPLACING`."""
+    given = {f"new_{column}": value for column, value in row.items() if column not in _OTHERS}
+    return {**given, "d": row["device"], "m": row["module"]}
 
 
 def _is(name: Name) -> ColumnElement[bool]:

@@ -121,8 +121,7 @@ class Work:
     def finish(self) -> list[Happened]:
         """Write everything, and tell what it is."""
         self._store.insert(self._connection, list(self._added.values()))
-        for device in self._replaced.values():
-            self._store.replace(self._connection, device)
+        self._store.replace(self._connection, list(self._replaced.values()))
         for name in self._deleted:
             self._store.delete(self._connection, name)
         lifecycle.put(self._connection, self._happened)
