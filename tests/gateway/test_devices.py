@@ -10,12 +10,16 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.gateway import Plant
 from tests.support.http import client_of, error_of
 from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import SECOND, VirtualClock
 from millstream.devices import Change, Name, Registry, make_token
+from millstream.errors import RegistryUnavailableError
+from millstream.gateway.http.access import read_credentials
 from millstream.log.sqlite import SqliteLog
 from millstream.metrics import catalog
 from millstream.mqtt import Reason, Version
@@ -386,3 +390,27 @@ async def test_a_batch_tells_which_lines_are_wrong(site: Plant) -> None:
         assert told == {"created": 2, "updated": 1, "unchanged": 1}
         many = "\n".join(f'{{"id": "d{n}"}}' for n in range(1_001))
         assert error_of(await http.post("/devices", content=many, headers=ndjson))[0] == 413
+
+
+SCHEMES = st.sampled_from(["Basic ", "basic ", "SharedAccessSignature ", ""])
+
+
+@given(SCHEMES, st.one_of(st.text(), st.binary().map(lambda data: base64.b64encode(data).decode())))
+def test_any_header_shows_credentials_or_none(scheme: str, value: str) -> None:
+    shown = read_credentials(scheme + value)
+    assert (shown.user_name is None) == (shown.password is None)
+
+
+async def test_a_registry_that_does_not_answer_makes_devices_wait_and_no_user(
+    site: Plant, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(name: Name) -> None:
+        raise RegistryUnavailableError("the registry db.example/x does not answer")
+
+    monkeypatch.setattr(registry, "find", find)
+    assert await refusal(site, Version.V5, "press-1", "secret") is Reason.SERVER_BUSY
+    async with client_of(site) as http:
+        status, _, message = error_of(await http.post("/topics/a", auth=auth("press-1")))
+        assert status == 503
+        assert "db.example" not in message
+    await site.connect("x", user_name="ann", password=b"secret")

@@ -7,6 +7,7 @@ makes the check begin anew: so nobody comes in with what is good no more.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ from millstream.errors import DeviceError, RegistryUnavailableError, TokenError
 from millstream.gateway.auth import BusyError, Credentials, Identity, NotAuthenticatedError, UserAuthenticator
 from millstream.password import PasswordHash
 from millstream.rights import Rights
+
+_log = logging.getLogger(__name__)
 
 _WRONG = "user name or password is wrong"
 
@@ -40,6 +43,7 @@ class DeviceAuthenticator:
         self._heard = heard
         self._clock = clock
         self._under_way: set[_Attempt] = set()
+        self._is_away = False
         self._nobody = PasswordHash.impossible()
         registry.watch(self._changed)
 
@@ -54,31 +58,40 @@ class DeviceAuthenticator:
         name = _name(credentials.user_name)
         if name is None or self._users.knows(str(name)):
             return await self._users.authenticate(credentials)
-        try:
-            while True:
-                with self._attempt(name) as attempt:
-                    identity = await self._try(name, credentials)
-                    if not attempt.outdated:
-                        return identity
-        except RegistryUnavailableError as error:
-            raise BusyError(str(error)) from error
+        while True:
+            with self._attempt(name) as attempt:
+                identity = await self._try(name, credentials)
+                if not attempt.outdated:
+                    return identity
 
     def close(self) -> None:
         """See `Authenticator`."""
         self._users.close()
 
     async def _try(self, name: Name, credentials: Credentials) -> Identity:
-        device = await self._registry.find(name)
+        device = await self._find(name)
         if device is None and self._users.lets_anybody_in:
             return await self._users.authenticate(credentials)
         admitted = await self._admit(name, device, credentials.password or b"")
         if device is None or admitted is None:
             raise NotAuthenticatedError(_WRONG)
-        parent = await self._registry.find(Name(name.device)) if name.module else None
+        parent = await self._find(Name(name.device)) if name.module else None
         if not may_connect(device, parent):
             raise NotAuthenticatedError(f"device {str(name)!r} is disabled")  # only who has its password is told
         self._heard(name)
         return Identity(str(name), self._rights(name.device, credentials.client_id), admitted)
+
+    async def _find(self, name: Name) -> Device | None:
+        """The operator is told once why a registry does not answer, and devices only that it does not."""
+        try:
+            device = await self._registry.find(name)
+        except RegistryUnavailableError as error:
+            if not self._is_away:
+                _log.error("no device can come in: %s", error)
+            self._is_away = True
+            raise BusyError("the registry of devices does not answer; try again later") from error
+        self._is_away = False
+        return device
 
     async def _admit(self, name: Name, device: Device | None, password: bytes) -> Admitted | None:
         """An unknown device costs what a known one does, so that names cannot be found out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -54,7 +53,7 @@ def read_credentials(authorization: str | None) -> Credentials:
     try:
         user_name, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return Credentials(user_name.decode(), password)
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return Credentials(None, None)
 
 
