@@ -19,7 +19,9 @@ _SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,
 
 _its = devices.c
 _OTHERS = ("device", "module", "connected", "connection_time", "last_activity")  # than what is said of a device
-_THAT = update(devices).where(_its.device == bindparam("d"), _its.module == bindparam("m"))
+_NAMED = (_its.device == bindparam("d")) & (_its.module == bindparam("m"))
+_FIND = select(devices).where(_NAMED)  # made once: it costs as much as asking, and every login asks
+_THAT = update(devices).where(_NAMED)
 
 
 _REPLACING = _THAT.values({each.name: bindparam(f"new_{each.name}") for each in _its if each.name not in _OTHERS})
@@ -33,7 +35,7 @@ class Store:
 
     def find(self, connection: Connection, name: Name) -> Device | None:
         """The device of that name."""
-        row = connection.execute(select(devices).where(_is(name))).mappings().first()
+        row = connection.execute(_FIND, {"d": name.device, "m": name.module}).mappings().first()
         return None if row is None else self._device(row)
 
     def find_many(self, connection: Connection, names: Sequence[Name]) -> dict[Name, Device]:
