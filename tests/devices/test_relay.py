@@ -37,6 +37,8 @@ async def log(clock: VirtualClock) -> AsyncIterator[SqliteLog]:
 
 
 async def read(log: SqliteLog, stream: str = STREAM.name) -> list[Event]:
+    if stream not in await log.streams():
+        return []
     batches = [await log.read(stream, number, 0) for number in range((await log.streams())[stream].partitions)]
     return sorted((event for batch in batches for event in batch), key=lambda event: int(str(event.id).split("-")[1]))
 

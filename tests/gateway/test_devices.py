@@ -87,7 +87,8 @@ async def seen(site: Plant, what: str, count: int = 1) -> list[dict[str, Any]]:
     """The life-cycle events of a kind, once there are so many."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            events = [event for event in await site.read("$devices") if event.topic.endswith(f"/{what}")]
+            told = await site.read("$devices") if "$devices" in await site.log.streams() else []
+            events = [event for event in told if event.topic.endswith(f"/{what}")]
             if len(events) >= count:
                 return [event.data for event in events]
 

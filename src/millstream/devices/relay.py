@@ -47,8 +47,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Make the stream `$devices`, and begin with what is in the outbox."""
-        await self._log.create(STREAM)
+        """Begin with what is in the outbox."""
         self._log.watch_streams(self._use)
         self._use(await self._log.streams())
         self._group = await self._log.join(GROUP, [])  # without streams: its state is how far it has come
@@ -116,6 +115,7 @@ class Relay:
             lambda connection: lifecycle.waiting(connection, registry.id, self._reached, _AT_ONCE)
         )
         if found:
+            await self._make_stream()
             reached = found[-1][0]
             events = to_columns(event for _, event in found)
             await self._commit(events, reached)
@@ -123,6 +123,12 @@ class Relay:
             self._publish(events)
         await registry.database.write(lambda connection: lifecycle.take_out(connection, self._reached))
         return bool(found)
+
+    async def _make_stream(self) -> None:
+        """A server without devices has no stream for them."""
+        if STREAM.name not in self._router.streams:
+            await self._log.create(STREAM)
+            self._use(await self._log.streams())
 
     async def _commit(self, events: pa.RecordBatch, reached: int) -> None:
         assert self._group is not None
