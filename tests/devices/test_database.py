@@ -12,13 +12,21 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from tests.devices.conftest import OpenRegistry
 
 from millstream.clock import VirtualClock
 from millstream.devices import Change, Name, Registry
 from millstream.devices.tables import metadata
 from millstream.devices.vault import FILE_NAME, Vault
-from millstream.errors import MillstreamError, RegistryError, RegistryUnavailableError, SettingsError
+from millstream.errors import (
+    DiskFaultError,
+    DiskFullError,
+    MillstreamError,
+    RegistryError,
+    RegistryUnavailableError,
+    SettingsError,
+)
 
 PRESS = Name("press-1")
 
@@ -165,3 +173,30 @@ async def test_what_was_told_is_there_after_a_kill(tmp_path: Path, clock: Virtua
     assert len(found) <= len(told) + 1
     await registry.close()
     assert sqlite3.connect(tmp_path / "registry.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "told"),
+    [
+        (sqlite3.SQLITE_FULL, DiskFullError, "was not changed"),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, DiskFullError, "was not changed"),
+        (sqlite3.SQLITE_IOERR_FSYNC, DiskFaultError, "may or may not have happened"),
+        (sqlite3.SQLITE_CORRUPT, RegistryError, "damaged"),
+    ],
+)
+async def test_faults_of_the_disk_are_told_by_name(
+    tmp_path: Path, clock: VirtualClock, code: int, error: type[Exception], told: str
+) -> None:
+    registry = await Registry.open("", tmp_path, clock)
+    faults: list[DiskFaultError] = []
+    registry.database.on_fault(faults.append)
+
+    def fail(connection: object) -> None:
+        cause = sqlite3.OperationalError("of the disk")
+        cause.sqlite_errorcode = code
+        raise OperationalError("INSERT", {}, cause)
+
+    with pytest.raises(error, match=told):
+        await registry.database.write(fail)
+    assert len(faults) == (error is DiskFaultError), "a failed fsync ends the process"
+    await registry.close()

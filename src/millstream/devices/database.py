@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _READERS = 2  # threads
 _FULL, _FAULT = 13, 10  # SQLITE_FULL, SQLITE_IOERR
+_NO_ROOM = 4874  # SQLITE_IOERR_SHMSIZE: for what SQLite keeps beside the file
 _UNUSABLE = {8: "it cannot be written to", 11: "it is damaged", 14: "it cannot be opened", 26: "it is no SQLite file"}
 
 
@@ -106,8 +107,9 @@ class Database:
 
     def _explained(self, error: DBAPIError) -> Exception:
         """The error for what happened; itself, if it is our fault."""
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code == _FULL:
+        extended = getattr(error.orig, "sqlite_errorcode", 0)
+        code = extended & 0xFF
+        if code == _FULL or extended == _NO_ROOM:
             return DiskFullError("the disk is full: the registry was not changed; make room, and try again")
         if code == _FAULT:
             fault = DiskFaultError(
