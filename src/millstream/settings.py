@@ -25,6 +25,8 @@ PREFIX = "MILLSTREAM_"
 _CONFIG = "MILLSTREAM_CONFIG"
 _NO_SETTINGS = (_CONFIG, "MILLSTREAM_DEBUG", "MILLSTREAM_USER", "MILLSTREAM_PASSWORD")
 
+_CLOSE = 0.65  # of 1: `http` and `htpp` are, and not `devices` and the `service_host` that Kubernetes sets
+
 _Duration = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
@@ -288,7 +290,9 @@ def misspelt_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
 def _close_to(name: str, known: Iterable[str]) -> list[str]:
     """The name that may be meant, if there is one."""
     bare = {each.lower().removeprefix(PREFIX.lower()): each for each in known}
-    return [bare[each] for each in difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), bare, 1)]
+    return [
+        bare[each] for each in difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), bare, 1, _CLOSE)
+    ]
 
 
 class GivenSettings(Settings):
