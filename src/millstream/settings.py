@@ -126,13 +126,33 @@ class Limits(BaseModel):
     subscriptions: int = Field(default=100, gt=0)
     """Subscriptions a session."""
     receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
-    """QoS 1 messages to a subscriber that it has not acknowledged yet."""
+    """QoS 1 and 2 messages to a subscriber that it has not acknowledged yet."""
+    retained: int = Field(default=100_000, ge=0)
+    """Topics with a retained message. Beyond, a new one is published and not retained."""
+    retained_bytes: ByteSize = _bytes(64 << 20)
+    """What these messages may cost in memory together."""
     readers: int = Field(default=256, gt=0)
     """Requests, tails and members of groups that read streams by HTTP at a time. Each may hold about 1 MiB."""
     session_bytes: ByteSize = _bytes(8 << 20)
-    """Messages waiting for one subscriber. Beyond, QoS 0 is dropped and counted, and QoS 1 ends the connection."""
+    """Messages waiting in memory for one subscriber. Beyond, QoS 0 is dropped and counted, and QoS 1 and 2 end the
+    connection, unless the session is kept: its messages wait on disk."""
     pending_bytes: ByteSize = _bytes(64 << 20)
     """Published and not yet committed, over all clients. Beyond, the gateway stops reading from the sockets."""
+
+
+class SessionSettings(BaseModel):
+    """MQTT sessions that outlive their connections, and the queue of messages for them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_expiry: _Duration = timedelta(days=7)
+    """How long a session outlives its connection at most; MQTT 5 clients are told. Those of 3.1.1 get it."""
+    count: int = Field(default=20_000, gt=0)
+    """Sessions that are kept; more are refused with `quota exceeded`. One costs about 2 KiB of memory."""
+    queue_age: _Duration = timedelta(days=7)
+    """Messages that wait for longer are dropped, and counted for each session that has not got them."""
+    queue_bytes: ByteSize = _bytes(1 << 30)
+    """Messages for all sessions on disk, each once. Beyond, the oldest are dropped, and counted likewise."""
 
 
 class LogSettings(BaseModel):
@@ -214,6 +234,7 @@ class Settings(BaseSettings):
     drain_timeout: _Duration = timedelta(seconds=10)
     """How long SIGTERM waits for what is under way."""
     limits: Limits = Limits()
+    sessions: SessionSettings = SessionSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -22,6 +22,7 @@ from millstream.settings import (
     MetricsSettings,
     OtelSettings,
     Rights,
+    SessionSettings,
     Settings,
     User,
 )
@@ -43,6 +44,7 @@ def section(text: str, heading: str) -> str:
         (Rights, "`[rights]`"),
         (User, "`[users.NAME]`"),
         (Limits, "`[limits]`"),
+        (SessionSettings, "`[sessions]`"),
         (LogSettings, "`[log]`"),
         (MetricsSettings, "`[metrics]`"),
         (LoggingSettings, "`[logging]`"),
@@ -53,7 +55,7 @@ def section(text: str, heading: str) -> str:
 def test_every_setting_is_documented_and_no_other(model: type[BaseModel], heading: str) -> None:
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
-    nested = {"rights", "limits", "log", "metrics", "logging", "otel"} if model is Settings else set()
+    nested = {"rights", "limits", "sessions", "log", "metrics", "logging", "otel"} if model is Settings else set()
     assert documented == set(model.model_fields) - nested
 
 

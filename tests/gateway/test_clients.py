@@ -35,7 +35,7 @@ def use_paho(address: tuple[str, int], version: MQTTProtocolVersion) -> None:
     client.loop_start()
     try:
         client.subscribe("site/+/press-1/#", qos=2)
-        assert ready.get(timeout=PATIENCE) == [1]
+        assert ready.get(timeout=PATIENCE) == [2]
         its = None
         if version is MQTTProtocolVersion.MQTTv5:
             its = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]

@@ -158,14 +158,6 @@ async def test_too_large_a_packet_is_refused_by_its_length_alone(plant: Plant) -
     assert "1000 are allowed" in str(told.properties.reason_string)
 
 
-async def test_quality_2_is_refused(running: Plant) -> None:
-    client = await running.connect()
-    client.send(p.Publish(topic="a", qos=2, packet_id=1))
-    (told,) = await client.rest()
-    assert isinstance(told, p.Disconnect)
-    assert told.reason is Reason.QOS_NOT_SUPPORTED
-
-
 async def test_publish_before_connect(running: Plant) -> None:
     client = await running.open()
     client.send(p.Publish(topic="a", qos=1, packet_id=1))

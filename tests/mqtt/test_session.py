@@ -86,14 +86,20 @@ def test_an_mqtt_5_client_is_told_what_it_gets() -> None:
     )
     assert isinstance(answer, p.Connack)
     assert answer.properties == Properties(
-        maximum_qos=1,
-        retain_available=0,
-        shared_subscription_available=0,
         maximum_packet_size=5_000,
         server_keep_alive=60,
         assigned_client_identifier="assigned",
-        session_expiry_interval=0,
     )
+
+
+def test_a_session_may_not_be_kept_for_longer_than_the_limit() -> None:
+    limits = SessionLimits(max_session_expiry=60)
+    answers = [
+        Client(limits=limits).connect(properties=Properties(session_expiry_interval=asked))
+        for asked in (0, 9, 60, 61, 0xFFFFFFFF)
+    ]
+    expiries = [each.properties.session_expiry_interval for each in answers if isinstance(each, p.Connack)]
+    assert expiries == [None, None, None, 60, 60]
 
 
 def test_what_comes_behind_connect_waits_for_the_answer() -> None:
@@ -123,8 +129,6 @@ def test_a_refused_client_is_told_why(version: Version) -> None:
 WILL = p.Will(topic="gone")
 REFUSED_CONNECTS = {
     "authentication method": ({"properties": Properties(authentication_method="m")}, Reason.BAD_AUTHENTICATION_METHOD),
-    "retained will": ({"will": p.Will(topic="gone", retain=True)}, Reason.RETAIN_NOT_SUPPORTED),
-    "will of QoS 2": ({"will": p.Will(topic="gone", qos=2)}, Reason.QOS_NOT_SUPPORTED),
     "will with a wildcard": ({"will": p.Will(topic="a/#")}, Reason.TOPIC_NAME_INVALID),
     "long identifier": ({"client_id": "x" * 1025}, Reason.CLIENT_IDENTIFIER_NOT_VALID),
 }
@@ -223,8 +227,6 @@ def test_a_large_packet_that_trickles_in_costs_no_look_at_each_byte(client: Clie
 
 
 REFUSED = {
-    "QoS 2": (p.Publish(topic="a", qos=2, packet_id=1), Reason.QOS_NOT_SUPPORTED, True),
-    "retained": (p.Publish(topic="a", retain=True), Reason.RETAIN_NOT_SUPPORTED, True),
     "wildcard": (p.Publish(topic="a/+"), Reason.TOPIC_NAME_INVALID, True),
     "empty topic": (p.Publish(topic=""), Reason.TOPIC_NAME_INVALID, True),
     "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=1)), Reason.TOPIC_ALIAS_INVALID, True),
@@ -240,7 +242,11 @@ REFUSED = {
     ),
     "second CONNECT": (p.Connect(version=Version.V5, client_id="x"), Reason.PROTOCOL_ERROR, False),
     "a server's packet": (p.Connack(), Reason.PROTOCOL_ERROR, False),
-    "step of QoS 2": (p.Pubrel(packet_id=1), Reason.PROTOCOL_ERROR, False),
+    "keeping a session that was not to be kept": (
+        p.Disconnect(properties=Properties(session_expiry_interval=1)),
+        Reason.PROTOCOL_ERROR,
+        False,
+    ),
     "AUTH": (p.Auth(), Reason.PROTOCOL_ERROR, False),
     "shared subscription with No Local": (
         p.Subscribe(packet_id=1, subscriptions=(p.Subscription("$share/g/a", 0, True),)),
@@ -269,16 +275,17 @@ def test_what_is_forbidden_ends_the_connection_with_its_reason(
 def test_an_old_client_is_not_told() -> None:
     client = Client(Version.V3_1_1)
     client.connect()
-    (ended,) = client.send(p.Publish(topic="a", qos=2, packet_id=1))
+    (ended,) = client.send(p.Publish(topic="a/+"))
     assert isinstance(ended, Ended)
     assert client.read() == []
 
 
-def test_the_retain_flag_of_an_old_client_has_no_effect() -> None:
-    client = Client(Version.V3_1_1)
+@both_versions
+def test_the_retain_flag_is_told(version: Version) -> None:
+    client = Client(version)
     client.connect()
-    assert client.send(p.Publish(topic="a", payload=b"1", retain=True)) == []
-    assert client.arrivals.payloads == [b"1"]
+    client.send(p.Publish(topic="a", payload=b"1"), p.Publish(topic="a", payload=b"2", retain=True))
+    assert (client.arrivals.payloads, list(client.arrivals.retained)) == ([b"1", b"2"], [1])
 
 
 def test_too_large_a_packet_ends_the_connection() -> None:
@@ -295,7 +302,7 @@ def test_ping_is_answered(client: Client) -> None:
 
 
 def test_subscriptions_are_granted_one_by_one() -> None:
-    client = Client(limits=SessionLimits(subscriptions=2))
+    client = Client(limits=SessionLimits(subscriptions=3))
     client.connect()
     asked = ("a/#", "a/#/b", "$share/g/a", "b", "c", "a/#")
     actions = client.send(
@@ -309,20 +316,25 @@ def test_subscriptions_are_granted_one_by_one() -> None:
         p.Suback(
             packet_id=5,
             reasons=(
-                Reason.GRANTED_QOS_1,
+                Reason.GRANTED_QOS_2,
                 Reason.TOPIC_FILTER_INVALID,
-                Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-                Reason.GRANTED_QOS_1,
+                Reason.GRANTED_QOS_2,
+                Reason.GRANTED_QOS_2,
                 Reason.QUOTA_EXCEEDED,
-                Reason.GRANTED_QOS_1,
+                Reason.GRANTED_QOS_2,
             ),
         )
     ]
     granted = [each for each in actions if isinstance(each, Subscribed)]
-    assert [(each.subscription.filter, each.subscription.qos) for each in granted] == [("a/#", 1), ("b", 1), ("a/#", 1)]
+    assert [(each.subscription.filter, each.subscription.qos) for each in granted] == [
+        ("a/#", 2),
+        ("$share/g/a", 2),
+        ("b", 2),
+        ("a/#", 2),
+    ]
     assert granted[0].subscription.identifiers == (9,)
-    assert [each.replaced for each in granted] == [None, None, granted[0].subscription]
-    assert client.session.subscriptions == [granted[2].subscription, granted[1].subscription]
+    assert [each.replaced for each in granted] == [None, None, None, granted[0].subscription]
+    assert client.session.subscriptions == [granted[3].subscription, *(each.subscription for each in granted[1:3])]
 
 
 def test_unsubscribing_tells_which_there_were(client: Client) -> None:
@@ -410,7 +422,8 @@ MESSAGE = Message(b"\x32\x06\x00\x01a", b"x\x00"[:1])
 def test_only_a_window_of_messages_is_unacknowledged_and_the_rest_follows_in_order() -> None:
     client = Client(Version.V3_1_1)
     client.connect()
-    client.session.outgoing.accept(2, None)
+    assert client.session.memory is not None
+    client.session.outgoing.accept(2, None, client.session.memory)
     for number in range(5):
         message = Message(b"\x32\x06\x00\x01a", bytes((number,)))
         assert client.session.outgoing.deliver(message, 1) is Outcome.SENT
@@ -425,13 +438,14 @@ def test_only_a_window_of_messages_is_unacknowledged_and_the_rest_follows_in_ord
 def test_packet_identifiers_go_round_and_skip_those_in_flight() -> None:
     client = Client(Version.V3_1_1)
     client.connect()
-    outgoing = client.session.outgoing
+    outgoing, memory = client.session.outgoing, client.session.memory
+    assert memory is not None
     seen = []
     for _ in range(65_536):
         outgoing.unwritten = 0
         outgoing.deliver(MESSAGE, 1)
         outgoing.output.clear()
-        packet_id = outgoing._last_id
+        packet_id = memory.last_id
         seen.append(packet_id)
         if packet_id != 5:
             outgoing.acknowledge(packet_id)
@@ -439,7 +453,7 @@ def test_packet_identifiers_go_round_and_skip_those_in_flight() -> None:
     assert seen[65_535] == 1
     for _ in range(4):
         outgoing.deliver(MESSAGE, 1)
-    assert outgoing._last_id == 6, "5 is still in flight"
+    assert memory.last_id == 6, "5 is still in flight"
 
 
 def test_beyond_the_bound_quality_0_is_dropped_and_quality_1_ends_the_connection() -> None:

@@ -19,6 +19,7 @@ class RawClient:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: Version) -> None:
         self.version = version
+        self.session_present = False
         self._reader = reader
         self._writer = writer
         self._data = b""

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, cast
-
-import msgspec
 
 from millstream.mqtt import (
     Action,
     Connecting,
     Declined,
     Ended,
+    Granted,
     Message,
     Outcome,
     Reason,
@@ -26,15 +27,16 @@ from millstream.mqtt import (
     Subscribed,
     Unsubscribed,
     Version,
-    Will,
 )
 from millstream.rights import Rights
 
 if TYPE_CHECKING:
+    from millstream.gateway.kept import Kept
     from millstream.gateway.mqtt_listener import MqttListener
 
 _log = logging.getLogger(__name__)
 
+_UNREAD_BYTES = 64 << 10  # that the socket does not take; asyncio pauses writing there, too
 _LINGER = 5.0  # seconds that a peer has to read what it was told before its connection is cut
 
 
@@ -52,7 +54,19 @@ class Pause(enum.IntFlag):
 class Connection(asyncio.Protocol):
     """A client's connection; `listener` is what all of them share."""
 
-    __slots__ = ("_cut_at", "_intake", "_listener", "_pauses", "_transport", "buffered", "session")
+    __slots__ = (
+        "_cut_at",
+        "_intake",
+        "_listener",
+        "_pauses",
+        "_transport",
+        "buffered",
+        "client_id",
+        "kept",
+        "retained",
+        "session",
+        "taker",
+    )
 
     def __init__(self, listener: MqttListener) -> None:
         self._listener = listener
@@ -62,11 +76,43 @@ class Connection(asyncio.Protocol):
         self.buffered = 0  # bytes of an incomplete packet that are accounted for
         self._cut_at = 0.0
         self.session: Session = listener.new_session()
+        self.client_id = ""
+        self.kept: Kept | None = None
+        """Its session, if that is one that is kept."""
+        self.taker: Kept | None = None
+        """What takes messages from the queue: its session, or one for its shared subscriptions only."""
+        self.retained: deque[tuple[str, Granted]] | None = None
+        """Topics whose retained messages it has to get, for which subscription."""
 
     @property
     def version(self) -> Version:
         """What the client speaks."""
         return self.session.version
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether it gets messages of QoS 1 and 2 from the queue."""
+        return self.kept is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is in, and can be told something."""
+        return self._transport is not None and self.session.state is _CONNECTED
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether it is, and reads what we write."""
+        return (
+            self._transport is not None
+            and self.session.state is _CONNECTED
+            and not self._pauses & Pause.UNREAD
+            and self._transport.get_write_buffer_size() < _UNREAD_BYTES
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes messages, and its window has room for one of QoS 1 or 2."""
+        return self.session.outgoing.quota > 0 and self.takes_messages
 
     # --- what the event loop calls
 
@@ -89,6 +135,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.resume(Pause.UNREAD)
+        if self.taker is not None:
+            self._listener.sessions.pump(self.taker)
+        self.send_retained()
 
     # --- what the gateway calls
 
@@ -101,21 +150,33 @@ class Connection(asyncio.Protocol):
                 self._act(action)
             if self.session.rest or self.buffered:
                 self._account()
+            if self.session.owed:
+                self._listener.ingest.after_commit(partial(self.acknowledge, self.session.take_owed()))
+            if self.taker is not None:
+                self._listener.sessions.received(self.taker)
+            if self.retained:
+                self.send_retained()
             if self.session.outgoing.output:
                 self.flush()
         except Exception:
-            _log.exception("client %r is cut off after an error", self.session.client_id)
+            _log.exception("client %r is cut off after an error", self.client_id)
             self.abort()
 
-    def accept(self, client_id: str, rights: Rights) -> None:
-        """Let the client in, and take what it sent behind its CONNECT."""
-        self.session.accept(client_id, rights)
+    def accept(self, client_id: str, rights: Rights, *, present: bool = False) -> None:
+        """Let the client in, and take what it sent behind its CONNECT. Nothing happens if it has gone."""
+        if self.session.state is not State.AUTHENTICATING:
+            return
+        memory = self.kept.memory if self.kept is not None else None
+        self.session.accept(client_id, rights, memory, present=present)
+        for granted in self.session.subscriptions:
+            if not granted.is_shared:
+                self._listener.fan_out.add(self, granted)
         self.resume(Pause.AUTHENTICATING)
         self.receive(b"", 0)
         self._listener.ingest.came()
 
     def acknowledge(self, packets: bytes) -> None:
-        """Write PUBACKs."""
+        """Write answers to what is committed."""
         if self._transport is not None and self.session.state is _CONNECTED:
             self._transport.write(packets)
 
@@ -130,6 +191,18 @@ class Connection(asyncio.Protocol):
         if outcome is Outcome.OVERFLOW:
             self.end(Reason.QUOTA_EXCEEDED, "too slow: more messages wait than setting 'limits.session_bytes' allows")
         return outcome
+
+    def send_retained(self) -> None:
+        """Send retained messages, as many as the client's window has room for and its socket takes."""
+        outgoing = self.session.outgoing
+        while self.retained and self.takes_messages and outgoing.quota > 0 and outgoing.waiting < _UNREAD_BYTES:
+            topic, granted = self.retained.popleft()
+            message = self._listener.sessions.retained.get(topic)
+            now = self._listener.clock.now()
+            if message is not None and not message.is_expired(now):
+                qos = min(message.post.qos, granted.qos)
+                self.deliver(message.encode(self.version, qos, granted.identifiers, True, now), qos)
+        self.flush()
 
     def flush(self) -> None:
         """Write what the session has to say."""
@@ -172,13 +245,10 @@ class Connection(asyncio.Protocol):
     # ---
 
     def _act(self, action: Action) -> None:
-        fan_out = self._listener.fan_out
         if isinstance(action, Subscribed):
-            if action.replaced is not None:
-                fan_out.remove(self, action.replaced)
-            fan_out.add(self, action.subscription)
+            self._subscribed(action)
         elif isinstance(action, Unsubscribed):
-            fan_out.remove(self, action.subscription)
+            self._unsubscribed(action.subscription)
         elif isinstance(action, Connecting):
             self._listener.admit(self, action.connect)
         elif isinstance(action, Declined):
@@ -186,22 +256,36 @@ class Connection(asyncio.Protocol):
         else:
             self._leave(action)
 
+    def _subscribed(self, action: Subscribed) -> None:
+        granted, sessions = action.subscription, self._listener.sessions
+        if granted.is_shared:
+            sessions.joined(self, granted)
+            return
+        if action.replaced is not None:
+            self._listener.fan_out.remove(self, action.replaced)
+        self._listener.fan_out.add(self, granted)
+        if self.kept is not None:
+            sessions.subscribed(self.kept, granted)
+        if action.wants_retained:
+            sessions.give_retained(self, granted)
+
+    def _unsubscribed(self, granted: Granted) -> None:
+        if granted.is_shared:
+            self._listener.sessions.parted(self, granted)
+            return
+        self._listener.fan_out.remove(self, granted)
+        if self.kept is not None:
+            self._listener.sessions.unsubscribed(self.kept, granted)
+
     def _leave(self, ended: Ended) -> None:
         """Say what there is to say, take the session out of everything, and close."""
         self.flush()
         for granted in self.session.subscriptions:
             self._listener.fan_out.remove(self, granted)
         self._listener.left(self, ended)
-        if ended.will is not None:
-            self._publish_will(ended.will)
         if self._transport is not None:
             self._cut_at = self._listener.clock.monotonic() + _LINGER
             self._transport.close()
-
-    def _publish_will(self, will: Will) -> None:
-        """Sessions end with their connection, so a will is not delayed (3.1.3.2.2)."""
-        properties = msgspec.structs.replace(will.properties, will_delay_interval=None)
-        self._listener.ingest.put(will.topic, will.payload, min(will.qos, 1), properties)
 
     def _account(self) -> None:
         """Incomplete packets of all connections together have a bound as well."""

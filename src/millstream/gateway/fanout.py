@@ -7,25 +7,32 @@ cannot be written at once waits in the subscriber's own bounded buffer, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-import msgspec
 import numpy as np
 
 from millstream.clock import Micros, to_datetime
 from millstream.event import Event
-from millstream.gateway.attributes import PLAIN, Attributes, to_properties
+from millstream.gateway.attributes import PLAIN
+from millstream.gateway.post import Post, encode_post
+from millstream.gateway.queue import Lane
 from millstream.gateway.routing import distinct
 from millstream.gateway.sealed import Sealed
+from millstream.gateway.share import Share
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import Topic
-from millstream.mqtt import Granted, Message, Outcome, Properties, Version, encode_message
+from millstream.mqtt import Granted, Message, Outcome, Version
 from millstream.topic import Trie
 
 
 class Subscriber(Protocol):
     """A connection that events go to. Compared by identity."""
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether it gets from the queue of its session what has QoS 1 or 2, and only QoS 0 from here."""
+        ...
 
     @property
     def version(self) -> Version:
@@ -52,10 +59,10 @@ class Reader:
 
 
 class Wish(NamedTuple):
-    """Who wants what: the values in the trie of filters."""
+    """Who wants what: the values in the trie of filters. A lane wants it for the sessions that are kept."""
 
-    who: Subscriber | Reader
-    granted: Granted
+    who: Subscriber | Reader | Lane | Share
+    granted: Granted | None = None
 
 
 class Listener(NamedTuple):
@@ -65,6 +72,8 @@ class Listener(NamedTuple):
     qos: int
     no_local: bool
     identifiers: tuple[int, ...]
+    retain_as_published: bool
+    has_queue: bool
 
 
 class Audience(NamedTuple):
@@ -72,19 +81,12 @@ class Audience(NamedTuple):
 
     listeners: list[Listener]
     readers: list[Reader]
+    lanes: list[Lane]
+    shares: list[Share]
 
-
-class Post(msgspec.Struct, frozen=True):
-    """An event on its way to subscribers. `publisher` is the connection that it came from. Connections get the
-    `payload` as it was published (3.3.3); `data` is what a CloudEvent in it carries, else the same."""
-
-    topic: Topic
-    qos: int
-    payload: bytes
-    data: bytes
-    attributes: Attributes = PLAIN
-    properties: Properties | None = None
-    publisher: object = None
+    def is_present(self) -> bool:
+        """Whether anybody in it may get something at once, and not by the queue."""
+        return bool(self.listeners or self.readers or self.shares)
 
 
 class FanOut:
@@ -93,6 +95,7 @@ class FanOut:
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
         self._wishes: Trie[Wish] = Trie()
+        self._lanes = 0
 
     def add(self, who: Subscriber | Reader, granted: Granted) -> None:
         """From now on, `who` listens."""
@@ -102,24 +105,58 @@ class FanOut:
         """No longer. Absent is fine."""
         self._wishes.remove(granted.filter, Wish(who, granted))
 
+    def add_lane(self, lane: Lane) -> None:
+        """From now on, sessions that are kept want what matches its filter."""
+        self._wishes.add(lane.filter, Wish(lane))
+        self._lanes += 1
+
+    def remove_lane(self, lane: Lane) -> None:
+        """No longer."""
+        self._wishes.remove(lane.filter, Wish(lane))
+        self._lanes -= 1
+
+    def add_share(self, share: Share) -> None:
+        """From now on, one of the members of a shared subscription gets what matches its filter at QoS 0."""
+        self._wishes.add(share.filter, Wish(share))
+
+    def remove_share(self, share: Share) -> None:
+        """No longer."""
+        self._wishes.remove(share.filter, Wish(share))
+
+    def queued(self, sealed: Sealed) -> Iterator[tuple[Post, Sequence[Lane]]]:
+        """The events of a batch that sessions which are kept want, at QoS 1 or 2. Not the duplicates."""
+        if not self._lanes:
+            return
+        for row, audience in self._heard(sealed, lambda audience: bool(audience.lanes)):
+            if sealed.gathering.arrivals.quality(row):
+                yield post_of(sealed, row), audience.lanes
+
     def give(self, sealed: Sealed, captured: bool, time: Micros) -> None:
         """Give the events of a batch that streams capture (or the others) to who listens now. Not the duplicates."""
         if not len(self._wishes):
             return
-        gathering = sealed.gathering
-        used, codes = distinct(sealed.numbers, len(gathering.table.topics))
-        audiences = [self.audience(gathering.table.topics[number]) for number in used.tolist()]
-        if all(audience is None for audience in audiences):
-            return
-        wanted = np.array([audience is not None for audience in audiences], bool)[codes]
-        wanted &= sealed.is_captured == captured
-        wanted[np.array(sealed.duplicates, np.int64)] = False
         delivery = Delivery(self._statistics, time)
+        for row, audience in self._heard(
+            sealed, lambda audience: bool(audience.listeners or audience.readers or audience.shares)
+        ):
+            if sealed.is_captured[row] == captured:
+                delivery.give(post_of(sealed, row), audience)
+        delivery.finish()
+
+    def _heard(self, sealed: Sealed, heeds: Callable[[Audience], bool]) -> Iterator[tuple[int, Audience]]:
+        """The rows of a batch that have an audience of some kind, and are no duplicates."""
+        topics = sealed.gathering.table.topics
+        used, codes = distinct(sealed.numbers, len(topics))
+        audiences = [self.audience(topics[number]) for number in used.tolist()]
+        heeded = [audience is not None and heeds(audience) for audience in audiences]
+        if not any(heeded):
+            return
+        wanted = np.array(heeded, bool)[codes]
+        wanted[np.array(sealed.duplicates, np.int64)] = False
         for row in np.flatnonzero(wanted).tolist():
             audience = audiences[codes[row]]
             assert audience is not None
-            delivery.give(_post(sealed, row), audience)
-        delivery.finish()
+            yield row, audience
 
     def audience(self, topic: Topic) -> Audience | None:
         """Who listens to a topic; None for nobody."""
@@ -140,25 +177,39 @@ class Delivery:
 
     def give(self, post: Post, audience: Audience) -> None:
         """Hand one event to everybody in its audience."""
-        encoded: dict[tuple[Version, int, tuple[int, ...]], Message] = {}
-        for who, wanted, no_local, identifiers in audience.listeners:
-            if no_local and who is post.publisher:
-                continue
+        encoded: dict[tuple[Version, int, tuple[int, ...], bool], Message] = {}
+        for who, wanted, no_local, identifiers, as_published, has_queue in audience.listeners:
             qos = min(wanted, post.qos)
-            form = (who.version, qos, identifiers)
+            if (has_queue and qos) or (no_local and who is post.publisher):
+                continue
+            form = (who.version, qos, identifiers, as_published and post.retain)
             message = encoded.get(form)
             if message is None:
-                message = encoded[form] = _encode(post, *form)
+                message = encoded[form] = encode_post(post, who.version, qos, identifiers, retain=form[3])
             if who.deliver(message, qos) is Outcome.SENT:
                 self._statistics.delivered += 1
                 self._subscribers[who] = None
             else:
                 self._statistics.dropped += 1
+        if not post.qos:
+            for share in audience.shares:
+                self._give_to_one(share, post)
         if audience.readers:
             event = self._event(post)
             for reader in audience.readers:
                 reader.events.append(event)
                 self._readers[reader] = None
+
+    def _give_to_one(self, share: Share, post: Post) -> None:
+        member = share.choose()
+        if member is None or member.connection is None:
+            self._statistics.dropped += 1
+            return
+        connection, its = member.connection, share.members[member]
+        retain = its.retain_as_published and post.retain
+        connection.deliver(encode_post(post, connection.version, 0, its.identifiers, retain=retain), 0)
+        self._statistics.delivered += 1
+        self._subscribers[connection] = None
 
     def finish(self) -> None:
         """Write, and call."""
@@ -183,7 +234,8 @@ class Delivery:
         )
 
 
-def _post(sealed: Sealed, row: int) -> Post:
+def post_of(sealed: Sealed, row: int) -> Post:
+    """An event of a batch."""
     arrivals = sealed.gathering.arrivals
     return Post(
         sealed.topic(row),
@@ -193,30 +245,37 @@ def _post(sealed: Sealed, row: int) -> Post:
         sealed.gathering.attributes.get(row, PLAIN),
         arrivals.properties.get(row),
         arrivals.publisher(row),
+        row in arrivals.retained,
     )
-
-
-def _encode(post: Post, version: Version, qos: int, identifiers: tuple[int, ...]) -> Message:
-    """An MQTT 5 subscriber gets the publisher's own properties if it has any (3.3.2.3), and what CloudEvents has for
-    the attributes of an event that came otherwise."""
-    its = post.properties or to_properties(post.attributes)
-    if identifiers:
-        its = msgspec.structs.replace(its, subscription_identifiers=identifiers)
-    return encode_message(post.topic.encoded, qos, post.payload, version, its)
 
 
 def _assemble(wishes: Sequence[Wish]) -> Audience | None:
     listeners: dict[Subscriber, Listener] = {}
     readers: list[Reader] = []
+    lanes: list[Lane] = []
+    shares: list[Share] = []
     for who, granted in wishes:
         if isinstance(who, Reader):
             readers.append(who)
-            continue
-        found = listeners.get(who)
-        listeners[who] = Listener(
-            who,
-            max(granted.qos, found.qos) if found else granted.qos,
-            granted.no_local and (found.no_local if found else True),
-            (*(found.identifiers if found else ()), *granted.identifiers),
-        )
-    return Audience(list(listeners.values()), readers) if wishes else None
+        elif isinstance(who, Lane):
+            lanes.append(who)
+        elif isinstance(who, Share):
+            shares.append(who)
+        elif granted is not None:
+            listeners[who] = _together(who, granted, listeners.get(who))
+    return Audience(list(listeners.values()), readers, lanes, shares) if wishes else None
+
+
+def _together(who: Subscriber, granted: Granted, found: Listener | None) -> Listener:
+    """What a subscriber wants that had `found` so far."""
+    if found is None:
+        its = (granted.qos, granted.no_local, granted.identifiers, granted.retain_as_published)
+        return Listener(who, *its, who.has_queue)
+    return Listener(
+        who,
+        max(granted.qos, found.qos),
+        granted.no_local and found.no_local,
+        (*found.identifiers, *granted.identifiers),
+        granted.retain_as_published or found.retain_as_published,
+        found.has_queue,
+    )

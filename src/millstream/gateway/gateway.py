@@ -36,6 +36,7 @@ from millstream.gateway.ingest import Ingest
 from millstream.gateway.measures import gateway_source
 from millstream.gateway.mqtt_listener import MqttListener
 from millstream.gateway.policy import Policy
+from millstream.gateway.sessions import Sessions
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics
@@ -80,7 +81,8 @@ class Gateway:
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
         fan_out = FanOut(self._statistics)
-        self.topics = Topics(fan_out, self._statistics, clock)
+        self._sessions = Sessions(settings, fan_out, self._statistics, clock)
+        self.topics = Topics(fan_out, self._statistics, clock, self._sessions.keep)
         policy = Policy(settings)
         users = authenticator or _users_of(settings, policy, clock)
         self._authenticator: Authenticator = users
@@ -101,11 +103,12 @@ class Gateway:
             settings.limits.pending_bytes,
             fan_out.give,
             self._hold,
+            self._sessions,
             _traces_with(tracer, clock),
         )
         guests = self._reception.guests if self._reception is not None else None
         self._mqtt = MqttListener(
-            settings.limits, self._ingest, fan_out, self._authenticator, self._statistics, clock, guests
+            settings, self._ingest, fan_out, self._sessions, self._authenticator, self._statistics, clock, guests
         )
         self._readers = Readers(settings.limits.readers, clock)
         self._members = Members(log, self._readers, clock)
@@ -165,12 +168,14 @@ class Gateway:
         self._readers.end()
         await self._http.stop()
         await self._members.close()
+        self._sessions.settle()
         if self._committing is not None:
             await self._drain(self._committing)
         await self._mqtt.close(_LINGER)
         if self._reception is not None:
             await self._reception.close()
         self._authenticator.close()
+        await self._sessions.close()
         await self._ingest.close()
         self._ended.set()
 
@@ -184,6 +189,8 @@ class Gateway:
         return self._statistics.report(
             connected=self._mqtt.connected,
             readers=self._readers.count,
+            sessions=len(self._sessions),
+            retained=len(self._sessions.retained),
             gathered=len(self._ingest.gathering),
             pending=self._ingest.pending,
             pending_bytes=self._ingest.pending_bytes,

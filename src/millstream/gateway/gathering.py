@@ -4,7 +4,7 @@ PUBACKs, HTTP requests the number of their duplicates."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from millstream.gateway.attributes import PLAIN, Attributes
@@ -30,6 +30,8 @@ class Gathering:
         self.arrivals = Arrivals(table)
         self.attributes: dict[int, Attributes] = {}
         self.waiters: list[Waiter] = []
+        self.done: list[Callable[[], None]] = []
+        """To be called after the commit; there may be some without any event."""
 
     def __len__(self) -> int:
         return len(self.arrivals)
@@ -37,7 +39,7 @@ class Gathering:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit, and nobody to answer."""
-        return not self.arrivals.publishers
+        return not self.arrivals.publishers and not self.done
 
     @property
     def size(self) -> int:

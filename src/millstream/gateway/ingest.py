@@ -14,7 +14,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from millstream.clock import Clock, Micros
 from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
@@ -27,7 +27,7 @@ from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import put
 from millstream.gateway.topic_table import TopicTable
 from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
-from millstream.log import Group, Log, StreamSpec, Transaction
+from millstream.log import Committed, Group, Log, StreamSpec, Transaction
 from millstream.mqtt import Properties
 
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ _FAILED = "the log failed before it had committed the event"
 _ECHO = 64  # events; fewer are not worth a wait
 _QUIET_TURNS = 64  # of the event loop, of some 10 µs: what a client on the same machine needs for its answer
 _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk is full
+
+
+class Companion(Protocol):
+    """What commits in the transactions of events, see `Sessions`."""
+
+    async def start(self, log: Log, state: Mapping[str, bytes], ingest: Ingest) -> None: ...
+    def prepare(self, sealed: Sealed) -> bool: ...
+    def put(self, transaction: Transaction) -> None: ...
+    def committed(self, committed: Committed) -> None: ...
+    def answered(self) -> None: ...
 
 
 class Ingest:
@@ -59,6 +69,7 @@ class Ingest:
         pending_bytes: int,
         fan_out: Callable[[Sealed, bool, Micros], None],
         hold: Callable[[bool], None],
+        sessions: Companion,
         traces: ArrivalTraces | None = None,
     ) -> None:
         self._log = log
@@ -71,6 +82,7 @@ class Ingest:
         self._most = pending_bytes  # that may gather beside what is under way
         self._fan_out = fan_out
         self._hold = hold
+        self._sessions = sessions
         self._traces = traces
         self._streams: Mapping[str, StreamSpec] = {}
         self._under_way: Sealed | None = None
@@ -87,12 +99,15 @@ class Ingest:
         self.disk_full = False
 
     async def start(self) -> None:
-        """Learn which streams there are, and which ids were seen."""
-        self._group = await self._log.join(GATEWAY, [])  # without streams: its state are the ids that were seen
+        """Learn which streams there are, which ids were seen, and which sessions are kept."""
+        self._group = await self._log.join(GATEWAY, [])  # without streams, for its state
         gained: set[int] = set()
         while _STATE not in gained:
             gained.update((await self._group.poll(1)).gained)
-        self._deduplication.restore(await self._group.state(_STATE))
+        state = dict(await self._group.state(_STATE))
+        seen = {name: state.pop(name) for name in list(state) if name.isdecimal()}
+        self._deduplication.restore(seen)
+        await self._sessions.start(self._log, state, self)
         self.use(await self._log.streams())
         self._log.watch_streams(self.use)
         self._tally.start(self._log, self._group)
@@ -142,9 +157,14 @@ class Ingest:
         self._wake()
         return await self.gathering.wait(rows)
 
-    def put(self, topic: str, payload: bytes, qos: int, properties: Properties) -> None:
+    def put(self, topic: str, payload: bytes, qos: int, properties: Properties, *, retain: bool) -> None:
         """Take in an event that nobody waits for: a will."""
-        self.gathering.arrivals.add(topic, qos, payload, properties)
+        self.gathering.arrivals.add(topic, qos, payload, properties, retain=retain)
+        self._wake()
+
+    def after_commit(self, done: Callable[[], None]) -> None:
+        """Call `done` when everything that has come so far is on disk, and all that sessions have changed."""
+        self.gathering.done.append(done)
         self._wake()
 
     async def drain(self) -> None:
@@ -217,7 +237,8 @@ class Ingest:
     async def _commit(self, sealed: Sealed) -> Micros:
         time = self._clock.now()
         remembered = self._deduplicate(sealed, time)
-        if sealed.captured > len(sealed.duplicates):
+        kept = self._sessions.prepare(sealed)
+        if kept or sealed.captured > len(sealed.duplicates):
             time = await self._write(sealed, remembered)
         else:
             self._tally.add(_ends(sealed))
@@ -257,6 +278,7 @@ class Ingest:
                     self.disk_full = False
                 self._statistics.commit(self._clock.monotonic() - self._writing_since, len(sealed))
                 self._writing_since = None
+                self._sessions.committed(committed)
                 return committed.time
 
     def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
@@ -270,6 +292,7 @@ class Ingest:
                 transaction.save(_STATE, name, chunk)
             for name in remembered.drops:
                 transaction.drop(_STATE, name)
+        self._sessions.put(transaction)
         return transaction
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
@@ -283,6 +306,9 @@ class Ingest:
             if not waiter.duplicates.done():
                 first, last = (bisect_left(duplicates, row) for row in (waiter.rows.start, waiter.rows.stop))
                 waiter.duplicates.set_result(last - first)
+        for done in sealed.gathering.done:
+            done()
+        self._sessions.answered()
         if not self._room.is_set() and self.pending_bytes <= self._limit // 2:
             self._room.set()
             self._hold(False)

@@ -19,6 +19,11 @@ _COUNTS = {
     "pending_bytes": catalog.PENDING_BYTES,
     "connections": catalog.CONNECTIONS,
     "readers": catalog.READERS,
+    "sessions": catalog.SESSIONS,
+    "retained": catalog.RETAINED,
+    "queued": catalog.QUEUED,
+    "expired": catalog.EXPIRED,
+    "overflowed": catalog.OVERFLOWED,
 }
 _COUNTS_BY_REASON = {"rejected": catalog.REJECTED, "ended": catalog.ENDED}
 

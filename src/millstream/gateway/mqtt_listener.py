@@ -15,12 +15,14 @@ from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
+from millstream.gateway.kept import NEVER
 from millstream.gateway.listening import listen
+from millstream.gateway.sessions import Sessions, TooManySessionsError
 from millstream.gateway.statistics import Statistics
-from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic
+from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic, session_expiry
 from millstream.mqtt.packet import Connect
 from millstream.rights import Right
-from millstream.settings import Limits
+from millstream.settings import Settings
 
 if TYPE_CHECKING:
     from millstream.gateway.guests import Guests
@@ -37,21 +39,24 @@ class MqttListener:
 
     def __init__(
         self,
-        limits: Limits,
+        settings: Settings,
         ingest: Ingest,
         fan_out: FanOut,
+        sessions: Sessions,
         authenticator: Authenticator,
         statistics: Statistics,
         clock: Clock,
         guests: Guests | None = None,
     ) -> None:
+        limits = settings.limits
         self.ingest = ingest
         self.intake = Intake(ingest, limits.packet_bytes)
         self.fan_out = fan_out
+        self.sessions = sessions
         self.clock = clock
         self.buffered = 0
         self.largest_buffered = limits.pending_bytes
-        self._limits = session_limits(limits)
+        self._limits = session_limits(settings)
         self._most = limits.connections
         self._authenticator = authenticator
         self._statistics = statistics
@@ -134,9 +139,10 @@ class MqttListener:
 
     def left(self, connection: Connection, ended: Ended) -> None:
         """A session has ended."""
-        client_id = connection.session.client_id
+        client_id = connection.client_id
         if self._clients.get(client_id) is connection:
             del self._clients[client_id]
+            self.sessions.left(connection, ended)
         reason = ended.reason.name.lower()
         if self._guests is not None:
             self._guests.gone(connection, reason)
@@ -159,7 +165,7 @@ class MqttListener:
         client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
         credentials = Credentials(connect.user_name, connect.password, client_id)
         known = self._authenticator.recall(credentials)
-        if known is not None:
+        if known is not None and (self.sessions.is_ready or not session_expiry(connect, self._limits)):
             self._accept(connection, connect, client_id, known)
         else:
             connection.pause(Pause.AUTHENTICATING)
@@ -170,6 +176,8 @@ class MqttListener:
     async def _authenticate(self, connection: Connection, connect: Connect, credentials: Credentials) -> None:
         try:
             identity = await self._authenticator.authenticate(credentials)
+            if session_expiry(connect, self._limits):
+                await self.sessions.make_ready()
         except NotAuthenticatedError as error:
             connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
         except BusyError as error:
@@ -191,7 +199,18 @@ class MqttListener:
         self._clients[client_id] = connection
         if self._guests is not None and identity.admitted is not None:
             self._guests.came(connection, identity.admitted, client_id)
-        connection.accept(client_id, identity.rights)
+        connection.client_id = client_id
+        expiry = session_expiry(connect, self._limits)
+        try:
+            present, changes = self.sessions.open(connection, client_id, identity, connect, expiry)
+        except TooManySessionsError as error:
+            connection.end(Reason.QUOTA_EXCEEDED, str(error))
+            return
+        if not changes:
+            connection.accept(client_id, identity.rights)
+        else:  # what is kept of it is on disk before it is told
+            connection.pause(Pause.AUTHENTICATING)
+            self.ingest.after_commit(lambda: connection.accept(client_id, identity.rights, present=present))
 
     async def _sweep(self) -> None:
         """One timer for all connections, while there are any."""
@@ -215,8 +234,9 @@ class MqttListener:
         return task
 
 
-def session_limits(limits: Limits) -> SessionLimits:
+def session_limits(settings: Settings) -> SessionLimits:
     """The settings that concern one session."""
+    limits = settings.limits
     return SessionLimits(
         packet_bytes=limits.packet_bytes,
         session_bytes=limits.session_bytes,
@@ -224,4 +244,5 @@ def session_limits(limits: Limits) -> SessionLimits:
         subscriptions=limits.subscriptions,
         connect_timeout=limits.connect_timeout.total_seconds(),
         max_keep_alive=min(0xFFFF, round(limits.max_keep_alive.total_seconds())),
+        max_session_expiry=min(NEVER, round(settings.sessions.max_expiry.total_seconds())),
     )

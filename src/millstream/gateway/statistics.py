@@ -33,6 +33,12 @@ class Statistics:
     """Copies handed to subscribers."""
     dropped: int = 0
     """Copies that a subscriber was too slow for, or that were larger than it takes."""
+    queued: int = 0
+    """Messages that entered the queue of the sessions that are kept."""
+    expired: int = 0
+    """Messages that were not delivered to a session that is kept in the time that their publisher gave them."""
+    overflowed: int = 0
+    """Copies that retention took before a session that is kept could get them."""
     connections: Counter[str] = field(default_factory=Counter)
     """MQTT connections that ended, by reason."""
     commits: int = 0
@@ -63,7 +69,15 @@ class Statistics:
         self.commit_events.observe(events)
 
     def report(
-        self, *, connected: int, readers: int, gathered: int, pending: int, pending_bytes: int
+        self,
+        *,
+        connected: int,
+        readers: int,
+        sessions: int,
+        retained: int,
+        gathered: int,
+        pending: int,
+        pending_bytes: int,
     ) -> dict[str, Any]:
         """All counts by their documented names; `rejected` and `ended` are by reason. Events are counted as received
         when their batch is made: `gathered` are those that wait for it."""
@@ -78,6 +92,11 @@ class Statistics:
             "commits": self.commits,
             "delivered": self.delivered,
             "dropped": self.dropped,
+            "sessions": sessions,
+            "retained": retained,
+            "queued": self.queued,
+            "expired": self.expired,
+            "overflowed": self.overflowed,
             "connections": connected,
             "readers": readers,
             "ended": dict(self.connections),

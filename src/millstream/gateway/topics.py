@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from millstream.clock import Clock
 from millstream.event import EVENT_FIELDS, Event
 from millstream.gateway.attributes import Attributes
-from millstream.gateway.fanout import Delivery, FanOut, Post, Reader
+from millstream.gateway.fanout import Delivery, FanOut, Reader
+from millstream.gateway.post import Post
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import TopicTable
 from millstream.mqtt import Granted
 from millstream.topic import check_filter
 
+if TYPE_CHECKING:
+    from millstream.gateway.queue import Lane
+
 _FEW = 64  # events; of more, those that nobody listens to are left out before they become Python's objects
 
 
 class Topics:
-    """Publishing to, and subscribing among, the subscribers of the moment. Nothing is kept."""
+    """Publishing to, and subscribing among, the subscribers of the moment. Nothing is kept but for the sessions that
+    are, which `keep(post, lanes)` is told of."""
 
-    def __init__(self, fan_out: FanOut, statistics: Statistics, clock: Clock) -> None:
+    def __init__(
+        self,
+        fan_out: FanOut,
+        statistics: Statistics,
+        clock: Clock,
+        keep: Callable[[Post, Sequence[Lane]], None] = lambda post, lanes: None,
+    ) -> None:
         self._fan_out = fan_out
+        self._keep = keep
         self._table = TopicTable()
         self._statistics = statistics
         self._clock = clock
@@ -43,7 +56,10 @@ class Topics:
             if audience is None:
                 continue
             its = Attributes(id=id_, type=type_, key=key, content_type=content_type, headers=dict(headers or ()))
-            delivery.give(Post(topic, 1, data, data, its), audience)
+            post = Post(topic, 1, data, data, its)
+            delivery.give(post, audience)
+            if audience.lanes:
+                self._keep(post, audience.lanes)
         delivery.finish()
 
     def _heard(self, events: pa.RecordBatch) -> pa.RecordBatch:

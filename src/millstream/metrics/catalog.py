@@ -36,6 +36,15 @@ DROPPED = _counter("millstream_gateway_dropped_events_total", "Copies that a sub
 PENDING_EVENTS = _gauge("millstream_gateway_pending_events", "Events that wait for their commit.")
 PENDING_BYTES = _gauge("millstream_gateway_pending_bytes", "What they cost in memory.")
 CONNECTIONS = _gauge("millstream_gateway_connections", "MQTT clients that are connected.")
+SESSIONS = _gauge("millstream_gateway_sessions", "MQTT sessions that are kept beyond their connections.")
+RETAINED = _gauge("millstream_gateway_retained_messages", "Topics that have a retained message.")
+QUEUED = _counter("millstream_gateway_queued_events_total", "Events that entered the queue of sessions that are kept.")
+EXPIRED = _counter(
+    "millstream_gateway_expired_events_total", "Copies for sessions that are kept whose Message Expiry Interval passed."
+)
+OVERFLOWED = _counter(
+    "millstream_gateway_overflowed_events_total", "Copies that a session that is kept lost: away or slow for too long."
+)
 READERS = _gauge("millstream_gateway_readers", "Those who read streams by HTTP at the moment.")
 ENDED = _counter("millstream_gateway_ended_connections_total", "MQTT connections that ended, by reason.", "reason")
 COMMIT_SECONDS = _histogram("millstream_gateway_commit_seconds", "From a complete batch to its events on disk.")

@@ -5,7 +5,8 @@ Numbers in comments are sections of the MQTT 5.0 specification (OASIS, 7 March 2
 from millstream.mqtt.action import Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode, encode_message
-from millstream.mqtt.handshake import SessionLimits
+from millstream.mqtt.handshake import SessionLimits, session_expiry
+from millstream.mqtt.memory import Flight, Memory
 from millstream.mqtt.numbering import Numbering, topic_key
 from millstream.mqtt.outgoing import Message, Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
@@ -22,7 +23,9 @@ __all__ = [
     "Connecting",
     "Declined",
     "Ended",
+    "Flight",
     "Granted",
+    "Memory",
     "Message",
     "Numbering",
     "Outcome",
@@ -45,6 +48,7 @@ __all__ = [
     "encode",
     "encode_message",
     "scan",
+    "session_expiry",
     "text",
     "topic_key",
 ]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from millstream.mqtt.packet import Connect, Subscription, Will
 from millstream.mqtt.reason import Reason
 
+SHARED = "$share/"
+"""How the filter of a shared subscription begins; its group and the filter proper follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
@@ -21,6 +24,7 @@ class Subscribed:
 
     subscription: Granted
     replaced: Granted | None
+    wants_retained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,21 @@ class Granted:
     qos: int
     no_local: bool
     identifiers: tuple[int, ...]
+    retain_as_published: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others share it (4.8.2)."""
+        return self.filter.startswith(SHARED)
+
+    @property
+    def topics(self) -> str:
+        """The filter proper."""
+        return self.filter.split("/", 2)[2] if self.is_shared else self.filter
 
     @staticmethod
     def of(asked: Subscription, identifiers: tuple[int, ...]) -> Granted:
-        return Granted(asked.filter, min(asked.qos, 1), asked.no_local, identifiers)
+        return Granted(asked.filter, asked.qos, asked.no_local, identifiers, asked.retain_as_published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ class Ended:
     will: Will | None = None
     rejected: bool = False
     packet: bytes = b""
+    session_expiry: int | None = None
+    """What a DISCONNECT asked for, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,13 @@ def encode(packet: Packet, version: Version = Version.V3_1_1) -> bytes:
     return bytes((first,)) + variable(len(body)) + body
 
 
-def encode_message(topic: bytes, qos: int, payload: bytes, version: Version, its: Properties = NOTHING) -> Message:
+def encode_message(
+    topic: bytes, qos: int, payload: bytes, version: Version, its: Properties = NOTHING, *, retain: bool = False
+) -> Message:
     """A PUBLISH for many subscribers. `topic` is encoded already (`wire.text`)."""
     tail = properties.write(its) + payload if version is Version.V5 else payload
-    return Message(bytes((0x30 | qos << 1,)) + variable(len(topic) + (2 if qos else 0) + len(tail)) + topic, tail)
+    first = bytes((0x30 | qos << 1 | retain,))
+    return Message(first + variable(len(topic) + (2 if qos else 0) + len(tail)) + topic, tail)
 
 
 def _identifier(packet_id: int) -> bytes:

@@ -10,7 +10,7 @@ from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.topic import check_topic
 
-MAX_CLIENT_ID = 1_024  # characters; AWS IoT Core has 128. It is kept for as long as the connection lives
+MAX_CLIENT_ID = 1_024  # characters; AWS IoT Core has 128. It is kept for as long as the session lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class SessionLimits:
     subscriptions: int = 100
     connect_timeout: float = 10.0
     max_keep_alive: int = 3_600
+    max_session_expiry: int = 604_800
 
 
 def check_connect(connect: Connect) -> None:
@@ -50,10 +51,6 @@ def _check_connect_5(connect: Connect) -> None:
             Reason.BAD_AUTHENTICATION_METHOD,
             f"authentication method {connect.properties.authentication_method!r}; use user name and password",
         )
-    if connect.will is not None and connect.will.retain:
-        raise ProtocolError(Reason.RETAIN_NOT_SUPPORTED, "a retained will; retained messages are not supported")
-    if connect.will is not None and connect.will.qos == 2:
-        raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a will of QoS 2; up to 1 is supported")
 
 
 def keep_alive(connect: Connect, limits: SessionLimits) -> int:
@@ -64,23 +61,29 @@ def keep_alive(connect: Connect, limits: SessionLimits) -> int:
     return asked
 
 
-def accepted(connect: Connect, limits: SessionLimits, client_id: str) -> Connack:
+def session_expiry(connect: Connect, limits: SessionLimits) -> int:
+    """How long the session shall outlive its connection, in seconds; 0: not at all. One of 3.1.1 that is kept (its
+    CleanSession is 0) has no limit of its own."""
+    if connect.version is Version.V5:
+        return min(connect.properties.session_expiry_interval or 0, limits.max_session_expiry)
+    return 0 if connect.clean_start else limits.max_session_expiry
+
+
+def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: bool) -> Connack:
     """The answer to a client that may come in under `client_id`. What is left out has the meaning "yes" or "without
     a limit" (3.2.2.3): wildcards, subscription identifiers, a receive maximum of 65,535, no topic aliases."""
     if connect.version is not Version.V5:
-        return Connack()
-    expiry = connect.properties.session_expiry_interval
+        return Connack(session_present=present)
+    expiry = session_expiry(connect, limits)
     alive = keep_alive(connect, limits)
     return Connack(
+        session_present=present,
         properties=Properties(
-            session_expiry_interval=0 if expiry else None,
+            session_expiry_interval=expiry if expiry != (connect.properties.session_expiry_interval or 0) else None,
             assigned_client_identifier=client_id if client_id != connect.client_id else None,
             server_keep_alive=alive if alive != connect.keep_alive else None,
-            maximum_qos=1,
-            retain_available=0,
-            shared_subscription_available=0,
             maximum_packet_size=limits.packet_bytes,
-        )
+        ),
     )
 
 

@@ -1,6 +1,10 @@
 """What is on its way to one subscriber: bytes to be written, messages that wait for acknowledgements, and their bound.
 
 Without I/O: whoever owns the connection takes `output`, and tells how much of what it took is still unwritten.
+
+Messages come in two ways. A session that ends with its connection is given them (`deliver`), and what its window has no
+room for waits here. One that is kept is given them at QoS 0 only; others lie in a queue on disk, and its owner takes
+from there what the window has room for (`reserve`, then `transmit`).
 """
 
 from __future__ import annotations
@@ -10,6 +14,11 @@ from collections import deque
 from typing import NamedTuple
 
 from millstream.mqtt.decode import MAX_PACKET
+from millstream.mqtt.memory import Flight, Memory
+
+_DUPLICATE = 0x08  # in the first byte of a PUBLISH
+_IN_MEMORY = (Flight(0), Flight(1), Flight(2))  # by QoS
+_RELEASED = Flight(2, released=True)
 
 
 class Outcome(enum.Enum):
@@ -17,37 +26,44 @@ class Outcome(enum.Enum):
 
     SENT = "sent"  # or waiting for its turn
     DROPPED = "dropped"  # QoS 0 beyond the bound, or larger than the subscriber takes
-    OVERFLOW = "overflow"  # QoS 1 beyond the bound: the promise cannot be kept, the connection must end
+    OVERFLOW = "overflow"  # QoS 1 or 2 beyond the bound: the promise cannot be kept, the connection must end
 
 
 class Message(NamedTuple):
-    """An encoded PUBLISH in two pieces, shared by its subscribers; the packet identifier of QoS 1 goes between them."""
+    """An encoded PUBLISH in two pieces, shared by its subscribers; the packet identifier of QoS 1 and 2 goes between
+    them."""
 
     head: bytes
     tail: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of the packet (of QoS 0 two fewer)."""
+        return len(self.head) + len(self.tail) + 2
+
 
 class Outgoing:
-    """At most `window` QoS 1 messages are unacknowledged (4.9), the others wait here. All that waits, here or
-    unwritten, is at most `limit` bytes; a message larger than `largest` is not sent at all (3.1.2.11.4)."""
+    """At most `window` messages of QoS 1 and 2 are unacknowledged (4.9). All that waits, here or unwritten, is at most
+    `limit` bytes; a message larger than `largest` is not sent at all (3.1.2.11.4)."""
 
-    __slots__ = ("_inflight", "_last_id", "_limit", "_queue", "_queued", "_window", "largest", "output", "unwritten")
+    __slots__ = ("_limit", "_memory", "_queue", "_queued", "_window", "largest", "output", "quota", "unwritten")
 
     def __init__(self, window: int, limit: int) -> None:
         self._window = window
         self._limit = limit
+        self._memory = Memory()
+        self.quota = window  # messages that may be sent before the next acknowledgement
         self.largest = MAX_PACKET
         self.output: list[bytes] = []
         self.unwritten = 0  # bytes in `output`, and those that the owner took and has not written yet
-        self._inflight: set[int] | None = None  # most connections never receive QoS 1
-        self._queue: deque[Message] | None = None
+        self._queue: deque[tuple[Message, int]] | None = None  # with their QoS
         self._queued = 0
-        self._last_id = 0
 
-    def accept(self, window: int | None, largest: int | None) -> None:
-        """The client's own limits, where it has any."""
-        self._window = min(self._window, window or self._window)
+    def accept(self, window: int | None, largest: int | None, memory: Memory) -> None:
+        """The client's own limits, where it has any, and what is remembered of it."""
+        self.quota = self._window = min(self._window, window or self._window)
         self.largest = largest or self.largest
+        self._memory = memory
 
     @property
     def waiting(self) -> int:
@@ -57,7 +73,7 @@ class Outgoing:
     @property
     def inflight(self) -> int:
         """Messages that were sent and not acknowledged."""
-        return len(self._inflight) if self._inflight else 0
+        return len(self._memory.flights or ())
 
     def send(self, packet: bytes) -> None:
         """An answer of the protocol. It is not bounded here: each costs the peer a packet of its own."""
@@ -65,8 +81,8 @@ class Outgoing:
         self.unwritten += len(packet)
 
     def deliver(self, message: Message, qos: int) -> Outcome:
-        """A published message."""
-        size = len(message.head) + len(message.tail) + 2 * qos
+        """A published message, for a session that ends with its connection, or of QoS 0."""
+        size = len(message.head) + len(message.tail) + (2 if qos else 0)
         if size > self.largest:
             return Outcome.DROPPED
         if self._queued + self.unwritten + size > self._limit:
@@ -74,22 +90,53 @@ class Outgoing:
         if not qos:
             self.output += message
             self.unwritten += size
-        elif self._inflight is not None and len(self._inflight) >= self._window:
-            self._wait(message, size)
+        elif self.quota <= 0:
+            self._wait(message, qos)
         else:
-            self._transmit(message, size)
+            self._launch(message, qos)
         return Outcome.SENT
 
+    def reserve(self, flight: Flight) -> int:
+        """A packet identifier for a message that will be transmitted once that is on disk. There must be quota."""
+        self.quota -= 1
+        return self._memory.launch(flight)
+
+    def transmit(self, message: Message, packet_id: int, *, duplicate: bool = False) -> None:
+        """A message under an identifier that it has already."""
+        first = bytes((message.head[0] | _DUPLICATE,)) + message.head[1:] if duplicate else message.head
+        self.output += (first, packet_id.to_bytes(2, "big"), message.tail)
+        self.unwritten += message.size
+
+    def resume(self) -> None:
+        """A message that an earlier connection sent is going to be sent again."""
+        self.quota -= 1
+
     def acknowledge(self, packet_id: int) -> None:
-        """The subscriber has a message; the next one may go. An identifier that is not in flight changes nothing."""
-        if self._inflight is None or packet_id not in self._inflight:
-            return
-        self._inflight.remove(packet_id)
-        if self._queue:
-            message = self._queue.popleft()
-            size = len(message.head) + len(message.tail) + 2
-            self._queued -= size
-            self._transmit(message, size)
+        """PUBACK: the subscriber has a message; the next one may go. An identifier that is not in flight changes
+        nothing."""
+        flight = self._memory.flight(packet_id)
+        if flight is not None and flight.qos == 1:
+            self._land(packet_id)
+
+    def receive(self, packet_id: int, refused: bool) -> bool:
+        """PUBREC: the subscriber has a message of QoS 2 (or refuses it), and shall be told PUBREL. False: there is
+        none of that identifier on its way."""
+        flight = self._memory.flight(packet_id)
+        if flight is None or flight.qos != 2:
+            return False
+        if refused:
+            self._land(packet_id)
+        elif not flight.released:
+            assert self._memory.flights is not None
+            self._memory.flights[packet_id] = _RELEASED if flight.offset < 0 else flight._replace(released=True)
+            self._memory.changed = True
+        return True
+
+    def complete(self, packet_id: int) -> None:
+        """PUBCOMP: a message of QoS 2 is through."""
+        flight = self._memory.flight(packet_id)
+        if flight is not None and flight.qos == 2:
+            self._land(packet_id)
 
     def take(self) -> bytes:
         """The bytes to write now."""
@@ -97,21 +144,20 @@ class Outgoing:
         self.output.clear()
         return data
 
-    def _wait(self, message: Message, size: int) -> None:
+    def _land(self, packet_id: int) -> None:
+        self._memory.land(packet_id)
+        self.quota = min(self.quota + 1, self._window)
+        if self._queue and self.quota > 0:
+            message, qos = self._queue.popleft()
+            self._queued -= message.size
+            self._launch(message, qos)
+
+    def _wait(self, message: Message, qos: int) -> None:
         if self._queue is None:
             self._queue = deque()
-        self._queue.append(message)
-        self._queued += size
+        self._queue.append((message, qos))
+        self._queued += message.size
 
-    def _transmit(self, message: Message, size: int) -> None:
-        if self._inflight is None:
-            self._inflight = set()
-        packet_id = self._last_id
-        while True:
-            packet_id = packet_id % 0xFFFF + 1
-            if packet_id not in self._inflight:
-                break
-        self._last_id = packet_id
-        self._inflight.add(packet_id)
-        self.output += (message.head, packet_id.to_bytes(2, "big"), message.tail)
-        self.unwritten += size
+    def _launch(self, message: Message, qos: int) -> None:
+        self.quota -= 1
+        self.transmit(message, self._memory.launch(_IN_MEMORY[qos]))

@@ -86,6 +86,10 @@ class Subscription(msgspec.Struct, frozen=True):
     retain_as_published: bool = False
     retain_handling: int = 0
 
+    def wants_retained(self, is_new: bool) -> bool:
+        """Whether the retained messages are to be sent now."""
+        return self.retain_handling == 0 or (self.retain_handling == 1 and is_new)
+
 
 class Subscribe(msgspec.Struct, frozen=True, kw_only=True):
     packet_id: int

@@ -25,6 +25,7 @@ _QOS_BY_FIRST_BYTE = {0x30: 0, 0x32: 1, 0x3A: 1}  # 0x3A is marked as sent again
 _NO_ID = b"\0\0"
 
 PUBACK = b"\x40\x02"  # and the packet identifier: success, without properties
+PUBREC = b"\x50\x02"  # likewise
 
 
 class Publisher(Protocol):
@@ -59,7 +60,8 @@ class Arrivals:
 
     Each has a row in `topics` (numbers of `numbering`) and `payloads`. `qualities[i]` is the QoS of the rows from
     `quality_starts[i]` on. `properties` holds those of the few rows that have any. The rows from `starts[i]` on came
-    from `publishers[i]`, who is owed the PUBACKs in `acknowledgements[i]` for them. `size` are the bytes that came.
+    from `publishers[i]`, who is owed the PUBACKs in `acknowledgements[i]` for them. `retained` are the few rows with
+    RETAIN, ascending. `size` are the bytes that came.
     """
 
     __slots__ = (
@@ -70,6 +72,7 @@ class Arrivals:
         "publishers",
         "qualities",
         "quality_starts",
+        "retained",
         "size",
         "starts",
         "topics",
@@ -85,6 +88,7 @@ class Arrivals:
         self.starts: list[int] = []
         self.publishers: list[Publisher | None] = []
         self.acknowledgements: list[bytes] = []
+        self.retained: dict[int, None] = {}
         self.size = 0
 
     def __len__(self) -> int:
@@ -98,10 +102,14 @@ class Arrivals:
         properties: Properties | None = None,
         publisher: Publisher | None = None,
         acknowledgement: bytes = b"",
+        *,
+        retain: bool = False,
     ) -> None:
         """Append one message."""
         if properties is not None:
             self.properties[len(self.payloads)] = properties
+        if retain:
+            self.retained[len(self.payloads)] = None
         self.extend(topic, qos, (payload,), publisher, acknowledgement)
 
     def extend(

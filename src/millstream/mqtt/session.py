@@ -4,8 +4,8 @@ Bytes go in (`receive`), with the columns that published messages go to; what th
 actions, and what it has to write gathers in `outgoing`. Published messages are not acknowledged by the session: their
 PUBACKs stand with them in the columns, in order (4.6), and the owner writes them once the messages are committed.
 
-A session ends with its connection: a 3.1.1 client that asks for more (CleanSession 0) is told that no session is
-present, an MQTT 5 client that its session expires at once.
+What outlives a connection is in its `memory`, which the owner gives to `accept`. A change of one that is `durable` must
+be on disk before the client is told of it: such answers are `owed`, and the owner writes them after the commit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Sequence
 import msgspec
 
 from millstream.errors import NotAuthorizedError, TopicError
-from millstream.mqtt.action import Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.action import SHARED, Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
-from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive
+from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive, session_expiry
+from millstream.mqtt.memory import Memory
 from millstream.mqtt.numbering import topic_key
 from millstream.mqtt.outgoing import Outgoing
 from millstream.mqtt.packet import (
@@ -30,7 +31,10 @@ from millstream.mqtt.packet import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubcomp,
     Publish,
+    Pubrec,
+    Pubrel,
     Suback,
     Subscribe,
     Subscription,
@@ -42,13 +46,14 @@ from millstream.mqtt.packet import (
 from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
-from millstream.mqtt.scan import PUBACK, Arrivals, Publisher, scan, scan_acknowledgements
+from millstream.mqtt.scan import PUBACK, PUBREC, Arrivals, Publisher, scan, scan_acknowledgements
 from millstream.mqtt.wire import MAX_VARIABLE, frame
 from millstream.rights import EVERYTHING, Right, Rights
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
 _TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
+_ANSWERS = (b"", PUBACK, PUBREC)  # by QoS
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
 
@@ -70,16 +75,18 @@ class Session:
 
     __slots__ = (
         "_asked",
+        "_expiry",
         "_explains",
         "_heard",
         "_keep_alive",
         "_limits",
         "_need",
-        "_subscriptions",
         "_will",
         "active",
         "client_id",
+        "memory",
         "outgoing",
+        "owed",
         "permitted",
         "plain_header",
         "rest",
@@ -91,9 +98,9 @@ class Session:
         self._limits = limits
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
+        self._expiry = 0  # of the session, in seconds
         self.rest = bytearray()  # the beginning of a packet, kept until all of it is there
         self._need = 0  # the bytes it must have before another look is worth while
-        self._subscriptions: dict[str, Granted] = {}
         self._asked: Connect | None = None
         self._will: Will | None = None
         self.state = State.CONNECTING
@@ -104,14 +111,19 @@ class Session:
         self._explains = True  # the client wants to hear reasons (3.1.2.11.7)
         self.active = False  # something has come since the last look at the clock
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
+        self.owed: list[bytes] | None = None  # answers to be written after the next commit
+        self.memory: Memory | None = None
 
     @property
     def subscriptions(self) -> list[Granted]:
         """What the client is subscribed to."""
-        return list(self._subscriptions.values())
+        return list(self.memory.subscriptions.values()) if self.memory is not None else []
 
-    def accept(self, client_id: str, rights: Rights = EVERYTHING) -> None:
-        """Let the client in, under its own identifier or (if it gave none) another. It may do what its rights say."""
+    def accept(
+        self, client_id: str, rights: Rights = EVERYTHING, memory: Memory | None = None, *, present: bool = False
+    ) -> None:
+        """Let the client in, under its own identifier or (if it gave none) another, into a new session or (`present`)
+        one that was kept. It may do what its rights say."""
         asked, self._asked = self._asked, None
         assert asked is not None and self.state is State.AUTHENTICATING, self.state
         self.state = State.CONNECTED
@@ -121,8 +133,10 @@ class Session:
         self._explains = asked.properties.request_problem_information != 0
         self._will = asked.will
         self._keep_alive = keep_alive(asked, self._limits)
-        self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size)
-        self.outgoing.send(encode(accepted(asked, self._limits, client_id), self.version))
+        self._expiry = session_expiry(asked, self._limits)
+        self.memory = memory if memory is not None else Memory()
+        self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size, self.memory)
+        self.outgoing.send(encode(accepted(asked, self._limits, client_id, present), self.version))
 
     def end(self, reason: Reason, text: str = "", *, rejected: bytes | None = None) -> Ended:
         """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent.
@@ -221,18 +235,39 @@ class Session:
             data = encode(type(packet)(reason=packet.reason), self.version)
         self.outgoing.send(data)
 
-    def _explained(self, packet: Puback | Suback) -> bytes:
+    def _explained(self, packet: Puback | Pubrec | Suback) -> bytes:
         """An answer with its reason string, if the client wants to hear it (3.1.2.11.7) and takes so much."""
         data = encode(packet, self.version)
         if self._explains and len(data) <= self.outgoing.largest:
             return data
         return encode(msgspec.structs.replace(packet, properties=NOTHING), self.version)
 
-    def _ended(self, reason: Reason, text: str, rejected: bytes | None = None) -> Ended:
+    def take_owed(self) -> bytes:
+        """The answers that were owed, to be written after the next commit."""
+        owed, self.owed = self.owed, None
+        return b"".join(owed or ())
+
+    def _tell(self, packet: bytes) -> None:
+        """An answer that says what the session remembers from now on."""
+        if not self._memory.durable:
+            self.outgoing.send(packet)
+        elif self.owed is None:
+            self.owed = [packet]
+        else:
+            self.owed.append(packet)
+
+    @property
+    def _memory(self) -> Memory:
+        assert self.memory is not None, "the client was let in"
+        return self.memory
+
+    def _ended(
+        self, reason: Reason, text: str, rejected: bytes | None = None, session_expiry: int | None = None
+    ) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
         self.plain_header = -1
-        return Ended(reason, text, will, rejected is not None, rejected or b"")
+        return Ended(reason, text, will, rejected is not None, rejected or b"", session_expiry)
 
     def _handle(self, packet: Packet, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:
@@ -241,6 +276,12 @@ class Session:
             self._publish(packet, arrivals, publisher, actions)
         elif isinstance(packet, Puback):
             self.outgoing.acknowledge(packet.packet_id)
+        elif isinstance(packet, Pubrec):
+            self._received(packet)
+        elif isinstance(packet, Pubrel):
+            self._released(packet)
+        elif isinstance(packet, Pubcomp):
+            self.outgoing.complete(packet.packet_id)
         elif isinstance(packet, Pingreq):
             self.outgoing.send(encode(Pingresp()))
         elif isinstance(packet, Subscribe):
@@ -249,7 +290,7 @@ class Session:
             self._unsubscribe(packet, actions)
         elif isinstance(packet, Disconnect):
             actions.append(self._disconnect(packet))
-        else:  # a second CONNECT, steps of QoS 2 or of an authentication that never began, what only servers send
+        else:  # a second CONNECT, steps of an authentication that never began, what only servers send
             raise violation(f"{type(packet).__name__.upper()} is not expected here")
 
     def _connect(self, packet: Packet) -> Action:
@@ -266,10 +307,6 @@ class Session:
 
     def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         its = packet.properties
-        if packet.qos == 2:
-            raise ProtocolError(Reason.QOS_NOT_SUPPORTED, "a PUBLISH of QoS 2; up to 1 is supported")
-        if packet.retain and self.version is Version.V5:  # 3.1.1 cannot be told: its flag has no effect
-            raise ProtocolError(Reason.RETAIN_NOT_SUPPORTED, "a retained PUBLISH; retained messages are not supported")
         if its.topic_alias is not None:
             raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias; CONNACK allowed none")
         if its.subscription_identifiers:
@@ -284,8 +321,24 @@ class Session:
             except NotAuthorizedError as error:
                 actions.append(self._decline(packet, str(error), arrivals, publisher))
                 return
-        answer = PUBACK + packet.packet_id.to_bytes(2, "big") if packet.qos else b""
-        arrivals.add(packet.topic, packet.qos, packet.payload, its if its is not NOTHING else None, publisher, answer)
+        answer = _ANSWERS[packet.qos] + packet.packet_id.to_bytes(2, "big") if packet.qos else b""
+        if packet.qos == 2 and not self._memory.take(packet.packet_id):
+            arrivals.owe(publisher, answer)  # its first one may not be on disk yet
+            return
+        properties = its if its is not NOTHING else None
+        arrivals.add(packet.topic, packet.qos, packet.payload, properties, publisher, answer, retain=packet.retain)
+
+    def _released(self, packet: Pubrel) -> None:
+        known = self._memory.release(packet.packet_id)
+        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self._tell(encode(Pubcomp(packet_id=packet.packet_id, reason=reason), self.version))
+
+    def _received(self, packet: Pubrec) -> None:
+        refused = packet.reason >= Reason.UNSPECIFIED_ERROR
+        known = self.outgoing.receive(packet.packet_id, refused)
+        if not refused:  # else the identifier is free at once (4.3.3)
+            reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+            self._tell(encode(Pubrel(packet_id=packet.packet_id, reason=reason), self.version))
 
     def _decline(self, packet: Publish, text: str, arrivals: Arrivals, publisher: Publisher) -> Declined:
         """Refuse a PUBLISH for want of a right. A client of 3.1.1 cannot be told, and a PUBACK would promise it that
@@ -293,7 +346,8 @@ class Session:
         if packet.qos and self.version is not Version.V5:
             raise ProtocolError(Reason.NOT_AUTHORIZED, text)
         if packet.qos:
-            told = Puback(packet_id=packet.packet_id, reason=Reason.NOT_AUTHORIZED, properties=because(text))
+            kind = Puback if packet.qos == 1 else Pubrec
+            told = kind(packet_id=packet.packet_id, reason=Reason.NOT_AUTHORIZED, properties=because(text))
             arrivals.owe(publisher, self._explained(told))
         return Declined(Reason.NOT_AUTHORIZED, text, packet.topic, packet.payload)
 
@@ -308,39 +362,52 @@ class Session:
             reasons.append(reason)
             if reason < Reason.UNSPECIFIED_ERROR:
                 granted = Granted.of(asked, packet.properties.subscription_identifiers)
-                actions.append(Subscribed(granted, self._subscriptions.get(asked.filter)))
-                self._subscriptions[asked.filter] = granted
+                replaced = self._memory.subscriptions.get(asked.filter)
+                retained = asked.wants_retained(is_new=replaced is None) and not granted.is_shared
+                actions.append(Subscribed(granted, replaced, retained))
+                self._memory.subscriptions[asked.filter] = granted
+                self._memory.changed = True
         answer = Suback(packet_id=packet.packet_id, reasons=tuple(reasons), properties=because(text))
-        self.outgoing.send(self._explained(answer))
+        self._tell(self._explained(answer))
 
     def _judge(self, asked: Subscription) -> Reason:
-        if asked.filter.startswith("$share/"):
+        wanted = asked.filter
+        if wanted.startswith(SHARED):
             if asked.no_local:
                 raise violation("a shared subscription with No Local")  # 3.8.3.1
-            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+            group, _, wanted = wanted.removeprefix(SHARED).partition("/")
+            if not group or "+" in group or "#" in group:  # 4.8.2
+                return Reason.TOPIC_FILTER_INVALID
         try:
-            check_filter(asked.filter)
+            check_filter(wanted)
         except TopicError:
             return Reason.TOPIC_FILTER_INVALID
         if self.permitted is not None:
-            self.permitted.rights.check(Right.SUBSCRIBE, asked.filter)
-        if asked.filter not in self._subscriptions and len(self._subscriptions) >= self._limits.subscriptions:
+            self.permitted.rights.check(Right.SUBSCRIBE, wanted)
+        subscriptions = self._memory.subscriptions
+        if asked.filter not in subscriptions and len(subscriptions) >= self._limits.subscriptions:
             return Reason.QUOTA_EXCEEDED
-        return Reason.GRANTED_QOS_1 if asked.qos else Reason.SUCCESS
+        return Reason(asked.qos)
 
     def _unsubscribe(self, packet: Unsubscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
         for each in packet.filters:
-            granted = self._subscriptions.pop(each, None)
+            granted = self._memory.subscriptions.pop(each, None)
             reasons.append(Reason.NO_SUBSCRIPTION_EXISTED if granted is None else Reason.SUCCESS)
             if granted is not None:
                 actions.append(Unsubscribed(granted))
-        self.outgoing.send(encode(Unsuback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
+                self._memory.changed = True
+        self._tell(encode(Unsuback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
 
     def _disconnect(self, packet: Disconnect) -> Ended:
+        expiry = packet.properties.session_expiry_interval
+        if expiry and not self._expiry:  # 3.14.2.2.2
+            raise violation("a session that was to end with its connection cannot be kept by DISCONNECT")
         if packet.reason is Reason.SUCCESS:
             self._will = None  # 3.14.4
-        return self._ended(packet.reason, "the client disconnected")
+        if expiry is not None:
+            expiry = min(expiry, self._limits.max_session_expiry)
+        return self._ended(packet.reason, "the client disconnected", session_expiry=expiry)
 
 
 def _check_topic(topic: str) -> None:
