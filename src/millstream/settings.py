@@ -127,6 +127,8 @@ class Limits(BaseModel):
     """Subscriptions a session."""
     receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
     """QoS 1 and 2 messages to a subscriber that it has not acknowledged yet."""
+    topic_aliases: int = Field(default=32, ge=0, le=65_535)
+    """Topic aliases that a client may give in a connection. Azure IoT has 10."""
     retained: int = Field(default=100_000, ge=0)
     """Topics with a retained message. Beyond, a new one is published and not retained."""
     retained_bytes: ByteSize = _bytes(64 << 20)

@@ -15,7 +15,8 @@ from millstream.mqtt.action import Action, Connecting, Ended, Subscribed, Unsubs
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.handshake import SessionLimits
-from millstream.mqtt.outgoing import Message, Outcome
+from millstream.mqtt.message import Message
+from millstream.mqtt.outgoing import Outcome
 from millstream.mqtt.packet import Version
 from millstream.mqtt.properties import Properties
 from millstream.mqtt.reason import Reason
@@ -87,6 +88,7 @@ def test_an_mqtt_5_client_is_told_what_it_gets() -> None:
     assert isinstance(answer, p.Connack)
     assert answer.properties == Properties(
         maximum_packet_size=5_000,
+        topic_alias_maximum=32,
         server_keep_alive=60,
         assigned_client_identifier="assigned",
     )
@@ -229,7 +231,8 @@ def test_a_large_packet_that_trickles_in_costs_no_look_at_each_byte(client: Clie
 REFUSED = {
     "wildcard": (p.Publish(topic="a/+"), Reason.TOPIC_NAME_INVALID, True),
     "empty topic": (p.Publish(topic=""), Reason.TOPIC_NAME_INVALID, True),
-    "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=1)), Reason.TOPIC_ALIAS_INVALID, True),
+    "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=33)), Reason.TOPIC_ALIAS_INVALID, True),
+    "topic alias for nothing": (p.Publish(topic="", properties=Properties(topic_alias=1)), Reason.PROTOCOL_ERROR, True),
     "subscription identifier": (
         p.Publish(topic="a", properties=Properties(subscription_identifiers=(1,))),
         Reason.PROTOCOL_ERROR,

@@ -244,5 +244,6 @@ def session_limits(settings: Settings) -> SessionLimits:
         subscriptions=limits.subscriptions,
         connect_timeout=limits.connect_timeout.total_seconds(),
         max_keep_alive=min(0xFFFF, round(limits.max_keep_alive.total_seconds())),
+        topic_aliases=limits.topic_aliases,
         max_session_expiry=min(NEVER, round(settings.sessions.max_expiry.total_seconds())),
     )

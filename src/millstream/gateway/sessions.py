@@ -128,8 +128,8 @@ class Sessions:
         self, connection: Connection, client_id: str, identity: Identity, connect: Connect, expiry: int
     ) -> tuple[bool, bool]:
         """Give a connection its session, if it shall be kept or was: as `connection.kept`. One of another user ends,
-        and so do subscriptions that its user has no right to any more. Whether it was there before, and whether anything
-        must be on disk before the client is told.
+        and so do subscriptions that its user has no right to any more. Whether it was there before, and whether
+        anything must be on disk before the client is told.
 
         `TooManySessionsError`."""
         kept = self._kept.get(client_id)

@@ -7,8 +7,9 @@ from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.handshake import SessionLimits, session_expiry
 from millstream.mqtt.memory import Flight, Memory
+from millstream.mqtt.message import Message
 from millstream.mqtt.numbering import Numbering, topic_key
-from millstream.mqtt.outgoing import Message, Outcome, Outgoing
+from millstream.mqtt.outgoing import Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
 from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason

@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream.mqtt import properties
 from millstream.mqtt.decode import CONNACK_3_1_1
-from millstream.mqtt.outgoing import Message
+from millstream.mqtt.message import Message
 from millstream.mqtt.packet import (
     Auth,
     Connack,

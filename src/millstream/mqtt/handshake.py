@@ -24,6 +24,7 @@ class SessionLimits:
     connect_timeout: float = 10.0
     max_keep_alive: int = 3_600
     max_session_expiry: int = 604_800
+    topic_aliases: int = 32
 
 
 def check_connect(connect: Connect) -> None:
@@ -71,7 +72,8 @@ def session_expiry(connect: Connect, limits: SessionLimits) -> int:
 
 def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: bool) -> Connack:
     """The answer to a client that may come in under `client_id`. What is left out has the meaning "yes" or "without
-    a limit" (3.2.2.3): wildcards, subscription identifiers, a receive maximum of 65,535, no topic aliases."""
+    a limit" (3.2.2.3): wildcards, subscription identifiers, a receive maximum of 65,535, QoS 2, retained messages,
+    shared subscriptions."""
     if connect.version is not Version.V5:
         return Connack(session_present=present)
     expiry = session_expiry(connect, limits)
@@ -83,6 +85,7 @@ def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: b
             assigned_client_identifier=client_id if client_id != connect.client_id else None,
             server_keep_alive=alive if alive != connect.keep_alive else None,
             maximum_packet_size=limits.packet_bytes,
+            topic_alias_maximum=limits.topic_aliases or None,
         ),
     )
 

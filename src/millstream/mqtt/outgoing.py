@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import NamedTuple
 
+from millstream.mqtt.aliases import ALIAS_BYTES, OutgoingAliases
 from millstream.mqtt.decode import MAX_PACKET
 from millstream.mqtt.memory import Flight, Memory
+from millstream.mqtt.message import Message
 
 _DUPLICATE = 0x08  # in the first byte of a PUBLISH
 _IN_MEMORY = (Flight(0), Flight(1), Flight(2))  # by QoS
@@ -29,29 +30,28 @@ class Outcome(enum.Enum):
     OVERFLOW = "overflow"  # QoS 1 or 2 beyond the bound: the promise cannot be kept, the connection must end
 
 
-class Message(NamedTuple):
-    """An encoded PUBLISH in two pieces, shared by its subscribers; the packet identifier of QoS 1 and 2 goes between
-    them."""
-
-    head: bytes
-    tail: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes of the packet (of QoS 0 two fewer)."""
-        return len(self.head) + len(self.tail) + 2
-
-
 class Outgoing:
     """At most `window` messages of QoS 1 and 2 are unacknowledged (4.9). All that waits, here or unwritten, is at most
     `limit` bytes; a message larger than `largest` is not sent at all (3.1.2.11.4)."""
 
-    __slots__ = ("_limit", "_memory", "_queue", "_queued", "_window", "largest", "output", "quota", "unwritten")
+    __slots__ = (
+        "_aliases",
+        "_limit",
+        "_memory",
+        "_queue",
+        "_queued",
+        "_window",
+        "largest",
+        "output",
+        "quota",
+        "unwritten",
+    )
 
     def __init__(self, window: int, limit: int) -> None:
         self._window = window
         self._limit = limit
         self._memory = Memory()
+        self._aliases: OutgoingAliases | None = None
         self.quota = window  # messages that may be sent before the next acknowledgement
         self.largest = MAX_PACKET
         self.output: list[bytes] = []
@@ -59,11 +59,12 @@ class Outgoing:
         self._queue: deque[tuple[Message, int]] | None = None  # with their QoS
         self._queued = 0
 
-    def accept(self, window: int | None, largest: int | None, memory: Memory) -> None:
-        """The client's own limits, where it has any, and what is remembered of it."""
+    def accept(self, window: int | None, largest: int | None, memory: Memory, aliases: int = 0) -> None:
+        """The client's own limits, where it has any, what is remembered of it, and how many topic aliases it takes."""
         self.quota = self._window = min(self._window, window or self._window)
         self.largest = largest or self.largest
         self._memory = memory
+        self._aliases = OutgoingAliases(aliases) if aliases else None
 
     @property
     def waiting(self) -> int:
@@ -88,7 +89,7 @@ class Outgoing:
         if self._queued + self.unwritten + size > self._limit:
             return Outcome.OVERFLOW if qos else Outcome.DROPPED
         if not qos:
-            self.output += message
+            self.output += self._shorten(message)
             self.unwritten += size
         elif self.quota <= 0:
             self._wait(message, qos)
@@ -103,6 +104,7 @@ class Outgoing:
 
     def transmit(self, message: Message, packet_id: int, *, duplicate: bool = False) -> None:
         """A message under an identifier that it has already."""
+        message = self._shorten(message)
         first = bytes((message.head[0] | _DUPLICATE,)) + message.head[1:] if duplicate else message.head
         self.output += (first, packet_id.to_bytes(2, "big"), message.tail)
         self.unwritten += message.size
@@ -143,6 +145,12 @@ class Outgoing:
         data = b"".join(self.output)
         self.output.clear()
         return data
+
+    def _shorten(self, message: Message) -> Message:
+        """With a topic alias if the client takes one; it makes the first message of a topic longer."""
+        if self._aliases is None or message.size + ALIAS_BYTES > self.largest:
+            return message
+        return self._aliases.apply(message)
 
     def _land(self, packet_id: int) -> None:
         self._memory.land(packet_id)

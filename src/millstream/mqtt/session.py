@@ -17,6 +17,7 @@ import msgspec
 
 from millstream.errors import NotAuthorizedError, TopicError
 from millstream.mqtt.action import SHARED, Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.aliases import IncomingAliases
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive, session_expiry
@@ -74,6 +75,7 @@ class Session:
     """The state of one connection, made at `now` (seconds)."""
 
     __slots__ = (
+        "_aliases",
         "_asked",
         "_expiry",
         "_explains",
@@ -98,6 +100,7 @@ class Session:
         self._limits = limits
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
+        self._aliases: IncomingAliases | None = None
         self._expiry = 0  # of the session, in seconds
         self.rest = bytearray()  # the beginning of a packet, kept until all of it is there
         self._need = 0  # the bytes it must have before another look is worth while
@@ -135,7 +138,8 @@ class Session:
         self._keep_alive = keep_alive(asked, self._limits)
         self._expiry = session_expiry(asked, self._limits)
         self.memory = memory if memory is not None else Memory()
-        self.outgoing.accept(asked.properties.receive_maximum, asked.properties.maximum_packet_size, self.memory)
+        its = asked.properties
+        self.outgoing.accept(its.receive_maximum, its.maximum_packet_size, self.memory, its.topic_alias_maximum or 0)
         self.outgoing.send(encode(accepted(asked, self._limits, client_id, present), self.version))
 
     def end(self, reason: Reason, text: str = "", *, rejected: bytes | None = None) -> Ended:
@@ -308,7 +312,8 @@ class Session:
     def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         its = packet.properties
         if its.topic_alias is not None:
-            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias; CONNACK allowed none")
+            packet = self._unalias(packet, its.topic_alias)
+            its = packet.properties
         if its.subscription_identifiers:
             raise violation("a subscription identifier in a PUBLISH of a client")  # 3.3.4
         if its.response_topic is not None:
@@ -327,6 +332,14 @@ class Session:
             return
         properties = its if its is not NOTHING else None
         arrivals.add(packet.topic, packet.qos, packet.payload, properties, publisher, answer, retain=packet.retain)
+
+    def _unalias(self, packet: Publish, alias: int) -> Publish:
+        """The same PUBLISH with its topic, as everybody else knows it."""
+        if self._aliases is None:
+            self._aliases = IncomingAliases(self._limits.topic_aliases)
+        topic = self._aliases.resolve(alias, packet.topic)
+        its = msgspec.structs.replace(packet.properties, topic_alias=None)
+        return msgspec.structs.replace(packet, topic=topic, properties=its if its != NOTHING else NOTHING)
 
     def _released(self, packet: Pubrel) -> None:
         known = self._memory.release(packet.packet_id)
