@@ -7,7 +7,7 @@ from millstream.mqtt.reason import ProtocolError, Reason, violation
 from millstream.mqtt.wire import MAX_VARIABLE, Reader, frame, variable
 
 _PROPERTY = b"\x23"
-ALIAS_BYTES = 4  # that an alias adds to a packet at most: the property, and a longer length before it
+ALIAS_BYTES = 5  # that an alias adds to a packet at most: the property, and longer lengths before it
 _LEAST = 4  # characters of a topic that is worth one: it costs three bytes
 
 

@@ -55,6 +55,7 @@ from millstream.topic import check_filter, check_topic
 _PUBLISH, _PUBACK = 3, 4
 _TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
 _ANSWERS = (b"", PUBACK, PUBREC)  # by QoS
+_GRANTED = (Reason.SUCCESS, Reason.GRANTED_QOS_1, Reason.GRANTED_QOS_2)  # likewise
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
 
@@ -400,7 +401,7 @@ class Session:
         subscriptions = self._memory.subscriptions
         if asked.filter not in subscriptions and len(subscriptions) >= self._limits.subscriptions:
             return Reason.QUOTA_EXCEEDED
-        return Reason(asked.qos)
+        return _GRANTED[asked.qos]
 
     def _unsubscribe(self, packet: Unsubscribe, actions: list[Action]) -> None:
         reasons: list[Reason] = []
