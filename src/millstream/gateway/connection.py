@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -81,8 +80,8 @@ class Connection(asyncio.Protocol):
         """Its session, if that is one that is kept."""
         self.taker: Kept | None = None
         """What takes messages from the queue: its session, or one for its shared subscriptions only."""
-        self.retained: deque[tuple[str, Granted]] | None = None
-        """Topics whose retained messages it has to get, for which subscription."""
+        self.retained: dict[tuple[str, str], Granted] | None = None
+        """Topics whose retained messages it has to get, each with the filter of the subscription."""
 
     @property
     def version(self) -> Version:
@@ -196,7 +195,8 @@ class Connection(asyncio.Protocol):
         """Send retained messages, as many as the client's window has room for and its socket takes."""
         outgoing = self.session.outgoing
         while self.retained and self.takes_messages and outgoing.quota > 0 and outgoing.waiting < _UNREAD_BYTES:
-            topic, granted = self.retained.popleft()
+            topic, _ = key = next(iter(self.retained))
+            granted = self.retained.pop(key)
             message = self._listener.sessions.retained.get(topic)
             now = self._listener.clock.now()
             if message is not None and not message.is_expired(now):

@@ -92,6 +92,7 @@ class Kept:
         self.shares: dict[str, None] = {}  # names of its shared subscriptions
         self.again: deque[int] = deque()  # packet identifiers that an earlier connection used, to be sent again
         self.page = Page()
+        self.is_holding = False  # messages of QoS 2 wait for the disk, and no more are fetched meanwhile
         self._ahead: deque[int] = deque()
         self._wanted: dict[str, Wanted | None] = {}
 

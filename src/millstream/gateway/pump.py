@@ -47,7 +47,8 @@ Held = list[tuple[Message, int]]
 
 class Pump:
     """Moves messages. `moved(puller)` is told of what should be on disk sooner or later, `hold(kept, send)` of what
-    must be before `send` is called, and `lost(puller, count)` of what retention took."""
+    must be before `send` is called, and `lost(puller, count)` of what retention took.
+    `resume(kept)` is called when a session can get more."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Pump:
         moved: Callable[[Kept | Share], None],
         hold: Callable[[Kept, Callable[[], None]], None],
         lost: Callable[[Kept | Share, int], None],
+        resume: Callable[[Kept], None],
     ) -> None:
         self._queue = queue
         self._statistics = statistics
@@ -64,6 +66,7 @@ class Pump:
         self._moved = moved
         self._hold = hold
         self._lost = lost
+        self._resume = resume
         self._reads = asyncio.Semaphore(_READS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,7 +79,7 @@ class Pump:
     def run(self, kept: Kept) -> None:
         """Send a session what can be sent now."""
         connection = kept.connection
-        while connection is not None and connection.takes_messages and not kept.page.is_reading:
+        while connection is not None and connection.takes_messages and not (kept.page.is_reading or kept.is_holding):
             held: Held = []
             more = self._fill(kept, connection, held)
             self._finish(kept, connection, held)
@@ -86,6 +89,7 @@ class Pump:
     def share(self, share: Share) -> None:
         """Give the members of a shared subscription what they can take now."""
         given: dict[Kept, Held] = {}
+        left = _ROUND_BYTES
         while not share.page.is_reading:
             offset = share.peek(self._queue)
             found = self._find(share, offset) if offset is not None else Absent.READING
@@ -96,25 +100,31 @@ class Pump:
                 break
             share.take(offset)
             self._moved(share)
-            self._give(share, member, member.connection, found, given.setdefault(member, []))
+            left -= self._give(share, member, member.connection, found, given.setdefault(member, []))
+            if left <= 0:
+                asyncio.get_running_loop().call_soon(self.share, share)
+                break
         for member, held in given.items():
             if member.connection is not None:
                 self._finish(member, member.connection, held)
 
     def _give(
         self, share: Share, member: Kept, connection: Connection, found: Queued | Literal[Absent.GONE], held: Held
-    ) -> None:
+    ) -> int:
+        """Give a message to a member: its bytes."""
         if found is Absent.GONE:
             self._lost(share, 1)
-        elif found.is_expired(self._clock.now()):
+            return 0
+        if found.is_expired(self._clock.now()):
             self._statistics.expired += 1
-        else:
-            qos = min(share.members[member].qos, found.post.qos)
-            self._moved(member)
-            self._send(member, found, qos, connection, held, share.name)
+            return 0
+        qos = min(share.members[member].qos, found.post.qos)
+        self._moved(member)
+        return self._send(member, found, qos, connection, held, share.name)
 
     def _finish(self, kept: Kept, connection: Connection, held: Held) -> None:
         if held:
+            kept.is_holding = True
             self._hold(kept, lambda: self._release(kept, connection, held))
         connection.flush()
 
@@ -123,6 +133,8 @@ class Pump:
             for message, packet_id in held:
                 connection.session.outgoing.transmit(message, packet_id)
             connection.flush()
+        kept.is_holding = False
+        self._resume(kept)
 
     def _fill(self, kept: Kept, connection: Connection, held: Held) -> bool:
         """One round; whether there may be more."""

@@ -68,6 +68,7 @@ class Queue:
         self._recent: OrderedDict[int, Queued] = OrderedDict()
         self._recent_bytes = 0
         self.lanes: dict[str, Lane] = {}
+        self.waiting_bytes = 0  # of messages that the next commit takes
         self.end = 0  # the offset that the next message gets
 
     async def open(self, log: Log) -> None:
@@ -112,11 +113,13 @@ class Queue:
     def append(self, message: Queued, lanes: Sequence[Lane] = ()) -> None:
         """Take a message in with the next commit."""
         self._waiting.append((message, lanes))
+        self.waiting_bytes += message.size
 
     def seal(self) -> None:
         """What was appended so far is what the next commit takes."""
         if self.exists:
             self._under_way, self._waiting = self._waiting, []
+            self.waiting_bytes = 0
 
     def put(self, transaction: Transaction) -> None:
         """Append to the stream, as the last append of the transaction."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +58,14 @@ class Sessions:
     def __init__(self, settings: Settings, fan_out: FanOut, statistics: Statistics, clock: Clock) -> None:
         its, limits = settings.sessions, settings.limits
         self._most = its.count
+        self._most_waiting = limits.pending_bytes
         self._fan_out = fan_out
         self._statistics = statistics
         self._clock = clock
         self.queue = Queue(its.queue_age, its.queue_bytes)
         self.retained = Retained(limits.retained, limits.retained_bytes)
         self._wills = Wills()
-        self._pump = Pump(self.queue, statistics, clock, self._moved_on, self._hold, self._lose)
+        self._pump = Pump(self.queue, statistics, clock, self._moved_on, self._hold, self._lose, self.pump)
         self._kept: dict[str, Kept] = {}
         self._changed: dict[Kept, None] = {}  # what changes rarely is to be saved
         self._flowing: dict[Kept, None] = {}  # what changes often is
@@ -202,8 +202,8 @@ class Sessions:
             else:
                 direct.append(message.post.topic.name)
         if connection.retained is None:
-            connection.retained = deque()
-        connection.retained.extend((topic, granted) for topic in direct)
+            connection.retained = {}
+        connection.retained.update(((topic, granted.filter), granted) for topic in direct)
         self._after_commit(connection.send_retained)
 
     def _queue_retained(self, message: Queued, qos: int, granted: Granted, client_id: str) -> None:
@@ -265,7 +265,11 @@ class Sessions:
             self._pump.share(self._shares[name])
 
     def keep(self, post: Post, lanes: Sequence[Lane]) -> None:
-        """Take an event in that comes from elsewhere than a listener, for the sessions of these lanes."""
+        """Take an event in that comes from elsewhere than a listener, for the sessions of these lanes. It is dropped,
+        and counted, where too much waits already: the disk is full, and nobody slows down who publishes so."""
+        if self.queue.waiting_bytes > self._most_waiting:
+            self._statistics.dropped += sum(len(lane.users) for lane in lanes)
+            return
         self.queue.append(Queued(post), lanes)
         self._after_commit(_nothing)
 

@@ -54,7 +54,8 @@ class Share:
         """The next offset to be given to somebody."""
         if self._returned:
             return self._returned[0]
-        ahead = queue.lanes[self.filter].after(self._next, 1)
+        lane = queue.lanes.get(self.filter)
+        ahead = lane.after(self._next, 1) if lane is not None else None
         return ahead[0] if ahead else None
 
     def take(self, offset: int) -> None:
@@ -72,13 +73,15 @@ class Share:
     def wanted(self, offset: int, queue: Queue) -> list[int]:
         """What to read, from an offset on."""
         returned = self._returned[bisect_left(self._returned, offset) :][:_AHEAD]
-        return sorted({offset, *returned, *queue.lanes[self.filter].after(max(offset, self._next), _AHEAD)})
+        lane = queue.lanes.get(self.filter)
+        ahead = lane.after(max(offset, self._next), _AHEAD) if lane is not None else ()
+        return sorted({offset, *returned, *ahead})
 
     def choose(self) -> Kept | None:
         """Whose turn it is, among those who can take a message now."""
         for member in self.members:
             connection = member.connection
-            if connection is not None and connection.has_room:
+            if connection is not None and connection.has_room and not member.is_holding:
                 self.members[member] = self.members.pop(member)
                 return member
         return None
