@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -142,6 +142,36 @@ class Limits(BaseModel):
     """Published and not yet committed, over all clients. Beyond, the gateway stops reading from the sockets."""
 
 
+class ListenerSettings(BaseModel):
+    """A further address where MQTT listens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str
+    """`HOST:PORT`; port 0 takes a free one."""
+    protocol: Literal["mqtt", "mqtts", "ws", "wss"] = "mqtt"
+    """MQTT over TCP, over TLS, over WebSocket, or over WebSocket over TLS."""
+    certificate: Path | None = None
+    """For TLS: a PEM file with the server's certificate and those between it and its root."""
+    key: Path | None = None
+    """Its private key, if that is not in the same file."""
+    client_ca: Path | None = None
+    """If set, clients must show a certificate that this PEM file vouches for. Its common name is their user name."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.protocol in ("mqtts", "wss")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.is_secure and self.certificate is None:
+            raise ValueError(f"{self.protocol} needs a certificate")
+        if not self.is_secure and (self.certificate or self.key or self.client_ca):
+            raise ValueError(f"{self.protocol} has no certificates; for TLS say mqtts or wss")
+        return self
+
+
 class SessionSettings(BaseModel):
     """MQTT sessions that outlive their connections, and the queue of messages for them."""
 
@@ -216,6 +246,8 @@ class Settings(BaseSettings):
     """Where MQTT listens, `HOST:PORT`; port 0 takes a free one, an empty value turns it off."""
     http: str = "127.0.0.1:8080"
     """Where HTTP listens, likewise."""
+    listeners: tuple[ListenerSettings, ...] = ()
+    """Where MQTT listens besides: by TLS, by WebSocket, at other addresses."""
     allow_anonymous: bool = False
     """Let anybody in. Without it, `users` must name who may connect."""
     users: dict[str, User] = {}

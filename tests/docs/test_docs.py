@@ -17,6 +17,7 @@ from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
 from millstream.settings import (
     Limits,
+    ListenerSettings,
     LoggingSettings,
     LogSettings,
     MetricsSettings,
@@ -43,6 +44,7 @@ def section(text: str, heading: str) -> str:
         (Settings, ""),
         (Rights, "`[rights]`"),
         (User, "`[users.NAME]`"),
+        (ListenerSettings, "`[[listeners]]`"),
         (Limits, "`[limits]`"),
         (SessionSettings, "`[sessions]`"),
         (LogSettings, "`[log]`"),

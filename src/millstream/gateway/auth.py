@@ -29,6 +29,8 @@ class Credentials:
     user_name: str | None
     password: bytes | None
     client_id: str = ""
+    certificate: str | None = None
+    """The common name of the certificate that it has shown to a listener which checks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Authenticator(Protocol):
 
 class UserAuthenticator:
     """Users with their passwords' hashes. `allow_anonymous` lets in who shows no user name, and everybody where there
-    are no users. `rights` gives what a user (None: nobody in particular) with a client identifier may do.
+    are no users. Who has shown a certificate is let in by its common name; `by_certificate` says that some can.
+    `rights` gives what a user (None: nobody in particular) with a client identifier may do.
 
     `SettingsError`: nobody could come in, or a hash is none."""
 
@@ -69,8 +72,10 @@ class UserAuthenticator:
         allow_anonymous: bool,
         clock: Clock,
         rights: Callable[[str | None, str], Rights] = lambda user, client_id: EVERYTHING,
+        *,
+        by_certificate: bool = False,
     ) -> None:
-        if not users and not allow_anonymous:
+        if not users and not allow_anonymous and not by_certificate:
             raise SettingsError(
                 "nobody may connect: name users in the settings (millstream password makes the hash), "
                 "or let anybody in with --allow-anonymous (setting 'allow_anonymous')"
@@ -93,6 +98,8 @@ class UserAuthenticator:
 
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`."""
+        if credentials.certificate is not None:
+            return self._identity(credentials.certificate, credentials)
         name = credentials.user_name
         if self._anonymous and (name is None or not self._hashes):
             return self._identity(None, credentials)

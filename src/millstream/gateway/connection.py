@@ -12,6 +12,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from millstream.gateway.tls import common_name
 from millstream.mqtt import (
     Action,
     Connecting,
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_pauses",
         "_transport",
         "buffered",
+        "certificate",
         "client_id",
         "kept",
         "retained",
@@ -76,6 +78,8 @@ class Connection(asyncio.Protocol):
         self._cut_at = 0.0
         self.session: Session = listener.new_session()
         self.client_id = ""
+        self.certificate: str | None = None
+        """The common name of the certificate that the client has shown."""
         self.kept: Kept | None = None
         """Its session, if that is one that is kept."""
         self.taker: Kept | None = None
@@ -117,6 +121,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.certificate = common_name(transport)
         self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:

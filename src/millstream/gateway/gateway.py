@@ -120,6 +120,8 @@ class Gateway:
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
+        self.listeners: list[tuple[str, int]] = []
+        """Where the further listeners of the settings really listen."""
         self.mqtt_address: tuple[str, int] | None = None
         self.http_address: tuple[str, int] | None = None
 
@@ -142,6 +144,7 @@ class Gateway:
                 await self._reception.start()
             if self._settings.mqtt:
                 self.mqtt_address = await self._mqtt.start(self._settings.mqtt)
+            self.listeners = [await self._mqtt.add(listener) for listener in self._settings.listeners]
             if self._settings.http:
                 self.http_address = await self._http.start(self._settings.http)
         except BaseException:
@@ -255,7 +258,10 @@ class Gateway:
 
 def _users_of(settings: Settings, policy: Policy, clock: Clock) -> UserAuthenticator:
     hashes = {name: user.password for name, user in settings.users.items()}
-    return UserAuthenticator(hashes, settings.allow_anonymous, clock, policy.rights)
+    by_certificate = any(each.client_ca for each in settings.listeners)
+    return UserAuthenticator(
+        hashes, settings.allow_anonymous, clock, policy.rights, by_certificate=by_certificate
+    )
 
 
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 
 from millstream.errors import SettingsError
 from millstream.settings import host_and_port
+
+_HANDSHAKE_SECONDS = 10.0
 
 _WHAT = {
     errno.EADDRINUSE: "is in use; stop the program that uses it, or choose another port (0 takes a free one)",
@@ -18,12 +21,23 @@ _WHAT = {
 
 
 async def listen(
-    protocol: Callable[[], asyncio.BaseProtocol], address: str, setting: str, backlog: int
+    protocol: Callable[[], asyncio.BaseProtocol],
+    address: str,
+    setting: str,
+    backlog: int,
+    context: ssl.SSLContext | None = None,
 ) -> tuple[asyncio.Server, tuple[str, int]]:
-    """A server on `HOST:PORT`, and where it really listens. `SettingsError` naming the setting if it cannot."""
+    """A server on `HOST:PORT`, by TLS if there is a context, and where it really listens. `SettingsError` naming the
+    setting if it cannot."""
     bound = bind(address, setting)
     try:
-        server = await asyncio.get_running_loop().create_server(protocol, sock=bound, backlog=backlog)
+        server = await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=bound,
+            backlog=backlog,
+            ssl=context,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if context is not None else None,
+        )
     except BaseException:
         bound.close()
         raise

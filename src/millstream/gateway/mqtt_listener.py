@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
-from millstream.errors import NotAuthorizedError
+from millstream.errors import NotAuthorizedError, SettingsError
 from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
@@ -19,10 +19,12 @@ from millstream.gateway.kept import NEVER
 from millstream.gateway.listening import listen
 from millstream.gateway.sessions import Sessions, TooManySessionsError
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.tls import Certificate
+from millstream.gateway.websocket import WebSocket
 from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic, session_expiry
 from millstream.mqtt.packet import Connect
 from millstream.rights import Right
-from millstream.settings import Settings
+from millstream.settings import ListenerSettings, Settings
 
 if TYPE_CHECKING:
     from millstream.gateway.guests import Guests
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _BACKLOG = 4_096  # connections that the kernel holds while we are busy: a site comes back at once after an outage
 _SWEEP = 1.0  # seconds between looks at the clock
+_WEBSOCKET_MESSAGE = 64 << 10  # beside two packets of the largest size; clients put one packet, or a few, in a message
 _REFUSABLE = 256  # connections beyond the limit that are told so; further ones are cut
 
 
@@ -66,7 +69,8 @@ class MqttListener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
         self._held = False
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._certificates: list[Certificate] = []
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -76,14 +80,32 @@ class MqttListener:
         return len(self._clients)
 
     async def start(self, address: str) -> tuple[str, int]:
-        """Listen, and give the address. `SettingsError` if it cannot be."""
-        self._server, where = await listen(lambda: Connection(self), address, "mqtt", _BACKLOG)
+        """Listen by TCP, and give the address. `SettingsError` if it cannot be."""
+        server, where = await listen(lambda: Connection(self), address, "mqtt", _BACKLOG)
+        self._servers.append(server)
         return where
 
+    async def add(self, settings: ListenerSettings) -> tuple[str, int]:
+        """Listen at a further address, likewise."""
+        certificate = Certificate(settings) if settings.is_secure else None
+        if certificate is not None:
+            self._certificates.append(certificate)
+        make = self._make_websocket if settings.protocol in ("ws", "wss") else self._make
+        context = certificate.context if certificate is not None else None
+        server, where = await listen(make, settings.address, "listeners", _BACKLOG, context)
+        self._servers.append(server)
+        return where
+
+    def _make(self) -> Connection:
+        return Connection(self)
+
+    def _make_websocket(self) -> WebSocket:
+        return WebSocket(Connection(self), _WEBSOCKET_MESSAGE + 2 * self._limits.packet_bytes)
+
     def stop_accepting(self) -> None:
-        """Close the listening socket."""
-        if self._server is not None:
-            self._server.close()
+        """Close the listening sockets."""
+        for server in self._servers:
+            server.close()
 
     def hold(self, held: bool) -> None:
         """Stop reading from all connections, or go on."""
@@ -163,7 +185,7 @@ class MqttListener:
             connection.end(Reason.SERVER_BUSY, "too many connections, see setting 'limits.connections'")
             return
         client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
-        credentials = Credentials(connect.user_name, connect.password, client_id)
+        credentials = Credentials(connect.user_name, connect.password, client_id, connection.certificate)
         known = self._authenticator.recall(credentials)
         if known is not None and (self.sessions.is_ready or not session_expiry(connect, self._limits)):
             self._accept(connection, connect, client_id, known)
@@ -217,11 +239,20 @@ class MqttListener:
         while self._connections:
             await self.clock.sleep(_SWEEP)
             now = self.clock.monotonic()
+            self._look_at_certificates()
             for connection in list(self._connections):
                 if self._guests is not None and connection.session.active:
                     self._guests.heard(connection)
                 connection.look_at_clock(now)
         self._sweeping = False
+
+    def _look_at_certificates(self) -> None:
+        for certificate in self._certificates:
+            try:
+                if certificate.refresh():
+                    _log.info("a certificate was read again")
+            except SettingsError as error:
+                _log.error("%s; the old certificate stays", error)
 
     async def _cut(self, linger: float) -> None:
         await self.clock.sleep(linger)

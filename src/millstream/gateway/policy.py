@@ -34,7 +34,8 @@ class Policy:
     def rights(self, user: str | None, client_id: str) -> Rights:
         """Those of a user (None: of who shows no name) with a client identifier, empty where it has none."""
         if user is not None:
-            return Granted(self._users[user], _Client(f"user {user!r}", f"[users.{user}]", user, client_id))
+            own = self._users.get(user, self._default)  # one known by its certificate may have none of its own
+            return Granted(own, _Client(f"user {user!r}", f"[users.{user}]", user, client_id))
         if self._anonymous is None:
             return EVERYTHING
         return Granted(self._anonymous, _Client("who shows no user name", "[anonymous]", "", client_id))

@@ -1,0 +1,254 @@
+"""TLS, client certificates and WebSocket, with clients that people use."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from tests.gateway.test_broker_clients import MODULES, NODE
+from tests.support.gateway import Plant, limits
+from tests.support.mqtt import PATIENCE, RawClient
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from millstream.clock import VirtualClock
+from millstream.errors import SettingsError
+from millstream.gateway.tls import Certificate
+from millstream.mqtt import Version, decode, encode
+from millstream.mqtt import packet as p
+from millstream.settings import ListenerSettings
+
+OPENSSL = shutil.which("openssl")
+MQTT = Subprotocol("mqtt")
+
+
+def make_certificate(folder: Path, name: str, by: str | None = None) -> Path:
+    """A certificate and key for a name, in one file; signed by itself, or by another one."""
+    if OPENSSL is None:
+        pytest.skip("openssl is not installed")
+    file, request = folder / f"{name}.pem", folder / f"{name}.csr"
+    key = folder / f"{name}.key"
+    new = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-subj", f"/CN={name}"]
+    if by is None:
+        names = ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-x509"]
+        run(*new, *names, "-out", str(file))
+    else:
+        run(*new, "-out", str(request))
+        run("x509", "-req", "-in", str(request), "-CA", f"{folder / by}.pem", "-days", "2", "-out", str(file))
+    file.write_text(file.read_text() + key.read_text())
+    return file
+
+
+def run(*arguments: str) -> None:
+    assert OPENSSL is not None
+    subprocess.run([OPENSSL, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificate(folder, "localhost")
+    make_certificate(folder, "authority")
+    make_certificate(folder, "press-1", by="authority")
+    return folder
+
+
+async def listening(plant: Plant, settings: ListenerSettings, **more: Any) -> tuple[str, int]:
+    gateway = await plant.start(listeners=[settings], **more)
+    return gateway.listeners[0]
+
+
+def secure(folder: Path, protocol: Literal["mqtts", "wss"] = "mqtts", **more: Path) -> ListenerSettings:
+    certificate = folder / "localhost.pem"
+    return ListenerSettings(address="127.0.0.1:0", protocol=protocol, certificate=certificate, **more)
+
+
+def use_paho(
+    address: tuple[str, int], transport: Literal["tcp", "websockets"], ca: Path | None, certificate: Path | None = None
+) -> None:
+    """Publish to oneself by way of the server."""
+    got: queue.Queue[bytes] = queue.Queue()
+    subscribed: queue.Queue[None] = queue.Queue()
+    client = paho.Client(CallbackAPIVersion.VERSION2, "x", protocol=MQTTProtocolVersion.MQTTv5, transport=transport)
+    if ca is not None:
+        context = ssl.create_default_context(cafile=str(ca))
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+        client.tls_set_context(context)
+    client.on_message = lambda client, data, message: got.put(bytes(message.payload))
+    client.on_subscribe = lambda *told: subscribed.put(None)
+    client.connect(*address)
+    client.loop_start()
+    try:
+        client.subscribe("press-1/#", qos=1)
+        subscribed.get(timeout=PATIENCE)
+        client.publish("press-1/large", bytes(200_000), qos=1)
+        assert got.get(timeout=PATIENCE) == bytes(200_000)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+async def test_tls(plant: Plant, certificates: Path) -> None:
+    address = await listening(plant, secure(certificates))
+    await asyncio.to_thread(use_paho, address, "tcp", certificates / "localhost.pem")
+    assert plant.statistics["committed"] == 1
+
+
+async def test_a_client_is_known_by_its_certificate(plant: Plant, certificates: Path) -> None:
+    settings = secure(certificates, client_ca=certificates / "authority.pem")
+    address = await listening(plant, settings, allow_anonymous=False)
+    ca = certificates / "localhost.pem"
+    await asyncio.to_thread(use_paho, address, "tcp", ca, certificates / "press-1.pem")
+    assert plant.statistics["committed"] == 1, "it may publish under its own name"
+    plain = await plant.open()
+    plain.send(p.Connect(version=Version.V5, client_id="y"))
+    assert (await plain.read(p.Connack)).reason >= 0x80, "the other listener has no way in"
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        context = ssl.create_default_context(cafile=str(ca))
+        reader, writer = await asyncio.open_connection(*address, ssl=context)
+        try:
+            writer.write(encode(p.Connect(client_id="z")))
+            if not await reader.read(1):
+                raise ConnectionError("it was closed")
+        finally:
+            writer.close()
+
+
+async def test_a_new_certificate_is_used_without_a_restart(
+    plant: Plant, certificates: Path, tmp_path: Path, clock: VirtualClock
+) -> None:
+    file = tmp_path / "server.pem"
+    shutil.copy(certificates / "localhost.pem", file)
+    settings = ListenerSettings(address="127.0.0.1:0", protocol="mqtts", certificate=file)
+    address = await listening(plant, settings)
+    staying = await plant.connect("staying")
+    before = await asyncio.to_thread(ssl.get_server_certificate, address)
+    shutil.copy(make_certificate(tmp_path, "renewed"), file)
+    async with asyncio.timeout(PATIENCE):
+        while await asyncio.to_thread(ssl.get_server_certificate, address) == before:
+            await clock.advance(1)
+    assert await staying.is_silent()
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    file.write_text("nothing")
+    with pytest.raises(SettingsError, match=r"server\.pem cannot be used"):
+        Certificate(ListenerSettings(address="127.0.0.1:0", protocol="mqtts", certificate=file))
+
+
+WRONG = {
+    "no certificate": {"protocol": "mqtts"},
+    "a certificate for nothing": {"protocol": "ws", "certificate": "x.pem"},
+}
+
+
+@pytest.mark.parametrize("given", WRONG.values(), ids=WRONG)
+def test_a_listener_that_cannot_be_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="certificate"):
+        ListenerSettings.model_validate({"address": "127.0.0.1:0", **given})
+
+
+@pytest.mark.parametrize("protocol", ["ws", "wss"])
+async def test_websocket(plant: Plant, certificates: Path, protocol: Literal["ws", "wss"]) -> None:
+    is_secure = protocol == "wss"
+    settings = secure(certificates, "wss") if is_secure else ListenerSettings(address="127.0.0.1:0", protocol="ws")
+    address = await listening(plant, settings)
+    ca = certificates / "localhost.pem" if is_secure else None
+    await asyncio.to_thread(use_paho, address, "websockets", ca)
+    assert plant.statistics["committed"] == 1
+
+
+async def websocket(plant: Plant, **more: Any) -> str:
+    host, port = await listening(plant, ListenerSettings(address="127.0.0.1:0", protocol="ws"), **more)
+    return f"ws://{host}:{port}/mqtt"
+
+
+async def test_packets_may_lie_in_messages_as_they_like(plant: Plant) -> None:
+    url = await websocket(plant)
+    data = encode(p.Connect(client_id="x")) + encode(p.Pingreq()) + encode(p.Publish(topic="a", qos=1, packet_id=9))
+    async with open_websocket(url, subprotocols=[MQTT]) as client:
+        assert client.subprotocol == "mqtt"
+        for byte in data[:5]:
+            await client.send(bytes((byte,)))
+        await client.send([data[5:20], data[20:]])
+        got = b""
+        while len(got) < 10:
+            more = await client.recv()
+            assert isinstance(more, bytes)
+            got += more
+    found, position = [], 0
+    while (one := decode(got, position)) is not None:
+        found.append(type(one[0]))
+        position = one[1]
+    assert found == [p.Connack, p.Pingresp, p.Puback]
+    await plant.until(lambda: plant.statistics["connections"] == 0)
+
+
+async def test_the_subprotocol_is_mqtt(plant: Plant) -> None:
+    url = await websocket(plant)
+    for offered in (None, [Subprotocol("soap")]):
+        with pytest.raises(InvalidStatus):
+            await open_websocket(url, subprotocols=offered)
+
+
+async def test_text_is_refused(plant: Plant) -> None:
+    url = await websocket(plant)
+    async with open_websocket(url, subprotocols=[MQTT]) as client:
+        await client.send("hello")
+        with pytest.raises(ConnectionClosed) as told:
+            await client.recv()
+        assert told.value.rcvd is not None
+        assert told.value.rcvd.code == 1003
+
+
+async def test_a_message_that_is_too_large_is_refused(plant: Plant) -> None:
+    url = await websocket(plant, limits=limits(packet_bytes=1_000))
+    async with open_websocket(url, subprotocols=[MQTT]) as client:
+        with pytest.raises(ConnectionClosed) as told:
+            await client.send(bytes(100_000))
+            await client.recv()
+        assert told.value.rcvd is not None
+        assert told.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /mqtt HTTP/1.1\r\n", b"\0" * 100])
+async def test_who_does_not_connect_is_closed(plant: Plant, clock: VirtualClock, sent: bytes) -> None:
+    host, port = await listening(plant, ListenerSettings(address="127.0.0.1:0", protocol="ws"))
+    client = await RawClient.open((host, port))
+    client.write(sent)
+    async with asyncio.timeout(PATIENCE):
+        reading = asyncio.ensure_future(client.rest_of_bytes_or_reset())
+        while not reading.done():
+            await clock.advance(5)
+    await client.close()
+
+
+JAVASCRIPT = """
+const mqtt = require('mqtt');
+const client = mqtt.connect(process.argv[1], {protocolVersion: 5, reconnectPeriod: 0});
+client.on('error', error => { console.error(error); process.exit(1); });
+client.on('message', (topic, payload) => { console.log(payload.toString()); client.end(); });
+client.on('connect', () => client.subscribe('a', {qos: 2}, () => client.publish('a', 'hello', {qos: 2})));
+"""
+
+
+async def test_a_browser_s_client(plant: Plant) -> None:
+    if NODE is None or not (MODULES / "mqtt").is_dir():
+        pytest.skip("MQTT.js is not installed; .ci/run does it")
+    url = await websocket(plant)
+    process = await asyncio.create_subprocess_exec(
+        NODE, "-e", JAVASCRIPT, url, stdout=asyncio.subprocess.PIPE, cwd=MODULES.parent
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, out) == (0, b"hello\n")
