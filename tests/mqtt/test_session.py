@@ -230,6 +230,7 @@ def test_a_large_packet_that_trickles_in_costs_no_look_at_each_byte(client: Clie
 
 REFUSED = {
     "wildcard": (p.Publish(topic="a/+"), Reason.TOPIC_NAME_INVALID, True),
+    "the server's topic": (p.Publish(topic="$SYS/broker/version"), Reason.TOPIC_NAME_INVALID, True),
     "empty topic": (p.Publish(topic=""), Reason.TOPIC_NAME_INVALID, True),
     "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=33)), Reason.TOPIC_ALIAS_INVALID, True),
     "topic alias for nothing": (p.Publish(topic="", properties=Properties(topic_alias=1)), Reason.PROTOCOL_ERROR, True),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from millstream.clock import SECOND, Clock
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
+from millstream.gateway.broker_topics import BrokerTopics
 from millstream.gateway.deduplication import Deduplication
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.http import (
@@ -108,7 +109,15 @@ class Gateway:
         )
         guests = self._reception.guests if self._reception is not None else None
         self._mqtt = MqttListener(
-            settings, self._ingest, fan_out, self._sessions, self._authenticator, self._statistics, clock, guests
+            settings,
+            self._ingest,
+            fan_out,
+            self._sessions,
+            self._authenticator,
+            self._statistics,
+            BrokerTopics(fan_out, self._statistics, self.statistics, clock),
+            clock,
+            guests,
         )
         self._readers = Readers(settings.limits.readers, clock)
         self._members = Members(log, self._readers, clock)

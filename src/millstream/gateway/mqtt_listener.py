@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from millstream.clock import Clock
 from millstream.errors import NotAuthorizedError, SettingsError
 from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
+from millstream.gateway.broker_topics import BrokerTopics
 from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
@@ -48,6 +49,7 @@ class MqttListener:
         sessions: Sessions,
         authenticator: Authenticator,
         statistics: Statistics,
+        broker_topics: BrokerTopics,
         clock: Clock,
         guests: Guests | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class MqttListener:
         self._authenticator = authenticator
         self._statistics = statistics
         self._guests = guests
+        self._broker_topics = broker_topics
         self._connections: dict[Connection, None] = {}
         self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -240,6 +243,7 @@ class MqttListener:
             await self.clock.sleep(_SWEEP)
             now = self.clock.monotonic()
             self._look_at_certificates()
+            self._broker_topics.look_at_clock()
             for connection in list(self._connections):
                 if self._guests is not None and connection.session.active:
                     self._guests.heard(connection)

@@ -53,6 +53,7 @@ from millstream.rights import EVERYTHING, Right, Rights
 from millstream.topic import check_filter, check_topic
 
 _PUBLISH, _PUBACK = 3, 4
+_SERVERS_OWN = "$SYS/"
 _TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
 _ANSWERS = (b"", PUBACK, PUBREC)  # by QoS
 _GRANTED = (Reason.SUCCESS, Reason.GRANTED_QOS_1, Reason.GRANTED_QOS_2)  # likewise
@@ -425,6 +426,8 @@ class Session:
 
 
 def _check_topic(topic: str) -> None:
+    if topic.startswith(_SERVERS_OWN):
+        raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"topic name {topic!r} is the server's to publish to")
     try:
         check_topic(topic)
     except TopicError as error:
