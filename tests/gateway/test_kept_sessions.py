@@ -403,6 +403,20 @@ async def test_what_retention_takes_from_a_session_is_counted_and_told(
     assert await take(await come(plant), 1) == [b"3"]
 
 
+async def test_a_queue_that_somebody_has_dropped_begins_anew(running: Plant) -> None:
+    subscriber = await come(running)
+    await subscriber.subscribe("a/#", 1)
+    await publish(running, b"1", b"2", b"3")
+    await take(subscriber, 2)
+    await running.gateway.stop()
+    await running.log.drop("$sessions")
+    await running.start()
+    await publish(running, b"4")
+    subscriber = await come(running)
+    assert await take(subscriber, 1) == [b"4"]
+    assert await subscriber.is_silent()
+
+
 async def test_only_so_many_sessions_are_kept(plant: Plant) -> None:
     await plant.start(sessions=SessionSettings(count=1))
     await come(plant, client_id="first")

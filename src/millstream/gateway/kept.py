@@ -155,6 +155,13 @@ class Kept:
         if self.own and self.own[0] <= offset:
             del self.own[: bisect_left(self.own, self.next)]
 
+    def begin_again_if_beyond(self, end: int) -> None:
+        """The queue is another one than that of the session: somebody has dropped its stream."""
+        if self.next > end:
+            self.next = end
+            self.since = dict.fromkeys(self.since, end)
+            self.memory.flights = None
+
     def overtaken(self, queue: Queue, first: int) -> int:
         """Retention has taken everything below `first`: go on from there. How many messages of its were among that."""
         lost = {offset for offset in self.own if self.next <= offset < first}

@@ -93,6 +93,10 @@ class Sessions:
             if name.startswith(SESSION):
                 client_id = name.removeprefix(SESSION)
                 self._restore(Kept.of(client_id, chunk, state[FLOW + client_id], now))
+        if self._kept:
+            await self.queue.make()
+        for kept in self._kept.values():
+            kept.begin_again_if_beyond(self.queue.end)
         for name, share in self._shares.items():
             if SHARE + name in state:
                 share.restore(state[SHARE + name])
