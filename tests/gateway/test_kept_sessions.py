@@ -11,6 +11,7 @@ from tests.support.gateway import Plant
 from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import VirtualClock
+from millstream.errors import DiskFullError
 from millstream.event import Event, to_columns
 from millstream.gateway.attributes import Attributes
 from millstream.mqtt import Properties, Reason, Version
@@ -415,6 +416,20 @@ async def test_a_queue_that_somebody_has_dropped_begins_anew(running: Plant) -> 
     subscriber = await come(running)
     assert await take(subscriber, 1) == [b"4"]
     assert await subscriber.is_silent()
+
+
+async def test_who_cannot_have_a_session_is_told(running: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(spec: object) -> None:
+        raise DiskFullError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.log._log, "create", full)
+        client = await running.open()
+        client.send(p.Connect(version=Version.V5, client_id="s", properties=HOUR))
+        answer = await client.read(p.Connack)
+        assert answer.reason is Reason.SERVER_BUSY
+        assert "the disk is full" in str(answer.properties.reason_string)
+    await come(running)
 
 
 async def test_only_so_many_sessions_are_kept(plant: Plant) -> None:

@@ -268,9 +268,7 @@ class Gateway:
 def _users_of(settings: Settings, policy: Policy, clock: Clock) -> UserAuthenticator:
     hashes = {name: user.password for name, user in settings.users.items()}
     by_certificate = any(each.client_ca for each in settings.listeners)
-    return UserAuthenticator(
-        hashes, settings.allow_anonymous, clock, policy.rights, by_certificate=by_certificate
-    )
+    return UserAuthenticator(hashes, settings.allow_anonymous, clock, policy.rights, by_certificate=by_certificate)
 
 
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
-from millstream.errors import NotAuthorizedError, SettingsError
+from millstream.errors import LogError, NotAuthorizedError, SettingsError
 from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.broker_topics import BrokerTopics
 from millstream.gateway.connection import Connection, Pause
@@ -207,6 +207,8 @@ class MqttListener:
             connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
         except BusyError as error:
             connection.end(Reason.SERVER_BUSY, str(error))
+        except LogError as error:  # a full disk, say
+            connection.end(Reason.SERVER_BUSY, f"its session cannot be kept now: {error}")
         else:
             if connection in self._connections:
                 self._accept(connection, connect, credentials.client_id, identity)

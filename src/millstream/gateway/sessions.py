@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.clock import Clock
-from millstream.errors import MillstreamError, NotAuthorizedError
+from millstream.errors import LogError, MillstreamError, NotAuthorizedError
 from millstream.gateway.auth import Identity
 from millstream.gateway.fanout import FanOut, post_of
 from millstream.gateway.kept import FLOW, SESSION, Kept
@@ -497,8 +497,10 @@ class Sessions:
             self._publish_wills()
             self.settle()
             self.queue.forget()
-            if self._kept:
+            try:
                 await self._look_at_retention()
+            except LogError:  # whoever commits finds out as well, and ends the gateway
+                return
 
     def _expire(self) -> None:
         now = self._clock.now()
@@ -510,7 +512,7 @@ class Sessions:
 
     async def _look_at_retention(self) -> None:
         """Whom has it overtaken? They are told in the log, also while they are away."""
-        first = await self.queue.first()
+        first = await self.queue.first() if self._kept else 0
         for kept in self._kept.values():
             if kept.next < first and (lost := kept.overtaken(self.queue, first)):
                 self._lose(kept, lost)
