@@ -26,8 +26,10 @@ from millstream.gateway.queue import Lane, Queue
 from millstream.gateway.queued import Queued
 from millstream.gateway.retained import RETAINED, Retained
 from millstream.gateway.sealed import Sealed
-from millstream.gateway.share import SHARE, Share
+from millstream.gateway.share import Share
+from millstream.gateway.shares import Shares
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.unsaved import Unsaved
 from millstream.gateway.wills import WILL, Wills
 from millstream.log import Committed, Log, Transaction
 from millstream.mqtt import Ended, Granted
@@ -65,15 +67,10 @@ class Sessions:
         self.queue = Queue(its.queue_age, its.queue_bytes)
         self.retained = Retained(limits.retained, limits.retained_bytes)
         self._wills = Wills()
-        self._pump = Pump(self.queue, statistics, clock, self._moved_on, self._hold, self._lose, self.pump)
         self._kept: dict[str, Kept] = {}
-        self._changed: dict[Kept, None] = {}  # what changes rarely is to be saved
-        self._flowing: dict[Kept, None] = {}  # what changes often is
-        self._moved: dict[Kept, None] = {}  # likewise, and it may wait for a second
-        self._shares: dict[str, Share] = {}
-        self._moved_shares: dict[Share, None] = {}  # those that are to be saved, with all their members
-        self._ended_shares: set[str] = set()
-        self._ended: set[str] = set()
+        self._shares = Shares(self.queue, fan_out)
+        self._unsaved = Unsaved(self._lives)
+        self._pump = Pump(self.queue, statistics, clock, self._unsaved.move, self._hold, self._lose, self.pump)
         self._chunks: dict[str, bytes | None] = {}  # for the commit under way; None drops one
         self._due: dict[Kept | Share, None] = {}  # whom the last commit brought something
         self._ingest: Ingest | None = None
@@ -97,11 +94,9 @@ class Sessions:
             await self.queue.make()
         for kept in self._kept.values():
             kept.begin_again_if_beyond(self.queue.end)
-        for name, share in self._shares.items():
-            if SHARE + name in state:
-                share.restore(state[SHARE + name])
+        self._shares.restore(state)
         if self._kept:
-            lowest = [kept.next for kept in self._kept.values()] + [share.next for share in self._shares.values()]
+            lowest = [kept.next for kept in self._kept.values()] + [share.next for share in self._shares]
             await self.queue.rebuild(min(lowest), self._give_own)
             await self._look_at_retention()
         for client_id in self._wills.restore({name: chunk for name, chunk in state.items() if name.startswith(WILL)}):
@@ -159,14 +154,14 @@ class Sessions:
                 del kept.memory.subscriptions[granted.filter]
                 kept.unsubscribed(granted)
                 self._leave(kept, granted)
-                self._leave_share(kept, granted.filter)
+                self._shares.leave(kept, granted.filter, self._unsaved)
 
     def _attach(self, kept: Kept, connection: Connection, expiry: int) -> None:
         kept.expiry, kept.left_at, kept.connection = expiry, None, connection
         kept.again.clear()
         kept.again.extend(kept.memory.flights or ())
         connection.kept = connection.taker = kept
-        self._change(kept)
+        self._unsaved.change(kept)
 
     def left(self, connection: Connection, ended: Ended) -> None:
         """A client's connection is over."""
@@ -188,7 +183,7 @@ class Sessions:
         kept.page.clear()
         kept.expiry = kept.expiry if expiry is None else expiry
         if kept.expiry:
-            self._change(kept)
+            self._unsaved.change(kept)
         else:
             self._end(kept)
 
@@ -225,22 +220,22 @@ class Sessions:
             taker = connection.taker = Kept(connection.client_id, None, 0, self.queue.end, memory)
             taker.connection = connection
         if connection.kept is not None:
-            self._change(taker)
-        self._join_share(taker, granted)
+            self._unsaved.change(taker)
+        self._shares.join(taker, granted, self._unsaved)
         if not self.queue.exists:
             self._spawn(self.make_ready())
 
     def parted(self, connection: Connection, granted: Granted) -> None:
         """A client has a shared subscription no longer. What is on its way to it stays its."""
         if connection.kept is not None:
-            self._change(connection.kept)
+            self._unsaved.change(connection.kept)
         if connection.taker is not None:
-            self._leave_share(connection.taker, granted.filter)
+            self._shares.leave(connection.taker, granted.filter, self._unsaved)
 
     def subscribed(self, kept: Kept, granted: Granted) -> None:
         """A session has a subscription, perhaps in the place of another one of the same filter."""
         kept.subscribed(granted, self.queue)
-        self._change(kept)
+        self._unsaved.change(kept)
         if granted.qos:
             self._join(kept, granted)
         else:
@@ -249,24 +244,26 @@ class Sessions:
     def unsubscribed(self, kept: Kept, granted: Granted) -> None:
         """A session has a subscription no longer."""
         kept.unsubscribed(granted)
-        self._change(kept)
+        self._unsaved.change(kept)
         self._leave(kept, granted)
 
     def received(self, kept: Kept) -> None:
         """A session's client has sent something else than plain messages: perhaps it can get more now."""
         if kept.memory.changed:
             kept.memory.changed = False
-            self._flowing[kept] = None
+            self._unsaved.flow(kept)
             self._after_commit(_nothing)
         else:
-            self._moved_on(kept)
+            self._unsaved.move(kept)
         self.pump(kept)
 
     def pump(self, kept: Kept) -> None:
         """Send a session what can be sent now."""
         self._pump.run(kept)
         for name in kept.shares:
-            self._pump.share(self._shares[name])
+            share = self._shares.get(name)
+            if share is not None:
+                self._pump.share(share)
 
     def keep(self, post: Post, lanes: Sequence[Lane]) -> None:
         """Take an event in that comes from elsewhere than a listener, for the sessions of these lanes. It is dropped,
@@ -285,29 +282,8 @@ class Sessions:
         for post, lanes in self._fan_out.queued(sealed):
             self.queue.append(Queued(post, _client_of(post)), lanes)
         self.queue.seal()
-        self._chunks = {**self._session_chunks(), **self._wills.changes(), **self._retain(sealed)}
+        self._chunks = {**self._unsaved.take(), **self._wills.changes(), **self._retain(sealed)}
         return bool(self._chunks or self.queue.is_under_way)
-
-    def _session_chunks(self) -> dict[str, bytes | None]:
-        chunks: dict[str, bytes | None] = {
-            kind + client_id: None for client_id in self._ended for kind in (SESSION, FLOW)
-        }
-        chunks |= {SHARE + name: None for name in self._ended_shares}
-        for kept in self._changed:
-            if self._is(kept):
-                chunks[SESSION + kept.client_id] = kept.session_chunk()
-        if self._moved_shares:  # what its members have and what it has given must never disagree
-            self._flowing |= self._moved
-        for share in self._moved_shares:
-            if share.is_kept and self._shares.get(share.name) is share:
-                chunks[SHARE + share.name] = share.chunk()
-        for kept in self._changed | self._flowing:
-            self._moved.pop(kept, None)
-            if self._is(kept):
-                chunks[FLOW + kept.client_id] = kept.flow_chunk()
-        self._changed, self._flowing, self._ended = {}, {}, set()
-        self._moved_shares, self._ended_shares = {}, set()
-        return chunks
 
     def _retain(self, sealed: Sealed) -> dict[str, bytes | None]:
         """Take on the retained messages of a batch; what of them goes to disk."""
@@ -378,7 +354,7 @@ class Sessions:
         self._kept[kept.client_id] = kept
         for granted in kept.memory.subscriptions.values():
             if granted.is_shared:
-                self._join_share(kept, granted)
+                self._shares.join(kept, granted, self._unsaved)
             elif granted.qos:
                 self._join(kept, granted)
 
@@ -390,11 +366,13 @@ class Sessions:
             self._leave(kept, granted)
         self._leave_shares(kept)
         del self._kept[kept.client_id]
-        self._ended.add(kept.client_id)
+        self._unsaved.end(kept)
         kept.connection = None
 
-    def _is(self, kept: Kept) -> bool:
-        return self._kept.get(kept.client_id) is kept
+    def _lives(self, puller: Kept | Share) -> bool:
+        if isinstance(puller, Share):
+            return self._shares.get(puller.name) is puller
+        return self._kept.get(puller.client_id) is puller
 
     def _join(self, kept: Kept, granted: Granted) -> None:
         lane = self.queue.join(kept, granted.filter)
@@ -406,42 +384,11 @@ class Sessions:
         if lane is not None:
             self._fan_out.remove_lane(lane)
 
-    def _join_share(self, member: Kept, granted: Granted) -> None:
-        share = self._shares.get(granted.filter)
-        if share is None:
-            share = self._shares[granted.filter] = Share(granted.filter, self.queue.end)
-            self._fan_out.add_share(share)
-            lane = self.queue.join(share, share.filter)
-            if lane is not None:
-                self._fan_out.add_lane(lane)
-        share.members[member] = granted
-        member.shares[granted.filter] = None
-        self._moved_shares[share] = None
-
-    def _leave_share(self, member: Kept, name: str) -> None:
-        member.shares.pop(name, None)
-        share = self._shares.get(name)
-        if share is None or share.members.pop(member, None) is None:
-            return
-        self._moved_shares[share] = None
-        if not share.members:
-            del self._shares[name]
-            self._ended_shares.add(name)
-            self._fan_out.remove_share(share)
-            lane = self.queue.leave(share, share.filter)
-            if lane is not None:
-                self._fan_out.remove_lane(lane)
-
     def _leave_shares(self, member: Kept) -> None:
         """A member's session has ended: what it did not finish goes to the others."""
-        for flight in (member.memory.flights or {}).values():
-            share = self._shares.get(flight.share)
-            if share is not None and flight.qos == 1:
-                share.give_back(flight.offset)
-                self._due[share] = None
-        for name in list(member.shares):
-            self._leave_share(member, name)
-        if self._due:
+        given_back = self._shares.leave_all(member, self._unsaved)
+        if given_back:
+            self._due |= dict.fromkeys(given_back)
             self._after_commit(_nothing)
 
     def _give_own(self, client_id: str, offset: int) -> None:
@@ -450,17 +397,8 @@ class Sessions:
             kept.own.append(offset)
             self._due[kept] = None
 
-    def _change(self, kept: Kept) -> None:
-        self._changed[kept] = None
-
-    def _moved_on(self, puller: Kept | Share) -> None:
-        if isinstance(puller, Share):
-            self._moved_shares[puller] = None
-        elif puller.memory.durable:
-            self._moved[puller] = None
-
     def _hold(self, kept: Kept, send: Callable[[], None]) -> None:
-        self._flowing[kept] = None
+        self._unsaved.flow(kept)
         self._after_commit(send)
 
     def _lose(self, puller: Kept | Share, count: int) -> None:
@@ -476,9 +414,7 @@ class Sessions:
 
     def settle(self) -> None:
         """Let the next commit take along what may still wait."""
-        if self._moved or self._moved_shares:
-            self._flowing |= self._moved
-            self._moved = {}
+        if self._unsaved.settle():
             self._after_commit(_nothing)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -516,7 +452,7 @@ class Sessions:
         for kept in self._kept.values():
             if kept.next < first and (lost := kept.overtaken(self.queue, first)):
                 self._lose(kept, lost)
-                self._flowing[kept] = None
+                self._unsaved.flow(kept)
                 self._after_commit(_nothing)
 
 
