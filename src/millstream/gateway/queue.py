@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from millstream.event import to_columns
-from millstream.gateway.queued import Queued
+from millstream.gateway.queued import Queued, only_for
 from millstream.log import Committed, Log, StreamSpec, Transaction
 from millstream.topic import Trie
 
@@ -92,15 +92,19 @@ class Queue:
         trie: Trie[Lane] = Trie()
         for lane in self.lanes.values():
             trie.add(lane.filter, lane)
+        found: dict[str, list[Lane]] = {}
         while start < self.end:
             batch = await self._reading.read(NAME, _PARTITION, start, limit_bytes=_REBUILD_BYTES)
-            for event in batch:
-                found = Queued.of(event)
-                if found.session:
-                    own(found.session, found.offset)
+            columns = (batch.events.column(name).to_pylist() for name in ("offset", "topic", "headers"))
+            for offset, topic, headers in zip(*columns, strict=True):
+                session = only_for(headers)
+                if session:
+                    own(session, offset)
                     continue
-                for lane in trie.match(event.topic):
-                    lane.offsets.append(found.offset)
+                if topic not in found:
+                    found[topic] = trie.match(topic)
+                for lane in found[topic]:
+                    lane.offsets.append(offset)
             start = max(batch.next_offset, start + 1)
 
     # --- what comes in

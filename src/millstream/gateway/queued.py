@@ -6,6 +6,8 @@ byte of a PUBLISH, then properties and payload as MQTT 5 writes them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from millstream.clock import SECOND, Micros, to_micros
@@ -20,6 +22,11 @@ from millstream.mqtt.wire import Reader
 
 _ENTRY_BYTES = 500  # what one costs in memory besides its payload
 _FOR = "for"  # the header that names the one session that a message is for
+
+
+def only_for(headers: Sequence[tuple[str, str]] | None) -> str:
+    """The client identifier of the only session that a record is for, by its headers; empty: it is for all."""
+    return next((value for name, value in headers or () if name == _FOR), "")
 
 
 class Queued:
