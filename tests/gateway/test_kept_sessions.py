@@ -13,6 +13,7 @@ from tests.support.mqtt import PATIENCE, RawClient
 from millstream.clock import VirtualClock
 from millstream.errors import DiskFullError
 from millstream.event import Event, to_columns
+from millstream.gateway import hash_password
 from millstream.gateway.attributes import Attributes
 from millstream.mqtt import Properties, Reason, Version
 from millstream.mqtt import packet as p
@@ -416,6 +417,32 @@ async def test_a_queue_that_somebody_has_dropped_begins_anew(running: Plant) -> 
     subscriber = await come(running)
     assert await take(subscriber, 1) == [b"4"]
     assert await subscriber.is_silent()
+
+
+async def test_rights_that_were_taken_away_end_a_subscription(plant: Plant) -> None:
+    for may_hear, got in (("a/#", [b"1"]), ("c/#", [])):
+        user = {"password": hash_password("secret"), "subscribe": [may_hear, "b"]}
+        gateway = await plant.start(allow_anonymous=False, users={"ann": user})
+        client = await come(plant, user_name="ann", password=b"secret")
+        assert client.session_present is (not got)
+        if got:
+            await client.subscribe("a/#", 1)
+        await gateway.publish("a/b", [(b"1", Attributes())])
+        assert await take(client, len(got)) == got
+        assert await client.is_silent()
+        await gateway.stop()
+
+
+async def test_a_session_is_its_users_alone(plant: Plant) -> None:
+    users = {name: {"password": hash_password(name), "subscribe": ["#"]} for name in ("ann", "bob")}
+    gateway = await plant.start(allow_anonymous=False, users=users)
+    hers = await come(plant, user_name="ann", password=b"ann")
+    await hers.subscribe("a", 1)
+    await go(plant, hers)
+    await gateway.publish("a", [(b"for ann", Attributes())])
+    his = await come(plant, user_name="bob", password=b"bob")
+    assert not his.session_present
+    assert await his.is_silent()
 
 
 async def test_who_cannot_have_a_session_is_told(running: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
