@@ -41,10 +41,10 @@ class ToSubscriber(RuleBasedStateMachine):
         self.outgoing = Outgoing(WINDOW, 1 << 20)
         self.outgoing.accept(None, None, self.memory)
         for packet_id, flight in (self.memory.flights or {}).items():
+            self.outgoing.resume()
             if flight.released:
                 self.wire.append(("pubrel", packet_id, -1))
             else:
-                self.outgoing.resume()
                 self.wire.append(("publish", packet_id, flight.offset))
 
     @rule(qos=st.integers(1, 2))
@@ -94,6 +94,8 @@ class ToSubscriber(RuleBasedStateMachine):
 
     @rule()
     def connection_breaks(self) -> None:
+        """CONNACK of the next connection, too, waits until everything is on disk."""
+        self.disk = (copy.deepcopy(self.memory), self.next)
         self.connect()
 
     @rule()
@@ -132,7 +134,7 @@ class ToSubscriber(RuleBasedStateMachine):
 
 
 TestToSubscriber = ToSubscriber.TestCase
-TestToSubscriber.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestToSubscriber.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 
 
 def test_the_same_is_not_taken_twice() -> None:

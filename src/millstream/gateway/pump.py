@@ -155,6 +155,7 @@ class Pump:
             return 0
         if flight.released:
             kept.again.popleft()
+            outgoing.resume()
             outgoing.send(encode(Pubrel(packet_id=packet_id), connection.version))
             return 4
         if outgoing.quota <= 0:

@@ -110,7 +110,8 @@ class Outgoing:
         self.unwritten += message.size
 
     def resume(self) -> None:
-        """A message that an earlier connection sent is going to be sent again."""
+        """A message that an earlier connection sent goes on: it is sent again, or PUBREL is. It takes quota, since what
+        ends it gives quota back."""
         self.quota -= 1
 
     def acknowledge(self, packet_id: int) -> None:
