@@ -179,5 +179,10 @@ async def test_a_visitor_gets_what_it_missed(running: Plant, visit: Visit, qos: 
         await running.gateway.stop()
         await running.start()
         await publish(running, b"more", topic="news/b", qos=qos)
-        assert await visit(running.address, 1) == ["more"]
+        last = await visit(running.address, 1)
+        while last == [
+            "4"
+        ]:  # mosquitto_sub may leave before it has acknowledged its last message, and not know it again
+            last = await visit(running.address, 1)
+        assert last == ["more"]
     assert running.statistics["sessions"] == 1
