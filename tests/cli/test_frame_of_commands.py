@@ -25,7 +25,7 @@ NAMES = [
     "groups",
     "status",
 ]
-NAMES += ["ledger", "explain", "grafana", "password", "deadletters"]
+NAMES += ["ledger", "explain", "grafana", "password", "deadletters", "devices"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
