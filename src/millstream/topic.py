@@ -198,6 +198,21 @@ class Trie(Generic[T]):
             found.update(values)
         return list(found)
 
+    def matched_by(self, mqtt_filter: str) -> list[T]:
+        """The other way about: where topics were added, the values of those that a filter matches."""
+        nodes = [self._root]
+        for number, level in enumerate(mqtt_filter.split("/")):
+            hidden = number == 0  # a wildcard at the first level finds no topics that begin with `$` (4.7.2)
+            if level == "#":
+                found = [] if hidden else list(nodes)  # "a/#" matches "a" too (4.7.1.2)
+                found += [node for parent in nodes for child in _children(parent, hidden) for node in _below(child)]
+                return [value for node in found for value in node.values]
+            if level == "+":
+                nodes = [child for node in nodes for child in _children(node, hidden)]
+            else:
+                nodes = [node.children[level] for node in nodes if level in node.children]
+        return [value for node in nodes for value in node.values]
+
     def _walk(self, topic: str) -> Iterator[dict[T, None]]:
         hidden = topic.startswith("$")
         nodes = [self._root]
@@ -219,3 +234,17 @@ class Trie(Generic[T]):
             yield node.values
             if (rest := node.children.get("#")) is not None:  # "a/#" matches "a" too (4.7.1.2)
                 yield rest.values
+
+
+def _children(node: _Node[T], hidden: bool) -> list[_Node[T]]:
+    """What a wildcard finds; `hidden`: but for what begins with `$`."""
+    return [child for level, child in node.children.items() if not (hidden and level.startswith("$"))]
+
+
+def _below(node: _Node[T]) -> Iterator[_Node[T]]:
+    """A node and all below it."""
+    nodes = [node]
+    while nodes:
+        node = nodes.pop()
+        yield node
+        nodes.extend(node.children.values())

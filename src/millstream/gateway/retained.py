@@ -1,13 +1,13 @@
 """Retained messages: the last one of each topic that was published with RETAIN (3.3.1.3).
 
-They live in memory, in a tree of the topics' levels in which a filter finds what it matches, and as chunks
-`retained/PART/TOPIC` of the gateway's state, which commit in the transaction of their events.
+They live in memory, and as chunks `retained/PART/TOPIC` of the gateway's state, which commit in the transaction of
+their events.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,6 +15,7 @@ from millstream.clock import Micros
 from millstream.event import Event
 from millstream.gateway.queued import Queued
 from millstream.log.contract import MAX_CHUNK_BYTES
+from millstream.topic import Trie
 
 _log = logging.getLogger(__name__)
 
@@ -29,27 +30,20 @@ class _Chunk(msgspec.Struct, array_like=True):
     payload: bytes
 
 
-class _Node:
-    __slots__ = ("children", "message")
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.message: Queued | None = None
-
-
 class Retained:
     """At most `count` messages of `size` bytes together. One that has no room is not retained, which is told."""
 
     def __init__(self, count: int, size: int) -> None:
         self._most = count
         self._largest = size
-        self._root = _Node()
+        self._topics: Trie[str] = Trie()
+        self._messages: dict[str, Queued] = {}
         self._parts: dict[str, int] = {}  # chunks, by topic
         self._size = 0
         self._is_full = False
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._messages)
 
     def restore(self, chunks: Mapping[str, bytes]) -> None:
         """Take on what was committed, by name."""
@@ -81,33 +75,14 @@ class Retained:
 
     def get(self, topic: str) -> Queued | None:
         """A topic's message."""
-        node = self._root
-        for level in topic.split("/"):
-            found = node.children.get(level)
-            if found is None:
-                return None
-            node = found
-        return node.message
+        return self._messages.get(topic)
 
     def match(self, mqtt_filter: str) -> list[Queued]:
         """The messages of all topics that match a filter."""
-        levels = mqtt_filter.split("/")
-        nodes = [self._root]
-        for number, level in enumerate(levels):
-            if level == "#":
-                hidden = number == 0
-                below = [child for node in nodes for child in _children(node, hidden)]
-                found = [] if hidden else [node.message for node in nodes]  # "a/#" matches "a" too (4.7.1.2)
-                found += [node.message for child in below for node in _walk(child)]
-                return [message for message in found if message is not None]
-            if level == "+":
-                nodes = [child for node in nodes for child in _children(node, number == 0)]
-            else:
-                nodes = [node.children[level] for node in nodes if level in node.children]
-        return [node.message for node in nodes if node.message is not None]
+        return [self._messages[topic] for topic in self._topics.matched_by(mqtt_filter)]
 
     def _has_room(self, message: Queued, before: Queued | None) -> bool:
-        count = len(self._parts) + (before is None)
+        count = len(self) + (before is None)
         size = self._size + message.size - (before.size if before is not None else 0)
         has_room = count <= self._most and size <= self._largest
         if not has_room and not self._is_full:
@@ -115,50 +90,25 @@ class Retained:
                 "a message on topic %r is not retained, because there are %d already, of %d bytes; see settings "
                 "'limits.retained' and 'limits.retained_bytes'",
                 message.post.topic.name,
-                len(self._parts),
+                len(self),
                 self._size,
             )
         self._is_full = not has_room
         return has_room
 
     def _keep(self, message: Queued, parts: int) -> None:
-        node = self._root
         topic = message.post.topic.name
-        for level in topic.split("/"):
-            node = node.children.setdefault(level, _Node())
-        node.message = message
+        self._topics.add(topic, topic)
+        self._messages[topic] = message
         self._parts[topic] = parts
         self._size += message.size
 
     def _forget(self, topic: str) -> None:
-        path = [self._root]
-        levels = topic.split("/")
-        for level in levels:
-            child = path[-1].children.get(level)
-            if child is None:
-                return
-            path.append(child)
-        gone, path[-1].message = path[-1].message, None
+        gone = self._messages.pop(topic, None)
         if gone is not None:
+            self._topics.remove(topic, topic)
             self._size -= gone.size
             del self._parts[topic]
-        for parent, level, node in zip(reversed(path[:-1]), reversed(levels), reversed(path[1:]), strict=True):
-            if node.message is not None or node.children:
-                break
-            del parent.children[level]
-
-
-def _children(node: _Node, is_root: bool) -> list[_Node]:
-    """What a wildcard finds: at the first level no topics that begin with `$` (4.7.2)."""
-    return [child for level, child in node.children.items() if not (is_root and level.startswith("$"))]
-
-
-def _walk(node: _Node) -> Iterator[_Node]:
-    nodes = [node]
-    while nodes:
-        node = nodes.pop()
-        yield node
-        nodes.extend(node.children.values())
 
 
 def _chunks(message: Queued) -> dict[str, bytes | None]:

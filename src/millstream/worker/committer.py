@@ -144,9 +144,9 @@ class Committer:
         self._committed()
 
     async def _commit(self, pending: _Pending) -> None:
-        if not pending.partitions and not pending.counts.total():
-            return
         events = pending.counts.total()
+        if not pending.partitions and not events:
+            return
         transaction = self._membership.group.transaction()
         for partition in pending.partitions:
             progress = self._progress[partition]
