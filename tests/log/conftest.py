@@ -23,8 +23,16 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
+@pytest.fixture
+def shown() -> list[str]:
+    """The payloads that transactions have shown."""
+    return []
+
+
 @pytest.fixture(params=["memory", "file", "bus"])
-async def another_log(request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path) -> AsyncIterator[AnotherLog]:
+async def another_log(
+    request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path, shown: list[str]
+) -> AsyncIterator[AnotherLog]:
     """Gives the same log again, each time as one more process would see it where the backend has processes."""
     async with AsyncExitStack() as closing:
         if request.param == "memory":
@@ -32,6 +40,7 @@ async def another_log(request: pytest.FixtureRequest, clock: VirtualClock, tmp_p
         else:
             server = await SqliteLog.open(tmp_path / "data", SETTINGS, clock)
         closing.push_async_callback(server.close)
+        server.on_show(lambda events: shown.extend(data.decode() for data in events.column("data").to_pylist()))
         if request.param == "bus":
             bus = SocketBus()
             serve_log(server, bus)

@@ -192,3 +192,37 @@ async def test_what_is_not_owned_cannot_be_committed(log: Log, group: Group) -> 
         with pytest.raises(FencedError):
             await transaction.commit()
     assert await contents(log, "out") == []
+
+
+async def test_events_are_shown_when_they_are_committed_in_the_order_of_commits(log: Log, shown: list[str]) -> None:
+    await log.create(StreamSpec("out"))
+    transactions = [log.transaction() for _ in range(20)]
+    for number, transaction in enumerate(transactions):
+        transaction.append("out", number % 8, events(f"kept {number}"))
+        transaction.show(events(f"{number} a", f"{number} b"))
+        transaction.show(events(f"{number} c"))
+    assert shown == []
+    await asyncio.gather(*(transaction.commit() for transaction in transactions))
+    assert shown == [f"{number} {letter}" for number in range(20) for letter in "abc"]
+
+
+async def test_what_is_not_committed_is_not_shown(log: Log, shown: list[str]) -> None:
+    transaction = log.transaction()
+    transaction.append("none", 0, events("x"))
+    transaction.show(events("x"))
+    with pytest.raises(UnknownStreamError):
+        await transaction.commit()
+    assert shown == []
+
+
+async def test_what_is_committed_is_shown_even_if_the_caller_has_gone(log: Log, shown: list[str]) -> None:
+    await log.create(StreamSpec("out"))
+    transaction = log.transaction()
+    transaction.append("out", 0, events("x"))
+    transaction.show(events("x"))
+    committing = asyncio.create_task(transaction.commit())
+    await asyncio.sleep(0)  # it has begun
+    committing.cancel()
+    await asyncio.gather(committing, return_exceptions=True)
+    await append(log, "out", 0, "y")  # behind it
+    assert [*shown, "y"] == await contents(log, "out", 0)  # both or neither: it may not have left in time

@@ -93,6 +93,9 @@ class _FaultyTransaction:
     def count(self, name: str, n: int) -> None:
         self._transaction.count(name, n)
 
+    def show(self, events: Any) -> None:
+        self._transaction.show(events)
+
     async def commit(self) -> Committed:
         self._log.commits_tried += 1
         self._log.check()

@@ -15,6 +15,7 @@ from millstream.app import DEAD_LETTERS, App
 from millstream.clock import SECOND, VirtualClock
 from millstream.event import Event, encode_payload
 from millstream.log import GroupStatus, Log
+from millstream.log.sqlite import SqliteLog
 from millstream.settings import Settings
 from millstream.worker import Worker
 
@@ -30,6 +31,8 @@ class Plant:
 
     def __post_init__(self) -> None:
         self.topics = RecordedTopics(self.clock)
+        if isinstance(self.log, SqliteLog):
+            self.log.on_show(self.topics.publish)
 
     async def start(self, app: App, log: Log | None = None) -> Worker:
         """Start another instance of the app."""

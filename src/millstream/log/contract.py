@@ -184,6 +184,11 @@ class Transaction(Protocol):
         """Add `n` to one of the group's counts. Names that begin with `$` are the log's own (`ValueError`)."""
         ...
 
+    def show(self, events: pa.RecordBatch) -> None:
+        """Give events (columns of `EVENT_SCHEMA`) to the subscribers of the moment as soon as they are committed, in
+        the order of commits, whatever becomes of the caller meanwhile. Whoever has the log says who these are."""
+        ...
+
     async def commit(self) -> Committed:
         """Return once everything is durable, in the order of the calls of `commit`.
 

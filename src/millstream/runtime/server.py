@@ -63,6 +63,7 @@ class Server:
             gateway = Gateway(log, settings, clock, tracer=tracer, registry=registry)
             bus = SocketBus()
             server = cls(log, gateway, bus, settings, clock)
+            log.on_show(gateway.topics.publish)
             serve_log(log, bus)
             topics = TopicsService(gateway.topics, bus)
             for source in server_sources(log, bus, topics):

@@ -35,6 +35,7 @@ class Rig:
         anybody = UserAuthenticator({}, allow_anonymous=True, clock=clock)
         self.log = log
         self.gateway = Gateway(log, _SETTINGS, clock, anybody)
+        log.on_show(self.gateway.topics.publish)
         self.record = Record(log)
         self.instances: list[Instance] = []
         self._app = app

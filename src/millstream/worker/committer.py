@@ -159,7 +159,6 @@ class Committer:
             if n:
                 transaction.count(name, n)
         await self._context.commit(transaction, self._membership.name, events)
-        self._context.publish(outputs.events)
 
     def _pass_by(self, partition: int) -> None:
         """Nothing of a batch is the handler's, or events before it are gone. The position is committed with the next

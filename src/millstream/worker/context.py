@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,8 +75,10 @@ class Context:
         self._streams_changed(await self.log.streams())
 
     def append(self, transaction: Transaction, outputs: Outputs) -> None:
-        """Append what is published to whatever streams capture it, and the dead letters to theirs."""
+        """Append what is published to whatever streams capture it, and show it; the dead letters go to theirs."""
         for events in outputs.events:
+            if events.num_rows:
+                transaction.show(events)
             for stream, partition, rows in self._router.split(events):
                 transaction.append(stream, partition, rows)
         append_dead_letters(transaction, self._router, outputs.dead_letters)
@@ -101,12 +103,6 @@ class Context:
     def traced_step(self, name: str, batches: Sequence[Batch]) -> AbstractContextManager[None]:
         """Around a query's step: its span, likewise."""
         return nullcontext() if self._traces is None else self._traces.step(name, batches)
-
-    def publish(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Show committed events to the subscribers of the moment."""
-        for events in batches:
-            if events.num_rows:
-                self.topics.publish(events)
 
     def _streams_changed(self, streams: Mapping[str, StreamSpec]) -> None:
         self._router = Router({**self._wanted, **streams}.values())

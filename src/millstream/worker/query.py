@@ -188,7 +188,6 @@ class QueryProcessor:
         for event, reason in rejected:
             kept = "kept in the dead letters"
             self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))
-        self._context.publish(outputs.events)
         self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
         self._membership.works()
 

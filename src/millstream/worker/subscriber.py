@@ -121,8 +121,6 @@ class Subscriber:
             await self._context.commit(transaction, self.name, 0)
         except RECOVERABLE as error:
             logger.warning("%s could not publish %d events: %s", self.name, len(events), error)
-        else:
-            self._context.publish(outputs.events)
 
     async def _stop_after(self) -> None:
         await self._stopping.wait()

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
 from millstream.clock import Clock
 from millstream.errors import DiskFaultError, LogClosedError, LogError
 from millstream.log.contract import Committed, GroupStatus, Start, StreamSpec
@@ -40,6 +42,7 @@ class Core:
         self.writer = Writer(store, self._committed, self._full, self._faulted)
         self.reads: Reads = reads or WriterReads(self.writer)
         self.on_fault: list[Callable[[DiskFaultError], None]] = []
+        self.show: Callable[[pa.RecordBatch], None] = lambda events: None
         self._store = store
         self._waiters = Waiters(clock)
         self._coordinator = Coordinator(lambda member: self._waiters.wake([member]))
@@ -119,13 +122,25 @@ class Core:
     async def commit(self, draft: Draft) -> Committed:
         if draft.group:
             self._coordinator.check(draft.group, draft.member, draft.epochs, draft.owned)
-        return await self.writer.commit(draft.changes)
+        return await self._commit(draft.changes, draft.shown)
 
-    async def commit_changes(self, changes: Changes) -> Committed:
-        """Commit what another process has packed."""
+    async def commit_changes(self, changes: Changes, shown: Sequence[pa.RecordBatch]) -> Committed:
+        """Commit what another process has packed, and show these events."""
         if changes.group:
             self._coordinator.check(changes.group, changes.member, changes.epochs, changes.owned)
-        return await self.writer.commit(lambda: changes)
+        return await self._commit(lambda: changes, shown)
+
+    async def _commit(self, changes: Callable[[], Changes], shown: Sequence[pa.RecordBatch]) -> Committed:
+        committed = self.writer.commit(changes)
+        if not shown:
+            return await committed
+        committed.add_done_callback(lambda _: self._show(committed, shown))
+        return await asyncio.shield(committed)  # whoever asked may go away: it is committed all the same
+
+    def _show(self, committed: asyncio.Future[Committed], shown: Sequence[pa.RecordBatch]) -> None:
+        if not committed.cancelled() and committed.exception() is None:
+            for events in shown:
+                self.show(events)
 
     def _committed(self, stage: Stage) -> None:
         places = self.catalog.places

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apsw
+import pyarrow as pa
 
 from millstream.clock import Clock, Micros
 from millstream.errors import DiskFaultError, DiskFullError
@@ -74,6 +75,10 @@ class SqliteLog:
     def on_fault(self, callback: Callable[[DiskFaultError], None]) -> None:
         """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
         self.core.on_fault.append(callback)
+
+    def on_show(self, show: Callable[[pa.RecordBatch], None]) -> None:
+        """Who is given, in the event loop, what transactions show (see `Transaction.show`). Until then nobody is."""
+        self.core.show = show
 
     @property
     def is_busy(self) -> bool:

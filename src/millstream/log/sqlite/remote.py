@@ -40,6 +40,7 @@ from millstream.log.sqlite.transaction import Draft
 from millstream.log.sqlite.wire import (
     AskResume,
     Beyond,
+    Commit,
     Done,
     Join,
     Joined,
@@ -139,8 +140,8 @@ class RemoteLink:
 
     async def _pack(self, draft: Draft) -> bytes:
         if draft.size <= _PACK_HERE_BYTES:
-            return encode(draft.changes())
-        return await asyncio.get_running_loop().run_in_executor(self._packing, lambda: encode(draft.changes()))
+            return _packed(draft)
+        return await asyncio.get_running_loop().run_in_executor(self._packing, _packed, draft)
 
     async def release(self, member: int, epochs: Mapping[int, int]) -> None:
         await self.ask("log.release", Release(member, dict(epochs)))
@@ -159,6 +160,10 @@ class RemoteLink:
         while self._heard:
             await self.clock.sleep(RENEW_SECONDS)
             self._peer.notify("log.alive", b"")
+
+
+def _packed(draft: Draft) -> bytes:
+    return encode(Commit(draft.changes(), [events.serialize().to_pybytes() for events in draft.shown]))
 
 
 class RemoteLog:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from millstream.bus import Bus, Handler, Peer
+from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import StreamSpec
-from millstream.log.sqlite.changes import Changes
 from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.core import Core
 from millstream.log.sqlite.leases import Leases
@@ -12,6 +14,7 @@ from millstream.log.sqlite.log import SqliteLog
 from millstream.log.sqlite.wire import (
     AskResume,
     Beyond,
+    Commit,
     Done,
     Join,
     Joined,
@@ -68,9 +71,10 @@ class _Server:
         return encode(Streams(catalog.version, catalog.specs))
 
     async def commit(self, peer: Peer, body: bytes) -> bytes:
-        changes = decode(body, type=Changes)
-        done = await self._core.commit_changes(changes)
-        return encode(Done(done.time, done.first_offsets, self._core.version(changes.member)))
+        asked = decode(body, type=Commit)
+        shown = [pa.ipc.read_record_batch(pa.py_buffer(each), EVENT_SCHEMA) for each in asked.shown]
+        done = await self._core.commit_changes(asked.changes, shown)
+        return encode(Done(done.time, done.first_offsets, self._core.version(asked.changes.member)))
 
     async def beyond(self, peer: Peer, body: bytes) -> bytes:
         asked = decode(body, type=Beyond)

@@ -45,6 +45,7 @@ class Draft:
         self._positions: dict[tuple[str, int], Position] = {}
         self._dues: dict[tuple[str, int], Micros | None] = {}
         self._counts: dict[str, int] = {}
+        self.shown: list[pa.RecordBatch] = []
         self._committed = False
 
     def append(self, stream: str, partition: int, events: pa.RecordBatch) -> None:
@@ -83,6 +84,10 @@ class Draft:
         if name.startswith(OWN):
             raise ValueError(f"{name!r} is no name for a count: those that begin with {OWN} are the log's own")
         self._counts[name] = self._counts.get(name, 0) + n
+
+    def show(self, events: pa.RecordBatch) -> None:
+        """See the contract."""
+        self.shown.append(events)
 
     async def commit(self) -> Committed:
         """See the contract. A transaction is committed once: afterwards it is a `LogError`."""

@@ -12,10 +12,18 @@ import msgspec
 
 from millstream.clock import Micros
 from millstream.log.contract import Start, StreamSpec
+from millstream.log.sqlite.changes import Changes
 from millstream.log.sqlite.place import Place
 
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.decode
+
+
+class Commit(msgspec.Struct, array_like=True, frozen=True):
+    """Commit changes; `shown` are batches of `EVENT_SCHEMA`, as Arrow's messages, for the subscribers of the moment."""
+
+    changes: Changes
+    shown: list[bytes]
 
 
 class Streams(msgspec.Struct, array_like=True, frozen=True):
