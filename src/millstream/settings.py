@@ -127,6 +127,12 @@ class Limits(BaseModel):
     """Subscriptions a session."""
     receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
     """QoS 1 and 2 messages to a subscriber that it has not acknowledged yet."""
+    publish_maximum: int = Field(default=1_000, gt=0, le=65_535)
+    """QoS 1 and 2 messages of a client that are not acknowledged yet; MQTT 5 clients are told, and cut off beyond."""
+    client_messages: int = Field(default=100_000, gt=0)
+    """Messages a second of one client, with as many at once after a pause. Beyond, it is read more slowly."""
+    client_bytes: ByteSize = _bytes(64 << 20)
+    """Bytes a second of one client, likewise."""
     topic_aliases: int = Field(default=32, ge=0, le=65_535)
     """Topic aliases that a client may give in a connection. Azure IoT has 10."""
     retained: int = Field(default=100_000, ge=0)

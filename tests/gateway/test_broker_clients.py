@@ -180,9 +180,7 @@ async def test_a_visitor_gets_what_it_missed(running: Plant, visit: Visit, qos: 
         await running.start()
         await publish(running, b"more", topic="news/b", qos=qos)
         last = await visit(running.address, 1)
-        while last == [
-            "4"
-        ]:  # mosquitto_sub may leave before it has acknowledged its last message, and not know it again
+        while last != ["more"]:  # mosquitto_sub may leave before its last acknowledgements are out: they come again
+            assert set(last) < set("01234"), last
             last = await visit(running.address, 1)
-        assert last == ["more"]
     assert running.statistics["sessions"] == 1

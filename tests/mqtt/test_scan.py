@@ -11,6 +11,7 @@ from tests.support.packets import Numbers, packets, publishes
 
 from millstream.errors import NotAuthorizedError
 from millstream.mqtt import packet as p
+from millstream.mqtt.allowance import Allowance
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.packet import Version
@@ -71,6 +72,8 @@ class Connection:
 
     def __init__(self, version: Version = Version.V3_1_1) -> None:
         self.active = False
+        self.allowance = Allowance(1_000, 1_000, now=0.0)
+        self.credit = 1 << 62
         self.plain_header = int(version is Version.V5)
         self.permitted: PermittedTopics | None = None
 

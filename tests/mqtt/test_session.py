@@ -88,6 +88,7 @@ def test_an_mqtt_5_client_is_told_what_it_gets() -> None:
     assert isinstance(answer, p.Connack)
     assert answer.properties == Properties(
         maximum_packet_size=5_000,
+        receive_maximum=1_000,
         topic_alias_maximum=32,
         server_keep_alive=60,
         assigned_client_identifier="assigned",

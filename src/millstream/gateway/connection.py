@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from millstream.gateway.tls import common_name
 from millstream.mqtt import (
     Action,
+    Allowance,
     Connecting,
     Declined,
     Ended,
@@ -49,6 +50,7 @@ class Pause(enum.IntFlag):
     FULL = 1  # too much waits for its commit, over all connections
     UNREAD = 2  # the peer does not read what we write: it may not ask for more answers
     AUTHENTICATING = 4  # it shall wait for its CONNACK
+    QUICK = 8  # it has sent more than its allowance
 
 
 class Connection(asyncio.Protocol):
@@ -63,10 +65,12 @@ class Connection(asyncio.Protocol):
         "buffered",
         "certificate",
         "client_id",
+        "incoming",
         "kept",
         "retained",
         "session",
         "taker",
+        "user",
     )
 
     def __init__(self, listener: MqttListener) -> None:
@@ -77,7 +81,10 @@ class Connection(asyncio.Protocol):
         self.buffered = 0  # bytes of an incomplete packet that are accounted for
         self._cut_at = 0.0
         self.session: Session = listener.new_session()
+        self.incoming = self.session.incoming
         self.client_id = ""
+        self.user: str | None = None
+        """Who has come in by it."""
         self.certificate: str | None = None
         """The common name of the certificate that the client has shown."""
         self.kept: Kept | None = None
@@ -126,6 +133,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._intake.add(self, data)
+        allowance = self.incoming.allowance
+        allowance.size -= len(data)
+        if allowance.size < 0 or allowance.messages < 0:
+            self._listener.throttle.used_up(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._intake.take()  # the client may have said goodbye
@@ -145,6 +156,20 @@ class Connection(asyncio.Protocol):
 
     # --- what the gateway calls
 
+    @property
+    def allowance(self) -> Allowance:
+        """What it may still send."""
+        return self.incoming.allowance
+
+    def slow_down(self, text: str) -> None:
+        """Read nothing until `go_on`, and tell the client why."""
+        self.pause(Pause.QUICK)
+        self.incoming.tell(text)
+
+    def go_on(self) -> None:
+        """Read again."""
+        self.resume(Pause.QUICK)
+
     def receive(self, data: bytes, position: int) -> None:
         """Take what was read, from a position on, and do what it asks for. What fails here is our fault, and ends this
         connection alone."""
@@ -155,7 +180,7 @@ class Connection(asyncio.Protocol):
             if self.session.rest or self.buffered:
                 self._account()
             if self.session.owed:
-                self._listener.ingest.after_commit(partial(self.acknowledge, self.session.take_owed()))
+                self._listener.ingest.after_commit(partial(self._tell, self.session.take_owed()))
             if self.taker is not None:
                 self._listener.sessions.received(self.taker)
             if self.retained:
@@ -180,9 +205,9 @@ class Connection(asyncio.Protocol):
         self._listener.ingest.came()
 
     def acknowledge(self, packets: bytes) -> None:
-        """Write answers to what is committed."""
-        if self._transport is not None and self.session.state is _CONNECTED:
-            self._transport.write(packets)
+        """Write acknowledgements of messages that are committed."""
+        self.incoming.answered(packets)
+        self._tell(packets)
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
@@ -243,11 +268,16 @@ class Connection(asyncio.Protocol):
             if now >= self._cut_at:
                 self.abort()
         elif self._pauses & ~Pause.UNREAD:
-            self.session.active = True  # it is we who do not listen
+            self.incoming.active = True  # it is we who do not listen
         elif (ended := self.session.overdue(now)) is not None:
             self._leave(ended)
 
     # ---
+
+    def _tell(self, packets: bytes) -> None:
+        """Write answers to what is committed."""
+        if self._transport is not None and self.session.state is _CONNECTED:
+            self._transport.write(packets)
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Subscribed):

@@ -30,7 +30,7 @@ class Intake:
     def add(self, connection: Connection, data: bytes) -> None:
         """Take `data` in with what else comes in this turn."""
         reads = self._reads
-        reads.append((connection, connection.session, data, 0))
+        reads.append((connection, connection.incoming, data, 0))
         if len(reads) == _MOST or len(data) >= _LARGE:
             self.take()
         elif len(reads) == 1:

@@ -24,6 +24,7 @@ _COUNTS = {
     "queued": catalog.QUEUED,
     "expired": catalog.EXPIRED,
     "overflowed": catalog.OVERFLOWED,
+    "throttled": catalog.THROTTLED,
 }
 _COUNTS_BY_REASON = {"rejected": catalog.REJECTED, "ended": catalog.ENDED}
 

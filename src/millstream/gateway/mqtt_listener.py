@@ -20,6 +20,7 @@ from millstream.gateway.kept import NEVER
 from millstream.gateway.listening import listen
 from millstream.gateway.sessions import Sessions, TooManySessionsError
 from millstream.gateway.statistics import Statistics
+from millstream.gateway.throttle import Throttle
 from millstream.gateway.tls import Certificate
 from millstream.gateway.websocket import WebSocket
 from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic, session_expiry
@@ -67,6 +68,7 @@ class MqttListener:
         self._statistics = statistics
         self._guests = guests
         self._broker_topics = broker_topics
+        self.throttle = Throttle(self._limits.client_messages, self._limits.client_bytes, clock, statistics)
         self._connections: dict[Connection, None] = {}
         self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,6 +131,7 @@ class MqttListener:
         cut = self._spawn(self._cut(linger))
         await self._empty.wait()
         cut.cancel()
+        await self.throttle.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def abort(self) -> None:
@@ -158,6 +161,7 @@ class MqttListener:
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
         del self._connections[connection]
+        self.throttle.gone(connection)
         self.buffered -= connection.buffered
         if not self._connections:
             self._empty.set()
@@ -221,12 +225,15 @@ class MqttListener:
                 connection.end(Reason.NOT_AUTHORIZED, f"will: {error}")
                 return
         before = self._clients.get(client_id)
+        if before is not None and before.user != identity.name:
+            connection.end(Reason.NOT_AUTHORIZED, f"client identifier {client_id!r} is in use by another user")
+            return
         if before is not None:
             before.end(Reason.SESSION_TAKEN_OVER, "the client identifier has connected again")
         self._clients[client_id] = connection
         if self._guests is not None and identity.admitted is not None:
             self._guests.came(connection, identity.admitted, client_id)
-        connection.client_id = client_id
+        connection.client_id, connection.user = client_id, identity.name
         expiry = session_expiry(connect, self._limits)
         try:
             present, changes = self.sessions.open(connection, client_id, identity, connect, expiry)
@@ -247,7 +254,7 @@ class MqttListener:
             self._look_at_certificates()
             self._broker_topics.look_at_clock()
             for connection in list(self._connections):
-                if self._guests is not None and connection.session.active:
+                if self._guests is not None and connection.incoming.active:
                     self._guests.heard(connection)
                 connection.look_at_clock(now)
         self._sweeping = False
@@ -278,9 +285,12 @@ def session_limits(settings: Settings) -> SessionLimits:
         packet_bytes=limits.packet_bytes,
         session_bytes=limits.session_bytes,
         receive_maximum=limits.receive_maximum,
+        publish_maximum=limits.publish_maximum,
         subscriptions=limits.subscriptions,
         connect_timeout=limits.connect_timeout.total_seconds(),
         max_keep_alive=min(0xFFFF, round(limits.max_keep_alive.total_seconds())),
         topic_aliases=limits.topic_aliases,
+        client_messages=limits.client_messages,
+        client_bytes=limits.client_bytes,
         max_session_expiry=min(NEVER, round(settings.sessions.max_expiry.total_seconds())),
     )

@@ -39,6 +39,8 @@ class Statistics:
     """Messages that were not delivered to a session that is kept in the time that their publisher gave them."""
     overflowed: int = 0
     """Copies that retention took before a session that is kept could get them."""
+    throttled: int = 0
+    """Times that a client was slowed down, because it sent more than it may."""
     connections: Counter[str] = field(default_factory=Counter)
     """MQTT connections that ended, by reason."""
     commits: int = 0
@@ -97,6 +99,7 @@ class Statistics:
             "queued": self.queued,
             "expired": self.expired,
             "overflowed": self.overflowed,
+            "throttled": self.throttled,
             "connections": connected,
             "readers": readers,
             "ended": dict(self.connections),

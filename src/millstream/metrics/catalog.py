@@ -45,6 +45,9 @@ EXPIRED = _counter(
 OVERFLOWED = _counter(
     "millstream_gateway_overflowed_events_total", "Copies that a session that is kept lost: away or slow for too long."
 )
+THROTTLED = _counter(
+    "millstream_gateway_throttled_total", "Times that a client was read more slowly: it sent too much."
+)
 READERS = _gauge("millstream_gateway_readers", "Those who read streams by HTTP at the moment.")
 ENDED = _counter("millstream_gateway_ended_connections_total", "MQTT connections that ended, by reason.", "reason")
 COMMIT_SECONDS = _histogram("millstream_gateway_commit_seconds", "From a complete batch to its events on disk.")

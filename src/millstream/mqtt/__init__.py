@@ -3,6 +3,7 @@
 Numbers in comments are sections of the MQTT 5.0 specification (OASIS, 7 March 2019)."""
 
 from millstream.mqtt.action import Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
+from millstream.mqtt.allowance import Allowance
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.handshake import SessionLimits, session_expiry
@@ -20,6 +21,7 @@ from millstream.mqtt.wire import claimed_topic, text
 __all__ = [
     "NOTHING",
     "Action",
+    "Allowance",
     "Arrivals",
     "Connecting",
     "Declined",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from millstream.errors import TopicError
-from millstream.mqtt.packet import Connack, Connect, Version
+from millstream.mqtt.encode import encode
+from millstream.mqtt.packet import Connack, Connect, Puback, Pubrec, Suback, Version
 from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.topic import check_topic
@@ -20,11 +23,14 @@ class SessionLimits:
     packet_bytes: int = 1 << 20
     session_bytes: int = 8 << 20
     receive_maximum: int = 1_000
+    publish_maximum: int = 1_000
     subscriptions: int = 100
     connect_timeout: float = 10.0
     max_keep_alive: int = 3_600
     max_session_expiry: int = 604_800
     topic_aliases: int = 32
+    client_messages: int = 100_000  # a second, as the next one
+    client_bytes: int = 64 << 20
 
 
 def check_connect(connect: Connect) -> None:
@@ -72,8 +78,7 @@ def session_expiry(connect: Connect, limits: SessionLimits) -> int:
 
 def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: bool) -> Connack:
     """The answer to a client that may come in under `client_id`. What is left out has the meaning "yes" or "without
-    a limit" (3.2.2.3): wildcards, subscription identifiers, a receive maximum of 65,535, QoS 2, retained messages,
-    shared subscriptions."""
+    a limit" (3.2.2.3): wildcards, subscription identifiers, QoS 2, retained messages, shared subscriptions."""
     if connect.version is not Version.V5:
         return Connack(session_present=present)
     expiry = session_expiry(connect, limits)
@@ -85,6 +90,7 @@ def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: b
             assigned_client_identifier=client_id if client_id != connect.client_id else None,
             server_keep_alive=alive if alive != connect.keep_alive else None,
             maximum_packet_size=limits.packet_bytes,
+            receive_maximum=limits.publish_maximum,
             topic_alias_maximum=limits.topic_aliases or None,
         ),
     )
@@ -93,3 +99,10 @@ def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: b
 def because(text: str) -> Properties:
     """A reason string. It is for people (3.1.2.11.7), so its length is bounded like a log line's."""
     return Properties(reason_string=text[:200]) if text else NOTHING
+
+
+def explained(packet: Puback | Pubrec | Suback, version: Version, most: int) -> bytes:
+    """An answer with its reason string, unless that makes it longer than `most` bytes: what the client takes, or 0 if
+    it does not want to hear reasons (3.1.2.11.7)."""
+    data = encode(packet, version)
+    return data if len(data) <= most else encode(msgspec.structs.replace(packet, properties=NOTHING), version)

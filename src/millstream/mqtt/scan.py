@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from millstream.mqtt.allowance import Allowance
 from millstream.mqtt.numbering import Numbering
 from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.properties import Properties
@@ -40,6 +41,8 @@ class Source(Protocol):
     """What the scan has to know of a connection."""
 
     active: bool  # set when something has come
+    allowance: Allowance  # less by every message taken
+    credit: int  # less by every one of QoS 1; below 0, nothing more is taken
     plain_header: int
     """Bytes that a plain PUBLISH has between topic and payload besides the packet identifier (the property length of
     MQTT 5), -1 while none may be taken."""
@@ -150,7 +153,8 @@ class Arrivals:
 
 def scan(reads: Iterable[Read[P]], limit: int, arrivals: Arrivals) -> Iterator[tuple[Read[P], int]]:
     """Take the plain PUBLISH packets from every read. Gives each read that has anything else, and where that begins,
-    before it goes on: take the rest of it then, so that what comes from a connection stays in order.
+    before it goes on: take the rest of it then, so that what comes from a connection stays in order. Gives a read with
+    nothing else, too, where the source's credit is used up.
 
     `limit` is the largest packet in bytes."""
     rows, numbering = arrivals.payloads, arrivals.numbering
@@ -213,10 +217,15 @@ def scan(reads: Iterable[Read[P]], limit: int, arrivals: Arrivals) -> Iterator[t
         if position > begin:
             add_start(first_row)
             add_publisher(publisher)
-            add_acknowledgement(PUBACK + PUBACK.join(ids) if ids else b"")
-            ids.clear()
+            source.allowance.messages -= len(rows) - first_row
+            if ids:
+                source.credit -= len(ids)
+                add_acknowledgement(PUBACK + PUBACK.join(ids))
+                ids.clear()
+            else:
+                add_acknowledgement(b"")
             arrivals.size += position - begin
-        if position < len(data):
+        if position < len(data) or source.credit < 0:
             if qualities and arrivals.quality_starts[-1] == len(rows):  # a change of QoS that no row followed
                 qualities.pop()
                 arrivals.quality_starts.pop()

@@ -13,16 +13,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-import msgspec
-
-from millstream.errors import NotAuthorizedError, TopicError
-from millstream.mqtt.action import SHARED, Action, Connecting, Declined, Ended, Granted, Subscribed, Unsubscribed
-from millstream.mqtt.aliases import IncomingAliases
+from millstream.mqtt.action import Action, Connecting, Ended, Granted
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
-from millstream.mqtt.handshake import SessionLimits, accepted, because, check_connect, keep_alive, session_expiry
+from millstream.mqtt.handshake import (
+    SessionLimits,
+    accepted,
+    because,
+    check_connect,
+    explained,
+    keep_alive,
+    session_expiry,
+)
+from millstream.mqtt.incoming import Incoming
 from millstream.mqtt.memory import Memory
-from millstream.mqtt.numbering import topic_key
 from millstream.mqtt.outgoing import Outgoing
 from millstream.mqtt.packet import (
     Connack,
@@ -36,27 +40,20 @@ from millstream.mqtt.packet import (
     Publish,
     Pubrec,
     Pubrel,
-    Suback,
     Subscribe,
-    Subscription,
-    Unsuback,
     Unsubscribe,
     Version,
     Will,
 )
 from millstream.mqtt.permitted import PermittedTopics
-from millstream.mqtt.properties import NOTHING
 from millstream.mqtt.reason import ProtocolError, Reason, violation
-from millstream.mqtt.scan import PUBACK, PUBREC, Arrivals, Publisher, scan, scan_acknowledgements
+from millstream.mqtt.scan import Arrivals, Publisher, scan, scan_acknowledgements
+from millstream.mqtt.subscribing import subscribe, unsubscribe
 from millstream.mqtt.wire import MAX_VARIABLE, frame
-from millstream.rights import EVERYTHING, Right, Rights
-from millstream.topic import check_filter, check_topic
+from millstream.rights import EVERYTHING, Rights
 
 _PUBLISH, _PUBACK = 3, 4
-_SERVERS_OWN = "$SYS/"
 _TRACE_BYTES = 1024  # of a refused PUBLISH, for whoever wants to know what it was
-_ANSWERS = (b"", PUBACK, PUBREC)  # by QoS
-_GRANTED = (Reason.SUCCESS, Reason.GRANTED_QOS_1, Reason.GRANTED_QOS_2)  # likewise
 _GRACE = 1.5  # times the keep-alive may nothing come (3.1.2.10)
 
 
@@ -77,22 +74,20 @@ class Session:
     """The state of one connection, made at `now` (seconds)."""
 
     __slots__ = (
-        "_aliases",
         "_asked",
         "_expiry",
-        "_explains",
         "_heard",
         "_keep_alive",
         "_limits",
+        "_most_explained",
         "_need",
+        "_rights",
         "_will",
-        "active",
         "client_id",
+        "incoming",
         "memory",
         "outgoing",
         "owed",
-        "permitted",
-        "plain_header",
         "rest",
         "state",
         "version",
@@ -102,7 +97,6 @@ class Session:
         self._limits = limits
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
-        self._aliases: IncomingAliases | None = None
         self._expiry = 0  # of the session, in seconds
         self.rest = bytearray()  # the beginning of a packet, kept until all of it is there
         self._need = 0  # the bytes it must have before another look is worth while
@@ -111,10 +105,9 @@ class Session:
         self.state = State.CONNECTING
         self.version = Version.V3_1_1
         self.client_id = ""
-        self.plain_header = -1  # of `scan.Source`
-        self.permitted: PermittedTopics | None = None
-        self._explains = True  # the client wants to hear reasons (3.1.2.11.7)
-        self.active = False  # something has come since the last look at the clock
+        self._rights: Rights = EVERYTHING
+        self._most_explained = 0  # bytes of an answer with a reason string, see `explained`
+        self.incoming = Incoming(limits, now)
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
         self.owed: list[bytes] | None = None  # answers to be written after the next commit
         self.memory: Memory | None = None
@@ -132,16 +125,19 @@ class Session:
         asked, self._asked = self._asked, None
         assert asked is not None and self.state is State.AUTHENTICATING, self.state
         self.state = State.CONNECTED
-        self._expect_plain()
         self.client_id = client_id
-        self.permitted = None if rights is EVERYTHING else PermittedTopics(rights)
-        self._explains = asked.properties.request_problem_information != 0
+        self._rights = rights
         self._will = asked.will
         self._keep_alive = keep_alive(asked, self._limits)
         self._expiry = session_expiry(asked, self._limits)
         self.memory = memory if memory is not None else Memory()
         its = asked.properties
         self.outgoing.accept(its.receive_maximum, its.maximum_packet_size, self.memory, its.topic_alias_maximum or 0)
+        self._most_explained = self.outgoing.largest if its.request_problem_information != 0 else 0
+        permitted = None if rights is EVERYTHING else PermittedTopics(rights)
+        self.incoming.accept(self.version, self.memory, permitted, self._most_explained)
+        if self.rest:
+            self.incoming.expect_nothing_plain()
         self.outgoing.send(encode(accepted(asked, self._limits, client_id, present), self.version))
 
     def end(self, reason: Reason, text: str = "", *, rejected: bytes | None = None) -> Ended:
@@ -160,8 +156,8 @@ class Session:
     def overdue(self, now: float) -> Ended | None:
         """Look at the clock (seconds): the end of a connection that was silent for too long."""
         if self.state is State.CONNECTED:
-            if self.active:
-                self.active = False
+            if self.incoming.active:
+                self.incoming.active = False
                 self._heard = now
             elif self._keep_alive and now - self._heard > self._keep_alive * _GRACE:
                 return self.end(Reason.KEEP_ALIVE_TIMEOUT, f"nothing came for {_GRACE} × {self._keep_alive} s")
@@ -172,16 +168,18 @@ class Session:
     def receive(self, data: bytes, position: int, arrivals: Arrivals, publisher: Publisher) -> Sequence[Action]:
         """Take bytes from the client, from a position on: `scan` has gone so far. An error of the protocol is not
         raised but an `Ended`, always the last action."""
-        self.active = True
+        self.incoming.active = True
         if self.rest:
             self.rest += data
             if len(self.rest) < self._need:
                 return ()
             data = bytes(self.rest)
             self.rest.clear()
-            self._expect_plain()
+            if self.state is _CONNECTED:
+                self.incoming.expect_plain()
         actions: list[Action] = []
         try:
+            self.incoming.check_credit()
             while position < len(data):
                 if self.state is _CONNECTED:
                     position = self._scan(data, position, arrivals, publisher)
@@ -202,8 +200,9 @@ class Session:
         """The quick way for what comes most: PUBLISH, and PUBACK from a subscriber."""
         kind = data[position] >> 4
         if kind == _PUBLISH:
-            stops = scan(((publisher, self, data, position),), self._limits.packet_bytes, arrivals)
+            stops = scan(((publisher, self.incoming, data, position),), self._limits.packet_bytes, arrivals)
             position = next((position for _, position in stops), len(data))
+            self.incoming.check_credit()
         elif kind == _PUBACK:
             acknowledged: list[int] = []
             position = scan_acknowledgements(data, position, acknowledged)
@@ -211,16 +210,11 @@ class Session:
                 self.outgoing.acknowledge(packet_id)
         return position
 
-    def _expect_plain(self) -> None:
-        """The next byte to come begins a packet."""
-        if self.state is _CONNECTED and not self.rest:
-            self.plain_header = int(self.version is Version.V5)
-
     def _keep(self, data: bytes, position: int) -> None:
         """Keep the beginning of a packet, without another look until all of it is there: bytes that trickle in one by
         one cost no more than those that come at once."""
         self.rest += data[position:]
-        self.plain_header = -1
+        self.incoming.expect_nothing_plain()
         body = frame(data, position, self._limits.packet_bytes) if self.state is not State.AUTHENTICATING else None
         self._need = body[1] - position if body else 0
 
@@ -232,7 +226,7 @@ class Session:
                 self.version = Version.V5
             if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
                 self._send_last(Connack(reason=error.reason, properties=because(str(error))))
-        rejected = self.state is State.CONNECTED and data[position] >> 4 == _PUBLISH
+        rejected = self.state is State.CONNECTED and position < len(data) and data[position] >> 4 == _PUBLISH
         return self.end(error.reason, str(error), rejected=_beginning(data, position) if rejected else None)
 
     def _send_last(self, packet: Connack | Disconnect) -> None:
@@ -240,13 +234,6 @@ class Session:
         if len(data) > self.outgoing.largest:  # the client takes no packet of this size (3.1.2.11.4): no explanation
             data = encode(type(packet)(reason=packet.reason), self.version)
         self.outgoing.send(data)
-
-    def _explained(self, packet: Puback | Pubrec | Suback) -> bytes:
-        """An answer with its reason string, if the client wants to hear it (3.1.2.11.7) and takes so much."""
-        data = encode(packet, self.version)
-        if self._explains and len(data) <= self.outgoing.largest:
-            return data
-        return encode(msgspec.structs.replace(packet, properties=NOTHING), self.version)
 
     def take_owed(self) -> bytes:
         """The answers that were owed, to be written after the next commit."""
@@ -272,14 +259,15 @@ class Session:
     ) -> Ended:
         will, self._will = self._will, None
         self.state = State.ENDED
-        self.plain_header = -1
+        self.incoming.expect_nothing_plain()
         return Ended(reason, text, will, rejected is not None, rejected or b"", session_expiry)
 
     def _handle(self, packet: Packet, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
         if self.state is State.CONNECTING:
             actions.append(self._connect(packet))
         elif isinstance(packet, Publish):
-            self._publish(packet, arrivals, publisher, actions)
+            if declined := self.incoming.publish(packet, arrivals, publisher):
+                actions.append(declined)
         elif isinstance(packet, Puback):
             self.outgoing.acknowledge(packet.packet_id)
         elif isinstance(packet, Pubrec):
@@ -311,40 +299,8 @@ class Session:
             return self.end(error.reason, str(error))
         return Connecting(packet)
 
-    def _publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher, actions: list[Action]) -> None:
-        its = packet.properties
-        if its.topic_alias is not None:
-            packet = self._unalias(packet, its.topic_alias)
-            its = packet.properties
-        if its.subscription_identifiers:
-            raise violation("a subscription identifier in a PUBLISH of a client")  # 3.3.4
-        if its.response_topic is not None:
-            _check_topic(its.response_topic)
-        if topic_key(packet.topic) not in arrivals.numbering.known:
-            _check_topic(packet.topic)
-        if self.permitted is not None:
-            try:
-                self.permitted.check(packet.topic, arrivals.numbering)
-            except NotAuthorizedError as error:
-                actions.append(self._decline(packet, str(error), arrivals, publisher))
-                return
-        answer = _ANSWERS[packet.qos] + packet.packet_id.to_bytes(2, "big") if packet.qos else b""
-        if packet.qos == 2 and not self._memory.take(packet.packet_id):
-            arrivals.owe(publisher, answer)  # its first one may not be on disk yet
-            return
-        properties = its if its is not NOTHING else None
-        arrivals.add(packet.topic, packet.qos, packet.payload, properties, publisher, answer, retain=packet.retain)
-
-    def _unalias(self, packet: Publish, alias: int) -> Publish:
-        """The same PUBLISH with its topic, as everybody else knows it."""
-        if self._aliases is None:
-            self._aliases = IncomingAliases(self._limits.topic_aliases)
-        topic = self._aliases.resolve(alias, packet.topic)
-        its = msgspec.structs.replace(packet.properties, topic_alias=None)
-        return msgspec.structs.replace(packet, topic=topic, properties=its if its != NOTHING else NOTHING)
-
     def _released(self, packet: Pubrel) -> None:
-        known = self._memory.release(packet.packet_id)
+        known = self.incoming.release(packet.packet_id)
         reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
         self._tell(encode(Pubcomp(packet_id=packet.packet_id, reason=reason), self.version))
 
@@ -355,64 +311,15 @@ class Session:
             reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
             self._tell(encode(Pubrel(packet_id=packet.packet_id, reason=reason), self.version))
 
-    def _decline(self, packet: Publish, text: str, arrivals: Arrivals, publisher: Publisher) -> Declined:
-        """Refuse a PUBLISH for want of a right. A client of 3.1.1 cannot be told, and a PUBACK would promise it that
-        its message is kept, so its connection ends (MQTT 3.1.1, 3.3.5)."""
-        if packet.qos and self.version is not Version.V5:
-            raise ProtocolError(Reason.NOT_AUTHORIZED, text)
-        if packet.qos:
-            kind = Puback if packet.qos == 1 else Pubrec
-            told = kind(packet_id=packet.packet_id, reason=Reason.NOT_AUTHORIZED, properties=because(text))
-            arrivals.owe(publisher, self._explained(told))
-        return Declined(Reason.NOT_AUTHORIZED, text, packet.topic, packet.payload)
-
     def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
-        reasons: list[Reason] = []
-        text = ""
-        for asked in packet.subscriptions:
-            try:
-                reason = self._judge(asked)
-            except NotAuthorizedError as error:
-                reason, text = Reason.NOT_AUTHORIZED, str(error)
-            reasons.append(reason)
-            if reason < Reason.UNSPECIFIED_ERROR:
-                granted = Granted.of(asked, packet.properties.subscription_identifiers)
-                replaced = self._memory.subscriptions.get(asked.filter)
-                retained = asked.wants_retained(is_new=replaced is None) and not granted.is_shared
-                actions.append(Subscribed(granted, replaced, retained))
-                self._memory.subscriptions[asked.filter] = granted
-                self._memory.changed = True
-        answer = Suback(packet_id=packet.packet_id, reasons=tuple(reasons), properties=because(text))
-        self._tell(self._explained(answer))
-
-    def _judge(self, asked: Subscription) -> Reason:
-        wanted = asked.filter
-        if wanted.startswith(SHARED):
-            if asked.no_local:
-                raise violation("a shared subscription with No Local")  # 3.8.3.1
-            group, _, wanted = wanted.removeprefix(SHARED).partition("/")
-            if not group or "+" in group or "#" in group:  # 4.8.2
-                return Reason.TOPIC_FILTER_INVALID
-        try:
-            check_filter(wanted)
-        except TopicError:
-            return Reason.TOPIC_FILTER_INVALID
-        if self.permitted is not None:
-            self.permitted.rights.check(Right.SUBSCRIBE, wanted)
-        subscriptions = self._memory.subscriptions
-        if asked.filter not in subscriptions and len(subscriptions) >= self._limits.subscriptions:
-            return Reason.QUOTA_EXCEEDED
-        return _GRANTED[asked.qos]
+        answer, granted = subscribe(packet, self._memory, self._rights, self._limits.subscriptions)
+        actions += granted
+        self._tell(explained(answer, self.version, self._most_explained))
 
     def _unsubscribe(self, packet: Unsubscribe, actions: list[Action]) -> None:
-        reasons: list[Reason] = []
-        for each in packet.filters:
-            granted = self._memory.subscriptions.pop(each, None)
-            reasons.append(Reason.NO_SUBSCRIPTION_EXISTED if granted is None else Reason.SUCCESS)
-            if granted is not None:
-                actions.append(Unsubscribed(granted))
-                self._memory.changed = True
-        self._tell(encode(Unsuback(packet_id=packet.packet_id, reasons=tuple(reasons)), self.version))
+        answer, ended = unsubscribe(packet, self._memory)
+        actions += ended
+        self._tell(encode(answer, self.version))
 
     def _disconnect(self, packet: Disconnect) -> Ended:
         expiry = packet.properties.session_expiry_interval
@@ -423,15 +330,6 @@ class Session:
         if expiry is not None:
             expiry = min(expiry, self._limits.max_session_expiry)
         return self._ended(packet.reason, "the client disconnected", session_expiry=expiry)
-
-
-def _check_topic(topic: str) -> None:
-    if topic.startswith(_SERVERS_OWN):
-        raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"topic name {topic!r} is the server's to publish to")
-    try:
-        check_topic(topic)
-    except TopicError as error:
-        raise ProtocolError(Reason.TOPIC_NAME_INVALID, str(error)) from None
 
 
 def _beginning(data: bytes, position: int) -> bytes:
