@@ -73,6 +73,10 @@ class PreconditionError(DeviceError):
     """A device is not in the state in which it was to be changed. Nothing was changed."""
 
 
+class OverloadError(MillstreamError):
+    """Too much of a kind is asked for at a time. Nothing was done; come again later."""
+
+
 class TokenError(MillstreamError):
     """A token is malformed, or lets nobody in."""
 

@@ -61,17 +61,17 @@ class Shell:
         self._capfd = capfd
         self._monkeypatch = monkeypatch
 
-    def devices(self, *arguments: str, password: str = PASSWORD, stdin: str = "") -> Done:
+    def devices(self, *arguments: str, password: str = PASSWORD, stdin: str = "", group: str = "devices") -> Done:
         self._monkeypatch.setenv("MILLSTREAM_USER", "ada")
         self._monkeypatch.setenv("MILLSTREAM_PASSWORD", password)
         self._monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
         self._capfd.readouterr()
-        code = frame.execute(["devices", *arguments, "--data", str(self._folder)])
+        code = frame.execute([group, *arguments, "--data", str(self._folder)])
         return Done(code, *self._capfd.readouterr())
 
-    def shown(self, *arguments: str, stdin: str = "") -> Any:
+    def shown(self, *arguments: str, stdin: str = "", group: str = "devices") -> Any:
         """What a command that succeeds prints, which is JSON."""
-        done = self.devices(*arguments, stdin=stdin)
+        done = self.devices(*arguments, stdin=stdin, group=group)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -102,6 +102,18 @@ def test_a_device_is_made_changed_and_deleted(shell: Shell) -> None:
     gone = shell.devices("show", "press-1/eye")
     assert gone.returncode == 1
     assert "there is no device 'press-1/eye'" in gone.stderr
+
+
+def test_a_twin_is_shown_and_changed(shell: Shell) -> None:
+    shell.shown("create", "press-7", "--tags", '{"site": "a"}')
+    twin = shell.shown("update", "press-7", "--desired", '{"speed": 3, "mode": "x"}', group="twins")
+    assert (twin["desired"], twin["tags"]) == ({"speed": 3, "mode": "x"}, {"site": "a"})
+    twin = shell.shown("update", "press-7", "--desired", '{"speed": 4}', "--tags", "{}", "--replace", group="twins")
+    assert (twin["desired"], twin["tags"]) == ({"speed": 4}, {})
+    assert shell.shown("show", "press-7", group="twins") == twin
+    wrong = shell.devices("update", "press-7", "--desired", "[1]", group="twins")
+    assert (wrong.returncode, "--desired [1]: this is no object" in wrong.stderr) == (2, True)
+    assert "no device 'nobody'" in shell.devices("show", "nobody", group="twins").stderr
 
 
 def test_many_are_imported_listed_and_exported_again(shell: Shell, tmp_path: Path) -> None:

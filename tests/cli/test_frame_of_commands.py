@@ -25,7 +25,7 @@ NAMES = [
     "groups",
     "status",
 ]
-NAMES += ["ledger", "explain", "grafana", "password", "deadletters", "devices"]
+NAMES += ["ledger", "explain", "grafana", "password", "deadletters", "devices", "twins"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from millstream.devices import CredentialsGiven, KeysGiven, Name
 from millstream.devices.credentials import NO_CREDENTIALS, check_key, new_key
-from millstream.devices.tags import MAX_DEPTH, check_tags, merge
+from millstream.devices.document import MAX_DEPTH, check_tags, merge
 from millstream.errors import DeviceError
 
 JSON = st.recursive(

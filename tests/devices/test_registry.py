@@ -322,7 +322,7 @@ async def test_watchers_are_told_after_the_commit_and_before_the_caller(registry
     await asyncio.sleep(0)
     abandoned.cancel()
     await registry.patch(PRESS, change(tags={"a": 1}))
-    assert told[1:] == [(What.UPDATED, PRESS)] * 2, "also of a change that nobody waited for"
+    assert told[1:] == [*[(What.UPDATED, PRESS)] * 2, (What.TAGS, PRESS)], "also of a change that nobody waited for"
 
 
 async def test_presence_concerns_the_device_that_there_is(registry: Registry, clock: VirtualClock) -> None:

@@ -62,7 +62,9 @@ async def test_events_come_in_order_and_to_every_stream_that_captures_them(
     await relay.drain()
     events = await read(log)
     assert [event.data["device"] for event in events] == [*(f"d{n}" for n in range(2_500)), "d7"]
-    assert published.topics == [event.topic for event in events]
+    assert published.topics == [*(event.topic for event in events), "$twins/d7/tags"]
+    (tags,) = await read(log, "$twins")
+    assert (tags.key, tags.type, tags.data["patch"]) == ("d7", "millstream.twin.tags", {"a": 1})
     (updated,) = await read(log, "disabled")
     assert (updated.key, updated.type, updated.content_type) == ("d7", "millstream.device.updated", "application/json")
     assert await registry.database.read(lambda connection: lifecycle.waiting(connection, "", 0, 1)) == []

@@ -17,7 +17,8 @@ from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 from millstream.password import hash_password
 
-PAGE = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "devices.md").read_text()
 
 
 @pytest.fixture
@@ -34,6 +35,10 @@ async def plant() -> AsyncIterator[Plant]:
     await plant.stop()
     await registry.close()
     await log.close()
+
+
+async def test_what_the_page_about_twins_shows_is_what_happens(plant: Plant) -> None:
+    await run_examples((DOCS / "twins.md").read_text(), plant)
 
 
 async def test_what_the_page_shows_is_what_happens(plant: Plant) -> None:

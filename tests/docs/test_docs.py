@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from millstream.app import load_app
-from millstream.cli import dead_letters, devices
+from millstream.cli import dead_letters, devices, twins
 from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
@@ -63,8 +63,8 @@ def test_every_setting_is_documented_and_no_other(model: type[BaseModel], headin
 
 def test_every_command_is_documented_and_no_other() -> None:
     page = (DOCS / "command-line.md").read_text()
-    documented = set(re.findall(r"^\| `millstream ((?:deadletters |devices )?\w+)", page, flags=re.MULTILINE))
-    groups = {"deadletters": dead_letters.commands, "devices": devices.commands}
+    documented = set(re.findall(r"^\| `millstream ((?:deadletters |devices |twins )?\w+)", page, flags=re.MULTILINE))
+    groups = {"deadletters": dead_letters.commands, "devices": devices.commands, "twins": twins.commands}
     of_groups = {f"{group} {name}" for group, its in groups.items() for name in names_of(its)}
     assert documented == names_of(commands) | of_groups
 

@@ -42,6 +42,7 @@ async def run_examples(page: str, plant: Plant) -> None:
     host, port = plant.gateway.http_address
     replaced = {
         "127.0.0.1:8080": f"{host}:{port}",
+        '"127.0.0.1", 1883': f'"127.0.0.1", {plant.address[1]}',
         "curl ": "curl --silent ",
         "mosquitto_pub ": f"mosquitto_pub -p {plant.address[1]} ",
     }

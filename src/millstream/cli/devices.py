@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from typing import Annotated, Any, Literal
 
 import typer
 
 from millstream.cli.options import Config, Data, Json, Password, Server, User
-from millstream.errors import SettingsError
 
 commands = typer.Typer(
     help="The registry of devices: who they are, how they come in, what is known of them. Needs the right 'manage'.",
@@ -217,22 +215,17 @@ def _said(
     tags: str | None, secret: str | None, keys: bool, thumbprint: str | None, status: str | None, reason: str | None
 ) -> dict[str, Any]:
     """Options, as HTTP takes them."""
+    from millstream.cli.lines import json_object
+
     credentials: dict[str, Any] = {"keys": {}} if keys else {}
     if secret is not None:
         credentials["password"] = secret if secret != "-" else sys.stdin.readline().rstrip("\r\n")  # noqa: S105
     if thumbprint is not None:
         credentials["thumbprints"] = {"primary": thumbprint}
-    said = {"status": status, "status_reason": reason, "tags": _object(tags), "credentials": credentials or None}
+    said = {
+        "status": status,
+        "status_reason": reason,
+        "tags": json_object("--tags", tags),
+        "credentials": credentials or None,
+    }
     return {name: value for name, value in said.items() if value is not None}
-
-
-def _object(tags: str | None) -> Any:
-    if tags is None:
-        return None
-    try:
-        found = json_format.loads(tags)
-    except ValueError as error:
-        raise SettingsError(f"--tags {tags}: {error}") from None
-    if not isinstance(found, dict):
-        raise SettingsError(f'--tags {tags}: this is no object, such as \'{{"site": "a"}}\'')
-    return found

@@ -1,8 +1,12 @@
-"""An event as a line of text for people."""
+"""An event as a line of text for people, and JSON as people write it in an option."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from millstream.cli.output import printable
+from millstream.errors import SettingsError
 from millstream.event import Event
 from millstream.event_json import event_time
 from millstream.ledger import letter
@@ -19,3 +23,16 @@ def text_line(event: Event) -> bytes:
 def payload_text(payload: bytes) -> str:
     """A payload for people; what cannot be shown is escaped."""
     return printable(payload.decode(errors="backslashreplace"))
+
+
+def json_object(option: str, text: str | None) -> dict[str, Any] | None:
+    """The JSON object that an option gives. `SettingsError` if it is none."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{option} {text}: {error}") from None
+    if not isinstance(found, dict):
+        raise SettingsError(f'{option} {text}: this is no object, such as \'{{"site": "a"}}\'')
+    return found

@@ -14,6 +14,8 @@ from millstream.cli import output
 from millstream.cli.api import Api
 from millstream.cli.place import load_settings, server_address
 
+_JSON = {"Content-Type": "application/json"}
+
 PAGE = 1_000  # devices in a request, the most that a server takes
 
 Device = dict[str, Any]
@@ -122,6 +124,19 @@ def token(name: str, seconds: int, place: Place) -> None:
     output.write_line(make_token(key, resource_of(Name.parse(name)), SystemClock().now() + seconds * SECOND))
 
 
+def show_twin(name: str, place: Place) -> None:
+    """Show a device's twin."""
+    with connected(place) as api:
+        output.write_json(api.ask("GET", path_of(name) + "/twin"))
+
+
+def change_twin(name: str, said: Mapping[str, Any], replace: bool, place: Place) -> None:
+    """Change what is said of a device's twin, and show it."""
+    body = json.dumps({member: value for member, value in said.items() if value is not None}).encode()
+    with connected(place) as api:
+        output.write_json(api.ask("PUT" if replace else "PATCH", path_of(name) + "/twin", body, _JSON))
+
+
 def count(devices: int) -> str:
     """So many devices, in words."""
     return "1 device" if devices == 1 else f"{devices} devices"
@@ -136,9 +151,7 @@ def _send(
     api: Api, method: str, name: str, said: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     body = json.dumps(said).encode()
-    answer: dict[str, Any] = api.ask(
-        method, path_of(name), body, {"Content-Type": "application/json", **(headers or {})}
-    )
+    answer: dict[str, Any] = api.ask(method, path_of(name), body, {**_JSON, **(headers or {})})
     return answer
 
 

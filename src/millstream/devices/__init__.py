@@ -6,17 +6,21 @@
 
 from millstream.devices.credentials import Credentials, CredentialsGiven, KeysGiven, SymmetricKeys, Thumbprints
 from millstream.devices.device import Change, Device, Status
-from millstream.devices.lifecycle import STREAM, Happened, What
+from millstream.devices.lifecycle import STREAM, STREAMS, Happened, What
 from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect, name_of, resource_of
 from millstream.devices.name import Name
 from millstream.devices.presence import Presence
 from millstream.devices.registry import Registry
 from millstream.devices.relay import Relay
 from millstream.devices.token import Token, derive_key, make_token
-from millstream.devices.work import Definition, Expected, Put
+from millstream.devices.twin import Report, Side, Sides, Twin, TwinChange
+from millstream.devices.twins import Twins
+from millstream.devices.work import ANY, Definition, Expected, Put
 
 __all__ = [
+    "ANY",
     "STREAM",
+    "STREAMS",
     "Admitted",
     "Change",
     "Credentials",
@@ -31,10 +35,16 @@ __all__ = [
     "Put",
     "Registry",
     "Relay",
+    "Report",
+    "Side",
+    "Sides",
     "Status",
     "SymmetricKeys",
     "Thumbprints",
     "Token",
+    "Twin",
+    "TwinChange",
+    "Twins",
     "What",
     "admit",
     "admit_by_token",

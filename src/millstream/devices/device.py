@@ -10,8 +10,8 @@ from msgspec import UNSET, UnsetType
 
 from millstream.clock import Micros, to_text
 from millstream.devices.credentials import Credentials, CredentialsGiven
+from millstream.devices.document import Tags, check_tags, merge
 from millstream.devices.name import Name
-from millstream.devices.tags import Tags, check_tags, merge
 from millstream.errors import DeviceError
 
 _REASON_CHARACTERS = 128

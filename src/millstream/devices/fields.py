@@ -1,7 +1,8 @@
 """What a query can ask of a device, as SQL of each database.
 
-A tag has whatever type its JSON has, so it is asked as the type of what it is compared with: a tag of another type has
-no value then, and neither has one that is not there. Both databases agree on that, and on the order of texts.
+A member of a document has whatever type its JSON has, so it is asked as the type of what it is compared with: one of
+another type has no value then, and neither has one that is not there. Both databases agree on that, and on the order of
+texts.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from sqlalchemy import Boolean, ColumnElement, Float, Text, case, cast, func, li
 from sqlalchemy.dialects.postgresql import JSONPATH, array
 from sqlalchemy.types import TypeEngine
 
-from millstream.devices.tables import devices
-from millstream.devices.tags import check_name
+from millstream.devices.document import check_name
+from millstream.devices.tables import devices, twins
 from millstream.errors import DeviceError, QueryError
 
 Kind = type[str] | type[float] | type[bool]
@@ -54,8 +55,8 @@ class Column:
         return self._column.is_not(None)
 
 
-class SqliteTag:
-    """A tag, by the names that lead to it."""
+class SqliteMember:
+    """A member of a document, by the names that lead to it."""
 
     kinds: tuple[Kind, ...] = (str, float, bool)
     _TYPES: ClassVar[dict[Kind, tuple[str, ...]]] = {
@@ -64,18 +65,19 @@ class SqliteTag:
         bool: ("true", "false"),
     }
 
-    def __init__(self, path: Sequence[str]) -> None:
+    def __init__(self, document: ColumnElement[Any], path: Sequence[str]) -> None:
+        self._document = document
         self._path = "$" + "".join(f'."{name}"' for name in path)
 
     def as_(self, kind: Kind) -> ColumnElement[Any]:
-        fits = func.json_type(_its.tags, self._path).in_(self._TYPES[kind])
-        return case((fits, func.json_extract(_its.tags, self._path)))
+        fits = func.json_type(self._document, self._path).in_(self._TYPES[kind])
+        return case((fits, func.json_extract(self._document, self._path)))
 
     def exists(self) -> ColumnElement[bool]:
-        return func.json_type(_its.tags, self._path).is_not(None)
+        return func.json_type(self._document, self._path).is_not(None)
 
 
-class PostgresTag:
+class PostgresMember:
     """The same on PostgreSQL. `strict`: otherwise a path would go into the elements of lists."""
 
     kinds: tuple[Kind, ...] = (str, float, bool)
@@ -85,10 +87,10 @@ class PostgresTag:
         bool: ("boolean", Boolean()),
     }
 
-    def __init__(self, path: Sequence[str]) -> None:
+    def __init__(self, document: ColumnElement[Any], path: Sequence[str]) -> None:
         steps = "strict $" + "".join(f'."{name}"' for name in path)
-        nothing = literal({}, type_=_its.tags.type)
-        self._value = func.jsonb_path_query_first(_its.tags, cast(literal(steps), JSONPATH), nothing, True)
+        nothing = literal({}, type_=document.type)
+        self._value = func.jsonb_path_query_first(document, cast(literal(steps), JSONPATH), nothing, True)
 
     def as_(self, kind: Kind) -> ColumnElement[Any]:
         name, its_type = self._TYPES[kind]
@@ -110,6 +112,13 @@ COLUMNS: dict[str, Column] = {
     "last_activity": Column(_its.last_activity, str, is_time=True),
     "created": Column(_its.created, str, is_time=True),
     "updated": Column(_its.updated, str, is_time=True),
+    "desired_version": Column(func.coalesce(twins.c.desired_version, 0), float),
+    "reported_version": Column(func.coalesce(twins.c.reported_version, 0), float),
+}
+DOCUMENTS: dict[str, ColumnElement[Any]] = {
+    "tags": _its.tags,
+    "desired": twins.c.desired,
+    "reported": twins.c.reported,
 }
 
 
@@ -117,11 +126,13 @@ def find_field(path: Sequence[str], dialect: str) -> Field:
     """What a name with dots means. `QueryError` if it is nothing."""
     if len(path) == 1 and path[0] in COLUMNS:
         return COLUMNS[path[0]]
-    if path[0] != "tags" or len(path) < 2:
-        raise QueryError(f"there is no field {'.'.join(path)!r}; there are tags.NAME and {', '.join(COLUMNS)}")
+    if path[0] not in DOCUMENTS or len(path) < 2:
+        there = ", ".join((*(f"{name}.NAME" for name in DOCUMENTS), *COLUMNS))
+        raise QueryError(f"there is no field {'.'.join(path)!r}; there are {there}")
     try:
         for name in path[1:]:
-            check_name(name, "tags")
+            check_name(name, path[0])
     except DeviceError as error:
         raise QueryError(str(error)) from None
-    return SqliteTag(path[1:]) if dialect == "sqlite" else PostgresTag(path[1:])
+    member = SqliteMember if dialect == "sqlite" else PostgresMember
+    return member(DOCUMENTS[path[0]], path[1:])

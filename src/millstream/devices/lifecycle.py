@@ -1,4 +1,4 @@
-"""Life-cycle events: what has happened to devices, as ordinary events of the stream `$devices`.
+"""What has happened to devices and their twins, as ordinary events of the streams `$devices` and `$twins`.
 
 A change of the registry and the event about it are written in one transaction, the event into the *outbox*; from there
 the *relay* takes it to the log. So one does not happen without the other, whenever the server dies.
@@ -17,13 +17,17 @@ from millstream.clock import Micros, to_text
 from millstream.devices.device import Device
 from millstream.devices.name import Name
 from millstream.devices.tables import outbox
+from millstream.devices.twin import Side
 from millstream.event import Event
 from millstream.log import StreamSpec
 
 STREAM = StreamSpec("$devices", ("$devices/{device}/{what}",), key="device")
 """Where life-cycle events are, and their topics; a module's are its device's, so that they are in order."""
 
-_TYPE = "millstream.device."
+TWINS = StreamSpec("$twins", ("$twins/{device}/{what}",), key="device")
+"""Where changes of twins are."""
+
+STREAMS = (STREAM, TWINS)
 
 
 class What(enum.StrEnum):
@@ -34,23 +38,40 @@ class What(enum.StrEnum):
     DELETED = "deleted"
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
+    TAGS = "tags"
+    DESIRED = "desired"
+    REPORTED = "reported"
+
+    @property
+    def stream(self) -> StreamSpec:
+        """Where its events are."""
+        return TWINS if self in _OF_TWINS else STREAM
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type of its events."""
+        return f"millstream.{'twin' if self in _OF_TWINS else 'device'}.{self.value}"
+
+
+_OF_TWINS = frozenset((What.TAGS, What.DESIRED, What.REPORTED))
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True):
     """One of them. `device` is as it is afterwards (as it was, if it is deleted), where more than its presence is
-    meant; `details` are further members of the event's JSON."""
+    meant, `side` where one of its twin has changed; `details` are further members of the event's JSON."""
 
     what: What
     name: Name
     generation: str
     time: Micros
     device: Device | None = None
+    side: Side | None = None
     details: Mapping[str, Any] = {}
 
     def row(self) -> dict[str, Any]:
         """As the outbox has it."""
-        topic = f"$devices/{self.name.device}/{self.what}"
-        return {"topic": topic, "type": _TYPE + self.what, "data": msgspec.json.encode(self._data())}
+        topic = f"{self.what.stream.name}/{self.name.device}/{self.what}"
+        return {"topic": topic, "type": self.what.type, "data": msgspec.json.encode(self._data())}
 
     def _data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"device": self.name.device}

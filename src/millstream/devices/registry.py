@@ -97,26 +97,26 @@ class Registry:
         """Make a device, or replace what is known of it: what `change` does not say is as in a new one, but for
         credentials, which stay. `DeviceError`: something impossible is said. `PreconditionError`: not as expected."""
         change = await _hashed(change)
-        return await self._write([name], by, lambda work: work.put(name, change, expected))
+        return await self.transact([name], by, lambda work: work.put(name, change, expected))
 
     async def put_many(self, those: Sequence[Definition], by: str | None = None) -> list[Put | DeviceError]:
         """`put` each, in one transaction. What is impossible is told in its place, and holds nothing else up."""
         ready = [await _try_hash(each) for each in those]
         names = [each.name for each in those]
-        return await self._write(names, by, lambda work: [work.try_put(each) for each in ready])
+        return await self.transact(names, by, lambda work: [work.try_put(each) for each in ready])
 
     async def patch(self, name: Name, change: Change, by: str | None = None, expected: Expected = ANY) -> Device:
         """Change what is said; tags are merged, null takes one away. `UnknownDeviceError`, and as `put`."""
         change = await _hashed(change)
-        return await self._write([name], by, lambda work: work.patch(name, change, expected))
+        return await self.transact([name], by, lambda work: work.patch(name, change, expected))
 
     async def rotate_keys(self, name: Name, by: str | None = None, expected: Expected = ANY) -> Device:
         """Make a new primary key; the one before is the secondary then. `DeviceError` if it has none."""
-        return await self._write([name], by, lambda work: work.change_keys(name, SymmetricKeys.rotated, expected))
+        return await self.transact([name], by, lambda work: work.change_keys(name, SymmetricKeys.rotated, expected))
 
     async def delete(self, name: Name, by: str | None = None, expected: Expected = ANY) -> None:
         """Delete a device with its modules, or a module. `UnknownDeviceError`, `PreconditionError`."""
-        await self._write([name], by, lambda work: work.delete(name, expected))
+        await self.transact([name], by, lambda work: work.delete(name, expected))
 
     # --- presence; see there
 
@@ -138,7 +138,8 @@ class Registry:
         """Some devices that are down as connected, and their generations."""
         return await self.database.read(lambda connection: self.store.connected(connection, limit))
 
-    async def _write(self, names: Iterable[Name], by: str | None, act: Callable[[Work], T]) -> T:
+    async def transact(self, names: Iterable[Name], by: str | None, act: Callable[[Work], T]) -> T:
+        """Do something to devices, in a thread, in one transaction with the events about it."""
         now = self._clock.now()
 
         def write(connection: Connection) -> tuple[T, Sequence[Happened]]:

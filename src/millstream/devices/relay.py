@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
 
 from millstream.clock import Clock
 from millstream.devices import lifecycle
-from millstream.devices.lifecycle import STREAM, Happened
+from millstream.devices.lifecycle import STREAMS, Happened
 from millstream.devices.registry import Registry
 from millstream.errors import DiskFullError, LogError, RegistryError, RegistryUnavailableError, UnknownStreamError
 from millstream.event import to_columns
@@ -115,7 +115,7 @@ class Relay:
             lambda connection: lifecycle.waiting(connection, registry.id, self._reached, _AT_ONCE)
         )
         if found:
-            await self._make_stream()
+            await self._make_streams({event.topic.partition("/")[0] for _, event in found})
             reached = found[-1][0]
             events = to_columns(event for _, event in found)
             await self._commit(events, reached)
@@ -124,10 +124,12 @@ class Relay:
         await registry.database.write(lambda connection: lifecycle.take_out(connection, self._reached))
         return bool(found)
 
-    async def _make_stream(self) -> None:
-        """A server without devices has no stream for them."""
-        if STREAM.name not in self._router.streams:
-            await self._log.create(STREAM)
+    async def _make_streams(self, needed: Collection[str]) -> None:
+        """Those of which something has happened; a server without devices has none."""
+        missing = [spec for spec in STREAMS if spec.name in needed and spec.name not in self._router.streams]
+        for spec in missing:
+            await self._log.create(spec)
+        if missing:
             self._use(await self._log.streams())
 
     async def _commit(self, events: pa.RecordBatch, reached: int) -> None:

@@ -12,7 +12,7 @@ from millstream.clock import Micros
 from millstream.devices.credentials import Credentials, SymmetricKeys, Thumbprints
 from millstream.devices.device import Device, Status
 from millstream.devices.name import Name
-from millstream.devices.tables import devices
+from millstream.devices.tables import devices, twins
 from millstream.devices.vault import Vault
 
 _SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,535
@@ -21,6 +21,7 @@ _its = devices.c
 _OTHERS = ("device", "module", "connected", "connection_time", "last_activity")  # than what is said of a device
 _NAMED = (_its.device == bindparam("d")) & (_its.module == bindparam("m"))
 _FIND = select(devices).where(_NAMED)  # made once: it costs as much as asking, and every login asks
+_OF_TWIN = (twins.c.device == _its.device) & (twins.c.module == _its.module)
 _THAT = update(devices).where(_NAMED)
 
 
@@ -54,7 +55,7 @@ class Store:
         behind = tuple_(_its.device, _its.module) > tuple_(literal(after.device), literal(after.module))
         query = select(devices).where(behind).order_by(_its.device, _its.module).limit(limit)
         if condition is not None:
-            query = query.where(condition)
+            query = query.outerjoin(twins, _OF_TWIN).where(condition)
         if not modules:
             query = query.where(_its.module == "")
         return [self._device(row) for row in connection.execute(query).mappings()]

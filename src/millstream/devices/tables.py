@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 metadata = MetaData()
 
 NAME = Text().with_variant(Text(collation="C"), "postgresql")  # in the order of code points, as SQLite's
-TAGS = JSON().with_variant(JSONB(), "postgresql")
+DOCUMENT = JSON().with_variant(JSONB(), "postgresql")
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself for this type only
 CONNECTED = text("connected")
 
@@ -24,7 +24,7 @@ devices = Table(
     Column("etag", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("status_reason", Text),
-    Column("tags", TAGS, nullable=False),
+    Column("tags", DOCUMENT, nullable=False),
     Column("keys", LargeBinary),  # sealed
     Column("password", Text),  # hashed
     Column("thumbprint", Text),
@@ -38,6 +38,20 @@ devices = Table(
     # Those who are connected are found at once when a server starts, however many are not.
     Index("devices_connected", "device", postgresql_where=CONNECTED, sqlite_where=CONNECTED),
 )
+
+twins = Table(
+    "twins",
+    metadata,
+    Column("device", NAME, primary_key=True),
+    Column("module", NAME, primary_key=True),
+    Column("desired", DOCUMENT, nullable=False),
+    Column("desired_version", BigInteger, nullable=False),
+    Column("desired_updated", BigInteger),
+    Column("reported", DOCUMENT, nullable=False),
+    Column("reported_version", BigInteger, nullable=False),
+    Column("reported_updated", BigInteger),
+)
+"""The two sides of devices' twins; who has none has no row."""
 
 outbox = Table(
     "outbox",

@@ -13,9 +13,11 @@ from millstream.clock import Micros
 from millstream.devices import lifecycle
 from millstream.devices.credentials import NO_CREDENTIALS, SymmetricKeys
 from millstream.devices.device import Change, Device
+from millstream.devices.document import difference, same
 from millstream.devices.lifecycle import Happened, What
 from millstream.devices.name import Name
 from millstream.devices.store import Store
+from millstream.devices.twin_store import delete_sides
 from millstream.errors import DeviceError, PreconditionError, UnknownDeviceError
 
 _TOKEN_BYTES = 8  # of etags and generations: random, so that none is ever there again
@@ -29,12 +31,12 @@ class Expected(NamedTuple):
     absent: bool = False
     """`If-None-Match: *`: it must not be there."""
 
-    def check(self, name: Name, found: Device | None) -> None:
-        """Raise `PreconditionError` unless it is so."""
+    def check(self, name: Name, found: Device | None, suffix: str = "") -> None:
+        """Raise `PreconditionError` unless it is so. `suffix`: how the etag goes on where more than it is meant."""
         if self.absent and found is not None:
             raise PreconditionError(f"there is a device {str(name)!r} already")
-        if self.etag is not None and (found is None or self.etag not in ("*", found.etag)):
-            state = "is not there" if found is None else f"has the etag {found.etag} by now"
+        if self.etag is not None and (found is None or self.etag not in ("*", found.etag + suffix)):
+            state = "is not there" if found is None else f"has the etag {found.etag}{suffix} by now"
             raise PreconditionError(f"device {str(name)!r} {state}; read it again before you change it")
 
 
@@ -63,9 +65,10 @@ class Work:
         self, store: Store, connection: Connection, names: Iterable[Name], now: Micros, by: str | None
     ) -> None:
         self._store = store
-        self._connection = connection
-        self._now = now
-        self._details = {} if by is None else {"by": by}
+        self.connection = connection
+        self.now = now
+        self.details = {} if by is None else {"by": by}
+        """What events say about who it is for."""
         parents = [Name(each.device) for each in names if each.module]
         self._known = store.find_many(connection, [*names, *parents])
         self._added: dict[Name, Device] = {}
@@ -78,7 +81,7 @@ class Work:
         found = self._known.get(name)
         expected.check(name, found)
         if found is not None:
-            device = self._replace(found, change.over(found, replace=True))
+            device = self.replace(found, change.over(found, replace=True))
             return Put(device, created=False, changed=device is not found)
         if name.module and Name(name.device) not in self._known:
             raise UnknownDeviceError(f"there is no device {name.device!r} that could have a module")
@@ -98,41 +101,63 @@ class Work:
 
     def patch(self, name: Name, change: Change, expected: Expected) -> Device:
         """See `Registry.patch`."""
-        found = self._get(name, expected)
-        return self._replace(found, change.over(found, replace=False))
+        found = self.get(name, expected)
+        return self.replace(found, change.over(found, replace=False))
 
     def change_keys(self, name: Name, how: Callable[[SymmetricKeys], SymmetricKeys], expected: Expected) -> Device:
         """Put other keys in place of those that there are."""
-        found = self._get(name, expected)
+        found = self.get(name, expected)
         its = found.credentials
         if its.keys is None:
             raise DeviceError(f"device {str(name)!r} has no symmetric keys")
         changed = msgspec.structs.replace(its, keys=how(its.keys))
-        return self._replace(found, msgspec.structs.replace(found, credentials=changed))
+        return self.replace(found, msgspec.structs.replace(found, credentials=changed))
+
+    def get(self, name: Name, expected: Expected = ANY, suffix: str = "") -> Device:
+        """One of those that it is about. `UnknownDeviceError`, and see `Expected.check`."""
+        found = self._known.get(name)
+        if found is None:
+            raise UnknownDeviceError(f"there is no device {str(name)!r}")
+        expected.check(name, found, suffix)
+        return found
+
+    def replace(self, found: Device, device: Device) -> Device:
+        """Have `device` in place of what was found; if they are the same, nothing happens."""
+        if device == found and same(device.tags, found.tags):  # which 1 and true are not
+            return found
+        device = msgspec.structs.replace(device, etag=_token(), updated=self.now)
+        self._known[device.name] = device
+        written = self._added if device.name in self._added else self._replaced
+        written[device.name] = device
+        self._note(What.UPDATED, device)
+        if patch := difference(found.tags, device.tags):
+            its = {"etag": device.etag, "patch": patch, **self.details}
+            self.note(
+                Happened(what=What.TAGS, name=device.name, generation=device.generation, time=self.now, details=its)
+            )
+        return device
+
+    def note(self, happened: Happened) -> None:
+        """Something more has happened."""
+        self._happened.append(happened)
 
     def delete(self, name: Name, expected: Expected) -> None:
         """See `Registry.delete`."""
-        found = self._get(name, expected)
-        modules = [] if name.module else self._store.modules(self._connection, name.device)
+        found = self.get(name, expected)
+        modules = [] if name.module else self._store.modules(self.connection, name.device)
         for each in (*modules, found):
             self._deleted.append(each.name)
             self._note(What.DELETED, each)
 
     def finish(self) -> list[Happened]:
         """Write everything, and tell what it is."""
-        self._store.insert(self._connection, list(self._added.values()))
-        self._store.replace(self._connection, list(self._replaced.values()))
+        self._store.insert(self.connection, list(self._added.values()))
+        self._store.replace(self.connection, list(self._replaced.values()))
         for name in self._deleted:
-            self._store.delete(self._connection, name)
-        lifecycle.put(self._connection, self._happened)
+            self._store.delete(self.connection, name)
+        delete_sides(self.connection, self._deleted)
+        lifecycle.put(self.connection, self._happened)
         return self._happened
-
-    def _get(self, name: Name, expected: Expected) -> Device:
-        found = self._known.get(name)
-        if found is None:
-            raise UnknownDeviceError(f"there is no device {str(name)!r}")
-        expected.check(name, found)
-        return found
 
     def _blank(self, name: Name) -> Device:
         return Device(
@@ -140,31 +165,21 @@ class Work:
             generation=_token(),
             etag=_token(),
             credentials=NO_CREDENTIALS,
-            created=self._now,
-            updated=self._now,
+            created=self.now,
+            updated=self.now,
         )
-
-    def _replace(self, found: Device, device: Device) -> Device:
-        """Have `device` in place of what was found; if they are the same, nothing happens."""
-        if device == found:
-            return found
-        device = msgspec.structs.replace(device, etag=_token(), updated=self._now)
-        self._known[device.name] = device
-        written = self._added if device.name in self._added else self._replaced
-        written[device.name] = device
-        self._note(What.UPDATED, device)
-        return device
 
     def _note(self, what: What, device: Device) -> None:
-        happened = Happened(
-            what=what,
-            name=device.name,
-            generation=device.generation,
-            time=self._now,
-            device=device,
-            details=self._details,
+        self.note(
+            Happened(
+                what=what,
+                name=device.name,
+                generation=device.generation,
+                time=self.now,
+                device=device,
+                details=self.details,
+            )
         )
-        self._happened.append(happened)
 
 
 def _token() -> str:

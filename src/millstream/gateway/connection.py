@@ -201,6 +201,8 @@ class Connection(asyncio.Protocol):
             if not granted.is_shared:
                 self._listener.fan_out.add(self, granted)
         self.resume(Pause.AUTHENTICATING)
+        for granted in self.session.subscriptions:
+            self._listener.listens(self, granted)
         self.receive(b"", 0)
         self._listener.ingest.came()
 
@@ -303,6 +305,7 @@ class Connection(asyncio.Protocol):
             sessions.subscribed(self.kept, granted)
         if action.wants_retained:
             sessions.give_retained(self, granted)
+        self._listener.listens(self, granted)
 
     def _unsubscribed(self, granted: Granted) -> None:
         if granted.is_shared:

@@ -58,10 +58,20 @@ class Reader:
         self.events: list[Event] = []
 
 
+class Desk:
+    """Another one: gets events as they were published, so that it knows by whom."""
+
+    __slots__ = ("call", "posts")
+
+    def __init__(self, call: Callable[[list[Post]], None]) -> None:
+        self.call = call
+        self.posts: list[Post] = []
+
+
 class Wish(NamedTuple):
     """Who wants what: the values in the trie of filters. A lane wants it for the sessions that are kept."""
 
-    who: Subscriber | Reader | Lane | Share
+    who: Subscriber | Reader | Desk | Lane | Share
     granted: Granted | None = None
 
 
@@ -81,12 +91,13 @@ class Audience(NamedTuple):
 
     listeners: list[Listener]
     readers: list[Reader]
+    desks: list[Desk]
     lanes: list[Lane]
     shares: list[Share]
 
     def is_present(self) -> bool:
         """Whether anybody in it may get something at once, and not by the queue."""
-        return bool(self.listeners or self.readers or self.shares)
+        return bool(self.listeners or self.readers or self.desks or self.shares)
 
 
 class FanOut:
@@ -97,11 +108,11 @@ class FanOut:
         self._wishes: Trie[Wish] = Trie()
         self._lanes = 0
 
-    def add(self, who: Subscriber | Reader, granted: Granted) -> None:
+    def add(self, who: Subscriber | Reader | Desk, granted: Granted) -> None:
         """From now on, `who` listens."""
         self._wishes.add(granted.filter, Wish(who, granted))
 
-    def remove(self, who: Subscriber | Reader, granted: Granted) -> None:
+    def remove(self, who: Subscriber | Reader | Desk, granted: Granted) -> None:
         """No longer. Absent is fine."""
         self._wishes.remove(granted.filter, Wish(who, granted))
 
@@ -136,9 +147,7 @@ class FanOut:
         if not len(self._wishes):
             return
         delivery = Delivery(self._statistics, time)
-        for row, audience in self._heard(
-            sealed, lambda audience: bool(audience.listeners or audience.readers or audience.shares)
-        ):
+        for row, audience in self._heard(sealed, Audience.is_present):
             if sealed.is_captured[row] == captured:
                 delivery.give(post_of(sealed, row), audience)
         delivery.finish()
@@ -174,6 +183,7 @@ class Delivery:
         self._time = to_datetime(time)
         self._subscribers: dict[Subscriber, None] = {}
         self._readers: dict[Reader, None] = {}
+        self._desks: dict[Desk, None] = {}
 
     def give(self, post: Post, audience: Audience) -> None:
         """Hand one event to everybody in its audience."""
@@ -194,6 +204,9 @@ class Delivery:
         if not post.qos:
             for share in audience.shares:
                 self._give_to_one(share, post)
+        for desk in audience.desks:
+            desk.posts.append(post)
+            self._desks[desk] = None
         if audience.readers:
             event = self._event(post)
             for reader in audience.readers:
@@ -219,6 +232,9 @@ class Delivery:
             events, reader.events = reader.events, []
             self._statistics.delivered += len(events)
             reader.call(events)
+        for desk in self._desks:
+            posts, desk.posts = desk.posts, []
+            desk.call(posts)
 
     def _event(self, post: Post) -> Event:
         its = post.attributes
@@ -252,18 +268,21 @@ def post_of(sealed: Sealed, row: int) -> Post:
 def _assemble(wishes: Sequence[Wish]) -> Audience | None:
     listeners: dict[Subscriber, Listener] = {}
     readers: list[Reader] = []
+    desks: list[Desk] = []
     lanes: list[Lane] = []
     shares: list[Share] = []
     for who, granted in wishes:
         if isinstance(who, Reader):
             readers.append(who)
+        elif isinstance(who, Desk):
+            desks.append(who)
         elif isinstance(who, Lane):
             lanes.append(who)
         elif isinstance(who, Share):
             shares.append(who)
         elif granted is not None:
             listeners[who] = _together(who, granted, listeners.get(who))
-    return Audience(list(listeners.values()), readers, lanes, shares) if wishes else None
+    return Audience(list(listeners.values()), readers, desks, lanes, shares) if wishes else None
 
 
 def _together(who: Subscriber, granted: Granted, found: Listener | None) -> Listener:

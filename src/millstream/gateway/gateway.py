@@ -91,7 +91,7 @@ class Gateway:
         if registry is not None:
             from millstream.gateway.reception import Reception  # with a database: not for those who need none
 
-            self._reception = Reception(registry, log, users, policy, self.topics, clock)
+            self._reception = Reception(registry, log, users, policy, fan_out, self.topics, clock)
             self._authenticator = self._reception.authenticator
         seen = Deduplication(
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from millstream.devices import Admitted, Device, Happened, Presence, Registry, Status, What, is_good
+from millstream.devices import Admitted, Device, Happened, Name, Presence, Registry, Status, What, is_good
+from millstream.gateway.fanout import Subscriber
 from millstream.mqtt import Reason
 
 
-class Guest(Protocol):
+class Guest(Subscriber, Protocol):
     """A connection."""
 
     def end(self, reason: Reason, text: str) -> None:
         """End it for a reason of the server's."""
         ...
+
+
+Listening = Callable[[Guest, Name, str], None]
+"""A guest, its name, and the filter of a subscription."""
 
 
 class Guests:
@@ -26,6 +31,7 @@ class Guests:
         self._presence = presence
         self._admitted: dict[Guest, Admitted] = {}
         self._by_device: defaultdict[str, dict[Guest, None]] = defaultdict(dict)
+        self._watchers: list[Listening] = []
         registry.watch(self._changed)
 
     def came(self, guest: Guest, admitted: Admitted, client_id: str) -> None:
@@ -51,6 +57,22 @@ class Guests:
         admitted = self._admitted.get(guest)
         if admitted is not None:
             self._presence.active(admitted.name)
+
+    def name_of(self, guest: object) -> Name | None:
+        """The device whose connection it is, if it is one's."""
+        admitted = self._admitted.get(guest)  # type: ignore[call-overload]
+        return None if admitted is None else admitted.name
+
+    def watch(self, listening: Listening) -> None:
+        """Call back with every subscription that a guest has from now on, also one that its session has kept."""
+        self._watchers.append(listening)
+
+    def listens(self, guest: Guest, mqtt_filter: str) -> None:
+        """One has a subscription. Others than guests may be named."""
+        admitted = self._admitted.get(guest)
+        if admitted is not None:
+            for listening in self._watchers:
+                listening(guest, admitted.name, mqtt_filter)
 
     def _changed(self, happened: Sequence[Happened]) -> None:
         for each in happened:

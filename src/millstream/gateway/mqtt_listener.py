@@ -23,7 +23,7 @@ from millstream.gateway.statistics import Statistics
 from millstream.gateway.throttle import Throttle
 from millstream.gateway.tls import Certificate
 from millstream.gateway.websocket import WebSocket
-from millstream.mqtt import Declined, Ended, Reason, Session, SessionLimits, claimed_topic, session_expiry
+from millstream.mqtt import Declined, Ended, Granted, Reason, Session, SessionLimits, claimed_topic, session_expiry
 from millstream.mqtt.packet import Connect
 from millstream.rights import Right
 from millstream.settings import ListenerSettings, Settings
@@ -180,6 +180,11 @@ class MqttListener:
             topic = claimed_topic(ended.packet)
             self._statistics.reject(reason, text=ended.text, client=client_id, topic=topic, payload=ended.packet)
         _log.debug("client %r ended: %s", client_id, ended.text)
+
+    def listens(self, connection: Connection, granted: Granted) -> None:
+        """A client has a subscription of its own."""
+        if self._guests is not None:
+            self._guests.listens(connection, granted.filter)
 
     def declined(self, connection: Connection, its: Declined) -> None:
         """A published message was refused, and its client stays."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from millstream.clock import Clock
-from millstream.devices import Presence, Registry, Relay
+from millstream.devices import Presence, Registry, Relay, Twins
 from millstream.gateway.auth import UserAuthenticator
 from millstream.gateway.device_auth import DeviceAuthenticator
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.guests import Guests
 from millstream.gateway.http import Access, Bodies, Part
 from millstream.gateway.http.device_batches import DeviceBatches
 from millstream.gateway.http.devices import Devices
+from millstream.gateway.http.twins import TwinPart
+from millstream.gateway.inbox import Inbox
 from millstream.gateway.policy import Policy
 from millstream.gateway.topics import Topics
+from millstream.gateway.twin_desk import TwinDesk
 from millstream.log import Log
 from millstream.metrics import Reading, catalog
 
@@ -20,17 +24,31 @@ class Reception:
     """Works from `start` to `close`. The registry stays the caller's."""
 
     def __init__(
-        self, registry: Registry, log: Log, users: UserAuthenticator, policy: Policy, topics: Topics, clock: Clock
+        self,
+        registry: Registry,
+        log: Log,
+        users: UserAuthenticator,
+        policy: Policy,
+        fan_out: FanOut,
+        topics: Topics,
+        clock: Clock,
     ) -> None:
         self.registry = registry
         self.presence = Presence(registry, clock)
         self.guests = Guests(registry, self.presence)
         self.authenticator = DeviceAuthenticator(users, registry, policy.device_rights, self.presence.active, clock)
+        self.twins = Twins(registry)
+        self._inbox = Inbox(fan_out, self.guests, topics)
+        self._twin_desk = TwinDesk(registry, self.twins, self.guests, self._inbox, topics)
         self._relay = Relay(registry, log, topics.publish, clock)
 
     def parts(self, access: Access, bodies: Bodies) -> list[Part]:
         """What there is of it by HTTP."""
-        return [DeviceBatches(self.registry, access, bodies), Devices(self.registry, access, bodies)]
+        return [
+            DeviceBatches(self.registry, access, bodies),
+            TwinPart(self.twins, access, bodies),
+            Devices(self.registry, access, bodies),
+        ]
 
     async def measure(self, reading: Reading) -> None:
         """Add what is measured here to a reading."""
@@ -43,5 +61,7 @@ class Reception:
 
     async def close(self) -> None:
         """After the last connection: note that it has gone, and tell the rest."""
+        await self._inbox.close()
+        await self._twin_desk.close()
         await self.presence.close()
         await self._relay.close()

@@ -10,11 +10,11 @@ import pyarrow as pa
 from millstream.clock import Clock
 from millstream.event import EVENT_FIELDS, Event
 from millstream.gateway.attributes import Attributes
-from millstream.gateway.fanout import Delivery, FanOut, Reader
-from millstream.gateway.post import Post
+from millstream.gateway.fanout import Delivery, FanOut, Reader, Subscriber
+from millstream.gateway.post import Post, encode_post
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.topic_table import TopicTable
-from millstream.mqtt import Granted
+from millstream.gateway.topic_table import Topic, TopicTable
+from millstream.mqtt import Granted, Outcome, topic_key
 from millstream.topic import check_filter
 
 if TYPE_CHECKING:
@@ -61,6 +61,19 @@ class Topics:
             if audience.lanes:
                 self._keep(post, audience.lanes)
         delivery.finish()
+
+    def give(self, who: Subscriber, event: Event) -> bool:
+        """Give an event to one subscriber, at QoS 0, whether it has subscribed or not. False: it was dropped, and
+        counted, because that one is too slow or gone."""
+        its = Attributes(id=event.id, type=event.type, content_type=event.content_type)
+        topic = Topic(event.topic, topic_key(event.topic))
+        message = encode_post(Post(topic, 0, event.payload, event.payload, its), who.version, 0)
+        if who.deliver(message, 0) is not Outcome.SENT:
+            self._statistics.dropped += 1
+            return False
+        self._statistics.delivered += 1
+        who.flush()
+        return True
 
     def _heard(self, events: pa.RecordBatch) -> pa.RecordBatch:
         """Those that somebody listens to: most results of a query go to their stream and to nobody else."""

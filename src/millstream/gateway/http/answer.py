@@ -28,6 +28,7 @@ from millstream.errors import (
     LogUnavailableError,
     MillstreamError,
     NotAuthorizedError,
+    OverloadError,
     PayloadError,
     PositionError,
     PreconditionError,
@@ -67,6 +68,7 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     DeviceError: 400,
     UnknownDeviceError: 404,
     PreconditionError: 412,
+    OverloadError: 503,
     RegistryError: 500,
     RegistryUnavailableError: 503,
     LogError: 400,  # what has no name of its own was asked for wrongly
@@ -88,7 +90,17 @@ def answer(content: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str]
 
 def answer_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error in the one shape that all have."""
-    return answer({"error": {"code": CODES[status], "message": message}}, status, headers)
+    return answer(error_content(status, message), status, headers)
+
+
+def error_content(status: int, message: str) -> dict[str, Any]:
+    """That shape."""
+    return {"error": {"code": CODES[status], "message": message}}
+
+
+def status_of(error: Exception) -> int:
+    """Of one of our own errors, see `FAULTS`."""
+    return next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), 500)
 
 
 async def refuse(connection: HTTPConnection, error: Exception) -> Response | None:
@@ -102,7 +114,7 @@ async def refuse(connection: HTTPConnection, error: Exception) -> Response | Non
 
 async def tell(connection: HTTPConnection, error: Exception) -> Response | None:
     """The answer to one of our own errors, see `FAULTS`."""
-    status = next(FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS)
+    status = status_of(error)
     return await _send(connection, answer_error(status, str(error), LATER if status == 503 else None))
 
 

@@ -61,36 +61,36 @@ class Devices:
 
     async def _modules(self, request: Request) -> Response:
         await self._admit(request)
-        found = await self._registry.modules(_name(request).device)
+        found = await self._registry.modules(name_in(request).device)
         return answer({"modules": [module.shown() for module in found]})
 
     async def _show(self, request: Request) -> Response:
         await self._admit(request)
-        return _answer(await self._registry.get(_name(request)))
+        return _answer(await self._registry.get(name_in(request)))
 
     async def _put(self, request: Request) -> Response:
         user = await self._admit(request)
         change = decode(await self._bodies.read(request), Change)
-        put = await self._registry.put(_name(request), change, user, expected(request))
+        put = await self._registry.put(name_in(request), change, user, expected(request))
         return _answer(put.device, 201 if put.created else 200)
 
     async def _patch(self, request: Request) -> Response:
         user = await self._admit(request)
         change = decode(await self._bodies.read(request), Change)
-        return _answer(await self._registry.patch(_name(request), change, user, expected(request)))
+        return _answer(await self._registry.patch(name_in(request), change, user, expected(request)))
 
     async def _delete(self, request: Request) -> Response:
         user = await self._admit(request)
-        await self._registry.delete(_name(request), user, expected(request))
+        await self._registry.delete(name_in(request), user, expected(request))
         return Response(status_code=204)
 
     async def _keys(self, request: Request) -> Response:
         await self._admit(request)
-        return _answer_keys(await self._registry.get(_name(request)))
+        return _answer_keys(await self._registry.get(name_in(request)))
 
     async def _rotate(self, request: Request) -> Response:
         user = await self._admit(request)
-        return _answer_keys(await self._registry.rotate_keys(_name(request), user, expected(request)))
+        return _answer_keys(await self._registry.rotate_keys(name_in(request), user, expected(request)))
 
     async def _admit(self, request: Request) -> str | None:
         """The user's name."""
@@ -110,7 +110,8 @@ def expected(request: Request) -> Expected:
     return Expected(etag, absent is not None)
 
 
-def _name(request: Request) -> Name:
+def name_in(request: Request) -> Name:
+    """The device, or module, that a request's path names."""
     return Name.parse("/".join(filter(None, (request.path_params["device"], request.path_params.get("module")))))
 
 

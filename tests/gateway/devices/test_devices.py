@@ -4,75 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.devices import HOUR, KEY, OTHER, PRESS, SECRET, VISION, auth, change, connect, seen, token
 from tests.support.gateway import Plant
 from tests.support.http import client_of, error_of
-from tests.support.mqtt import PATIENCE, RawClient
 
-from millstream.clock import SECOND, VirtualClock
-from millstream.devices import Change, Name, Registry, make_token
+from millstream.clock import VirtualClock
+from millstream.devices import Name, Registry
 from millstream.errors import RegistryUnavailableError
 from millstream.gateway.http.access import read_credentials
-from millstream.log.sqlite import SqliteLog
 from millstream.metrics import catalog
 from millstream.mqtt import Reason, Version
 from millstream.mqtt import packet as p
 from millstream.password import PasswordHash
-
-CHEAP = "scrypt$2$1$1$c2FsdA==$Mg+j147YoCdA+qrUwvASXtMPpt7O8kuKFUTqdS+qQGA="  # of "secret"
-OTHER = CHEAP.replace("c2FsdA==", "cGVwcGVy")  # of something else
-KEY = base64.b64encode(b"0123456789abcdef").decode()
-HOUR = 3_600 * SECOND
-PRESS = Name("press-1")
-VISION = Name("press-1", "vision")
-
-
-def change(**said: Any) -> Change:
-    return msgspec.convert(said, Change)
-
-
-SECRET = change(credentials={"password_hash": CHEAP, "keys": {"primary": KEY}})
-
-
-@pytest.fixture
-async def registry(clock: VirtualClock) -> AsyncIterator[Registry]:
-    """In memory, with a device and a module that have a password and keys."""
-    registry = await Registry.open("", None, clock)
-    for name in (PRESS, VISION):
-        await registry.put(name, SECRET)
-    yield registry
-    await registry.close()
-
-
-@pytest.fixture
-async def plant(log: SqliteLog, clock: VirtualClock, registry: Registry) -> AsyncIterator[Plant]:
-    """Nothing is started yet."""
-    plant = Plant(log, clock, registry)
-    yield plant
-    await plant.stop()
-
-
-@pytest.fixture
-async def site(plant: Plant) -> Plant:
-    """A gateway that knows the user ann, who may manage devices, bob, who may not, and the registry's devices."""
-    users = {"ann": {"password": CHEAP, "manage": True}, "bob": CHEAP}
-    await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
-    return plant
-
-
-def token(clock: VirtualClock, resource: str = "devices/press-1", key: str = KEY, expires: int = HOUR) -> str:
-    return make_token(key, resource, clock.now() + expires)
-
-
-async def connect(site: Plant, name: Name = PRESS, password: str = "secret", client_id: str = "c") -> RawClient:
-    return await site.connect(client_id, user_name=str(name), password=password.encode())
 
 
 async def refusal(site: Plant, version: Version, user_name: str, password: str) -> Reason:
@@ -81,16 +29,6 @@ async def refusal(site: Plant, version: Version, user_name: str, password: str) 
     (answer,) = await client.rest()
     assert isinstance(answer, p.Connack)
     return answer.reason
-
-
-async def seen(site: Plant, what: str, count: int = 1) -> list[dict[str, Any]]:
-    """The life-cycle events of a kind, once there are so many."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            told = await site.read("$devices") if "$devices" in await site.log.streams() else []
-            events = [event for event in told if event.topic.endswith(f"/{what}")]
-            if len(events) >= count:
-                return [event.data for event in events]
 
 
 @pytest.mark.parametrize("version", list(Version))
@@ -254,10 +192,6 @@ async def test_an_open_server_checks_the_devices_that_it_knows(plant: Plant) -> 
 
 
 # --- HTTP
-
-
-def auth(name: str, password: str = "secret") -> httpx.BasicAuth:
-    return httpx.BasicAuth(name, password)
 
 
 async def test_a_device_publishes_by_http(site: Plant, clock: VirtualClock) -> None:
