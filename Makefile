@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/millstream demo $(if $(FOR),--for $(FOR))
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check

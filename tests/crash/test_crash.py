@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import signal
-import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from millstream.log.sqlite import ReadOnlyLog
 
 ROUNDS = int(os.environ.get("MILLSTREAM_CRASH_ROUNDS", "1"))
 KILLS = int(os.environ.get("MILLSTREAM_CRASH_KILLS", "3"))
-SEED = int(os.environ.get("MILLSTREAM_CRASH_SEED", "0")) or time.time_ns() % 1_000_000
+SEED = int(os.environ["MILLSTREAM_CRASH_SEED"])  # see tests/conftest.py
 
 APP = Path(__file__).with_name("plant.py")
 DEVICES = 8  # half of them stubborn
