@@ -191,6 +191,8 @@ class SessionSettings(BaseModel):
     """Messages that wait for longer are dropped, and counted for each session that has not got them."""
     queue_bytes: ByteSize = _bytes(1 << 30)
     """Messages for all sessions on disk, each once. Beyond, the oldest are dropped, and counted likewise."""
+    backlog_bytes: ByteSize = _bytes(256 << 20)
+    """Messages that wait for one session, or one shared subscription. Beyond, its oldest are dropped likewise."""
 
 
 class LogSettings(BaseModel):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from pydantic import ByteSize
 from tests.support.gateway import Plant
 from tests.support.mqtt import PATIENCE, RawClient
 
@@ -403,6 +404,26 @@ async def test_what_retention_takes_from_a_session_is_counted_and_told(
     assert plant.statistics["overflowed"] == 2
     assert "client 's' was away or too slow for too long: 2 of its messages were dropped" in caplog.text
     assert await take(await come(plant), 1) == [b"3"]
+
+
+@pytest.mark.parametrize("mqtt_filter", ["a/#", "$share/line/a/#"])
+async def test_only_so_much_waits_for_one_session(plant: Plant, clock: VirtualClock, mqtt_filter: str) -> None:
+    settings = SessionSettings(backlog_bytes=ByteSize(3_500))
+    await plant.start(sessions=settings)
+    greedy, modest = await come(plant, client_id="greedy"), await come(plant, client_id="modest")
+    await greedy.subscribe(mqtt_filter, 1)
+    await modest.subscribe("a/0", 1)
+    await go(plant, greedy)
+    await go(plant, modest)
+    for number in range(5):
+        await publish(plant, bytes((number,)) * 1_000, topic=f"a/{number}")
+    await pass_time(clock, lambda: plant.statistics["overflowed"] == 2)
+    await plant.gateway.stop()
+    await plant.start(sessions=settings)
+    got = await take(await come(plant, client_id="greedy"), 3)
+    assert [payload[0] for payload in got] == [2, 3, 4], "its oldest are dropped"
+    assert (await take(await come(plant, client_id="modest"), 1))[0][0] == 0, "and nobody else's"
+    assert plant.statistics["overflowed"] == 0
 
 
 async def test_a_queue_that_somebody_has_dropped_begins_anew(running: Plant) -> None:

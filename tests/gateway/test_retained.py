@@ -14,7 +14,7 @@ from millstream.gateway.post import Post
 from millstream.gateway.queued import Queued
 from millstream.gateway.retained import Retained
 from millstream.gateway.topic_table import Topic
-from millstream.mqtt import Properties, Version, topic_key
+from millstream.mqtt import Properties, Reason, Version, topic_key
 from millstream.mqtt import packet as p
 from millstream.topic import filter_matches
 
@@ -131,6 +131,23 @@ async def test_beyond_the_limit_a_message_is_published_and_not_retained(
     assert (await late.read(p.Publish)).topic == "a"
     assert await late.is_silent()
     assert "'b' is not retained" in caplog.text
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_who_publishes_one_without_room_is_told(plant: Plant, qos: int) -> None:
+    await plant.start(limits=limits(retained_bytes=10_000))
+    client, old = await plant.connect(), await plant.connect("old", Version.V3_1_1)
+    await retain(plant, "a", b"before")
+    client.send(p.Publish(topic="a", payload=bytes(20_000), qos=qos, packet_id=7, retain=True))
+    answer = await (client.read(p.Puback) if qos == 1 else client.read(p.Pubrec))
+    assert (answer.packet_id, answer.reason) == (7, Reason.SUCCESS)
+    assert "not retained" in str(answer.properties.reason_string)
+    old.send(p.Publish(topic="a", payload=bytes(20_000), qos=1, packet_id=7, retain=True))
+    assert await old.read(p.Puback) == p.Puback(packet_id=7)
+    assert sorted(map(len, await plant.payloads("events"))) == [6, 20_000, 20_000]
+    late = await plant.connect("late")
+    await subscribe(late, "a")
+    assert await late.is_silent(), "the one before it is not the last one any more"
 
 
 async def test_a_large_one_survives(running: Plant) -> None:

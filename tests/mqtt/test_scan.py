@@ -80,6 +80,9 @@ class Connection:
     def acknowledge(self, packets: bytes) -> None:
         raise AssertionError("the scan only tells what is owed")
 
+    def explain(self, acknowledgement: bytes, text: str) -> bytes:
+        raise AssertionError("the scan knows of nothing to explain")
+
 
 def columns() -> Arrivals:
     return Arrivals(Numbers(*KNOWN))

@@ -53,6 +53,9 @@ class Client:
     def acknowledge(self, packets: bytes) -> None:
         raise AssertionError("a session only tells what is owed")
 
+    def explain(self, acknowledgement: bytes, text: str) -> bytes:
+        return self.session.incoming.explain(acknowledgement, text)
+
     def read(self) -> list[p.Packet]:
         data = self.session.outgoing.take()
         found = []

@@ -211,6 +211,10 @@ class Connection(asyncio.Protocol):
         self.incoming.answered(packets)
         self._tell(packets)
 
+    def explain(self, acknowledgement: bytes, text: str) -> bytes:
+        """See `Publisher`."""
+        return self.incoming.explain(acknowledgement, text)
+
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
         if self._transport is None or self.session.state is not _CONNECTED:

@@ -104,7 +104,7 @@ class Gateway:
             settings.limits.pending_bytes,
             fan_out.give,
             self._hold,
-            self._sessions,
+            self._sessions.commits,
             _traces_with(tracer, clock),
         )
         guests = self._reception.guests if self._reception is not None else None
@@ -146,7 +146,7 @@ class Gateway:
     async def start(self) -> None:
         """Restore what was seen, and listen. `mqtt_address` and `http_address` tell where (None: turned off)."""
         try:
-            await self._ingest.start()
+            await self._ingest.start(lambda state: self._sessions.start(self._log, state, self._ingest))
             self._committing = asyncio.get_running_loop().create_task(self._ingest.run())
             self._committing.add_done_callback(self._commits_ended)
             if self._reception is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from millstream.clock import Clock, Micros
@@ -44,9 +44,8 @@ _FIRST_RETRY, _LAST_RETRY = 0.25, 8.0  # seconds between attempts while the disk
 
 
 class Companion(Protocol):
-    """What commits in the transactions of events, see `Sessions`."""
+    """What commits in the transactions of events, see `Commits`."""
 
-    async def start(self, log: Log, state: Mapping[str, bytes], ingest: Ingest) -> None: ...
     def prepare(self, sealed: Sealed) -> bool: ...
     def put(self, transaction: Transaction) -> None: ...
     def committed(self, committed: Committed) -> None: ...
@@ -69,7 +68,7 @@ class Ingest:
         pending_bytes: int,
         fan_out: Callable[[Sealed, bool, Micros], None],
         hold: Callable[[bool], None],
-        sessions: Companion,
+        commits: Companion,
         traces: ArrivalTraces | None = None,
     ) -> None:
         self._log = log
@@ -82,7 +81,7 @@ class Ingest:
         self._most = pending_bytes  # that may gather beside what is under way
         self._fan_out = fan_out
         self._hold = hold
-        self._sessions = sessions
+        self._commits = commits
         self._traces = traces
         self._streams: Mapping[str, StreamSpec] = {}
         self._under_way: Sealed | None = None
@@ -98,8 +97,9 @@ class Ingest:
         self._writing_since: float | None = None
         self.disk_full = False
 
-    async def start(self) -> None:
-        """Learn which streams there are, which ids were seen, and which sessions are kept."""
+    async def start(self, restore: Callable[[Mapping[str, bytes]], Awaitable[None]]) -> None:
+        """Learn which streams there are, which ids were seen, and (`restore`, from the state) which sessions are
+        kept."""
         self._group = await self._log.join(GATEWAY, [])  # without streams, for its state
         gained: set[int] = set()
         while _STATE not in gained:
@@ -107,7 +107,7 @@ class Ingest:
         state = dict(await self._group.state(_STATE))
         seen = {name: state.pop(name) for name in list(state) if name.isdecimal()}
         self._deduplication.restore(seen)
-        await self._sessions.start(self._log, state, self)
+        await restore(state)
         self.use(await self._log.streams())
         self._log.watch_streams(self.use)
         self._tally.start(self._log, self._group)
@@ -237,7 +237,7 @@ class Ingest:
     async def _commit(self, sealed: Sealed) -> Micros:
         time = self._clock.now()
         remembered = self._deduplicate(sealed, time)
-        kept = self._sessions.prepare(sealed)
+        kept = self._commits.prepare(sealed)
         if kept or sealed.captured > len(sealed.duplicates):
             time = await self._write(sealed, remembered)
         else:
@@ -278,7 +278,7 @@ class Ingest:
                     self.disk_full = False
                 self._statistics.commit(self._clock.monotonic() - self._writing_since, len(sealed))
                 self._writing_since = None
-                self._sessions.committed(committed)
+                self._commits.committed(committed)
                 return committed.time
 
     def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
@@ -292,7 +292,7 @@ class Ingest:
                 transaction.save(_STATE, name, chunk)
             for name in remembered.drops:
                 transaction.drop(_STATE, name)
-        self._sessions.put(transaction)
+        self._commits.put(transaction)
         return transaction
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
@@ -308,7 +308,7 @@ class Ingest:
                 waiter.duplicates.set_result(last - first)
         for done in sealed.gathering.done:
             done()
-        self._sessions.answered()
+        self._commits.answered()
         if not self._room.is_set() and self.pending_bytes <= self._limit // 2:
             self._room.set()
             self._hold(False)

@@ -163,7 +163,8 @@ class Kept:
             self.memory.flights = None
 
     def overtaken(self, queue: Queue, first: int) -> int:
-        """Retention has taken everything below `first`: go on from there. How many messages of its were among that."""
+        """Go on from `first`, since retention has taken everything below, say. How many messages of its were among
+        that."""
         lost = {offset for offset in self.own if self.next <= offset < first}
         for lane, since in self._lanes(queue):
             lost.update(offset for offset in lane.after(max(self.next, since), len(lane.offsets)) if offset < first)
@@ -172,9 +173,9 @@ class Kept:
         self._ahead.clear()
         return len(lost)
 
-    def backlog(self, queue: Queue) -> int:
-        """How many messages wait for it; what several filters match counts as often."""
-        return len(self.own) + sum(lane.count(max(self.next, since)) for lane, since in self._lanes(queue))
+    def backlog(self, queue: Queue, offset: int) -> int:
+        """How many bytes wait for it from an offset on; what several filters match counts as often."""
+        return sum(lane.size(max(offset, since)) for lane, since in self._lanes(queue))
 
     def _lanes(self, queue: Queue) -> Iterator[tuple[Lane, int]]:
         for mqtt_filter, since in self.since.items():

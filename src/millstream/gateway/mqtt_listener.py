@@ -18,7 +18,8 @@ from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
 from millstream.gateway.kept import NEVER
 from millstream.gateway.listening import listen
-from millstream.gateway.sessions import Sessions, TooManySessionsError
+from millstream.gateway.roster import TooManySessionsError
+from millstream.gateway.sessions import Sessions
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.throttle import Throttle
 from millstream.gateway.tls import Certificate

@@ -23,6 +23,11 @@ class Post(msgspec.Struct, frozen=True):
     retain: bool = False
 
     @property
+    def client_id(self) -> str:
+        """The client that published it, if one did."""
+        return getattr(self.publisher, "client_id", "")
+
+    @property
     def carried(self) -> Properties:
         """What an MQTT 5 subscriber gets beside the payload: the publisher's own properties if it has any (3.3.2.3),
         and what CloudEvents has for the attributes of an event that came otherwise."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from millstream.event import to_columns
 from millstream.gateway.queued import Queued, only_for
 from millstream.log import Committed, Log, StreamSpec, Transaction
@@ -33,27 +35,45 @@ _REBUILD_BYTES = 4 << 20
 
 
 class Lane:
-    """The offsets of the messages that match a filter, ascending, as far back as one of its `users` may need them."""
+    """The offsets of the messages that match a filter, ascending, as far back as one of its `users` may need them; and
+    how many bytes there were up to the end of each."""
 
-    __slots__ = ("filter", "offsets", "users")
+    __slots__ = ("_before", "_ends", "filter", "offsets", "users")
 
     def __init__(self, mqtt_filter: str) -> None:
         self.filter = mqtt_filter
         self.offsets = array("q")
+        self._ends = array("q")
+        self._before = 0  # bytes that are forgotten
         self.users: dict[Kept | Share, None] = {}
+
+    def append(self, offset: int, size: int) -> None:
+        """A message has entered the queue."""
+        self._ends.append((self._ends[-1] if self._ends else self._before) + size)
+        self.offsets.append(offset)
 
     def after(self, offset: int, count: int) -> array[int]:
         """At most so many offsets from `offset` on."""
         start = bisect_left(self.offsets, offset)
         return self.offsets[start : start + count]
 
-    def count(self, offset: int) -> int:
-        """How many there are from `offset` on."""
-        return len(self.offsets) - bisect_left(self.offsets, offset)
+    def count(self, start: int, end: int) -> int:
+        """How many there are from one offset on, and below another."""
+        return max(0, bisect_left(self.offsets, end) - bisect_left(self.offsets, start))
+
+    def size(self, offset: int) -> int:
+        """The bytes of those from `offset` on."""
+        start = bisect_left(self.offsets, offset)
+        if start == len(self.offsets):
+            return 0
+        return self._ends[-1] - (self._ends[start - 1] if start else self._before)
 
     def forget(self, offset: int) -> None:
         """Nobody needs those below `offset`."""
-        del self.offsets[: bisect_left(self.offsets, offset)]
+        start = bisect_left(self.offsets, offset)
+        if start:
+            self._before = self._ends[start - 1]
+            del self.offsets[:start], self._ends[:start]
 
 
 class Queue:
@@ -96,7 +116,8 @@ class Queue:
         while start < self.end:
             batch = await self._reading.read(NAME, _PARTITION, start, limit_bytes=_REBUILD_BYTES)
             columns = (batch.events.column(name).to_pylist() for name in ("offset", "topic", "headers"))
-            for offset, topic, headers in zip(*columns, strict=True):
+            sizes = pc.binary_length(batch.events.column("data")).to_pylist()
+            for offset, topic, headers, size in zip(*columns, sizes, strict=True):
                 session = only_for(headers)
                 if session:
                     own(session, offset)
@@ -104,7 +125,7 @@ class Queue:
                 if topic not in found:
                     found[topic] = trie.match(topic)
                 for lane in found[topic]:
-                    lane.offsets.append(offset)
+                    lane.append(offset, size)
             start = max(batch.next_offset, start + 1)
 
     # --- what comes in
@@ -138,7 +159,7 @@ class Queue:
             for offset, (message, lanes) in enumerate(done, committed.first_offsets[-1]):
                 message.offset, message.time = offset, committed.time
                 for lane in lanes:
-                    lane.offsets.append(offset)
+                    lane.append(offset, len(message.post.payload))
                 self._keep(message)
             self.end = committed.first_offsets[-1] + len(done)
         return done

@@ -1,9 +1,7 @@
-"""The sessions that are kept: which there are, and what of them goes to disk with the next commit.
+"""The sessions that are kept: what connections ask of them, and what the clock does to them.
 
-Every transaction of the gateway carries all changes of sessions that were made before it, beside the events that came
-in the meantime and the messages that entered the queue. So what a client is told after a commit (PUBACK, PUBREC,
-PUBCOMP, SUBACK, CONNACK of a session that is kept) holds whatever is killed. Acknowledgements of QoS 1 messages by
-subscribers go to disk within a second: at worst they get a message again, which QoS 1 allows.
+Which there are is in the `roster`, what of them goes to disk in `commits`. Acknowledgements of QoS 1 messages by
+subscribers go there within a second: at worst they get a message again, which QoS 1 allows.
 """
 
 from __future__ import annotations
@@ -13,28 +11,26 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from millstream.clock import Clock
-from millstream.errors import LogError, MillstreamError, NotAuthorizedError
+from millstream.errors import LogError
 from millstream.gateway.auth import Identity
-from millstream.gateway.fanout import FanOut, post_of
+from millstream.gateway.commits import Commits
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.kept import FLOW, SESSION, Kept
+from millstream.gateway.losses import Losses
 from millstream.gateway.post import Post
 from millstream.gateway.pump import Pump
 from millstream.gateway.queue import Lane, Queue
 from millstream.gateway.queued import Queued
-from millstream.gateway.retained import RETAINED, Retained
-from millstream.gateway.sealed import Sealed
+from millstream.gateway.retained import Retained
+from millstream.gateway.retaining import Retaining
+from millstream.gateway.roster import Roster
 from millstream.gateway.share import Share
-from millstream.gateway.shares import Shares
 from millstream.gateway.statistics import Statistics
-from millstream.gateway.unsaved import Unsaved
 from millstream.gateway.wills import WILL, Wills
-from millstream.log import Committed, Log, Transaction
+from millstream.log import Log
 from millstream.mqtt import Ended, Granted
 from millstream.mqtt.packet import Connect
-from millstream.rights import Right, Rights
 from millstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,63 +40,53 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SECONDS = 1.0  # between looks at what has expired, or was acknowledged and is not on disk yet
-_STATE = 0  # the number of the partition whose state holds the chunks
-
-
-class TooManySessionsError(MillstreamError):
-    """No more can be kept."""
 
 
 class Sessions:
-    """All sessions that are kept. `start` comes first, `close` last.
-
-    Whoever commits calls `prepare`, then `put` with every attempt, then `committed` (before anybody is answered) and
-    `answered` (after that)."""
+    """All sessions that are kept. `start` comes first, `close` last."""
 
     def __init__(self, settings: Settings, fan_out: FanOut, statistics: Statistics, clock: Clock) -> None:
         its, limits = settings.sessions, settings.limits
-        self._most = its.count
         self._most_waiting = limits.pending_bytes
-        self._fan_out = fan_out
         self._statistics = statistics
         self._clock = clock
         self.queue = Queue(its.queue_age, its.queue_bytes)
         self.retained = Retained(limits.retained, limits.retained_bytes)
+        self._retaining = Retaining(self.retained, self.queue, clock)
         self._wills = Wills()
-        self._kept: dict[str, Kept] = {}
-        self._shares = Shares(self.queue, fan_out)
-        self._unsaved = Unsaved(self._lives)
-        self._pump = Pump(self.queue, statistics, clock, self._unsaved.move, self._hold, self._lose, self.pump)
-        self._chunks: dict[str, bytes | None] = {}  # for the commit under way; None drops one
-        self._due: dict[Kept | Share, None] = {}  # whom the last commit brought something
+        self._roster = Roster(its.count, self.queue, fan_out)
+        self._unsaved, self._shares = self._roster.unsaved, self._roster.shares
+        self._losses = Losses(its.backlog_bytes, self.queue, self._roster, statistics)
+        self._pump = Pump(self.queue, statistics, clock, self._unsaved.move, self._hold, self._losses.lost, self.pump)
+        self.commits = Commits(self.queue, self._roster, self._wills, self._retaining, self._pump, fan_out, statistics)
         self._ingest: Ingest | None = None
         self._watching: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._roster)
 
     async def start(self, log: Log, state: Mapping[str, bytes], ingest: Ingest) -> None:
         """Take on what was committed."""
         self._ingest = ingest
         await self.queue.open(log)
-        self.retained.restore({name: chunk for name, chunk in state.items() if name.startswith(RETAINED)})
+        self._retaining.restore(state)
         now = self._clock.now()
         for name, chunk in state.items():
             if name.startswith(SESSION):
                 client_id = name.removeprefix(SESSION)
-                self._restore(Kept.of(client_id, chunk, state[FLOW + client_id], now))
-        if self._kept:
+                self._roster.restore(Kept.of(client_id, chunk, state[FLOW + client_id], now))
+        if len(self._roster):
             await self.queue.make()
-        for kept in self._kept.values():
+        for kept in self._roster:
             kept.begin_again_if_beyond(self.queue.end)
         self._shares.restore(state)
-        if self._kept:
-            lowest = [kept.next for kept in self._kept.values()] + [share.next for share in self._shares]
-            await self.queue.rebuild(min(lowest), self._give_own)
-            await self._look_at_retention()
+        if len(self._roster):
+            lowest = [kept.next for kept in self._roster] + [share.next for share in self._shares]
+            await self.queue.rebuild(min(lowest), self.commits.give_own)
+            await self._losses.look()
         for client_id in self._wills.restore({name: chunk for name, chunk in state.items() if name.startswith(WILL)}):
-            self._wills.schedule(client_id, now, self._lifetime(client_id))
+            self._wills.schedule(client_id, now, self._roster.lifetime(client_id))
         self._watch()
 
     async def close(self) -> None:
@@ -131,30 +117,21 @@ class Sessions:
         anything must be on disk before the client is told.
 
         `TooManySessionsError`."""
-        kept = self._kept.get(client_id)
+        kept = self._roster.get(client_id)
         if kept is not None and (connect.clean_start or kept.user != identity.name):
+            if not connect.clean_start:
+                _log.warning("client %r has come as another user: the session that was kept for it ends", client_id)
             self._end(kept)
             kept = None
         present = kept is not None
         if kept is None and expiry:
-            kept = self._make(client_id, identity.name)
+            kept = self._roster.make(client_id, identity.name)
         if kept is not None:
-            self._withdraw(kept, identity.rights)
+            self._roster.withdraw(kept, identity.rights)
             self._attach(kept, connection, expiry)
         has_will = self._wills.set(client_id, connect.will)
         self._watch()
         return present, kept is not None or has_will
-
-    def _withdraw(self, kept: Kept, rights: Rights) -> None:
-        """End subscriptions that are not permitted any more."""
-        for granted in list(kept.memory.subscriptions.values()):
-            try:
-                rights.check(Right.SUBSCRIBE, granted.topics)
-            except NotAuthorizedError:
-                del kept.memory.subscriptions[granted.filter]
-                kept.unsubscribed(granted)
-                self._leave(kept, granted)
-                self._shares.leave(kept, granted.filter, self._unsaved)
 
     def _attach(self, kept: Kept, connection: Connection, expiry: int) -> None:
         kept.expiry, kept.left_at, kept.connection = expiry, None, connection
@@ -168,12 +145,12 @@ class Sessions:
         if ended.will is None:
             self._wills.take(connection.client_id)
         else:
-            self._wills.schedule(connection.client_id, self._clock.now(), self._lifetime(connection.client_id))
+            self._wills.schedule(connection.client_id, self._clock.now(), self._roster.lifetime(connection.client_id))
         kept = connection.kept
         if kept is not None and kept.connection is connection:
             self._detach(kept, ended.session_expiry)
         elif kept is None and connection.taker is not None:
-            self._leave_shares(connection.taker)
+            self._hand_over(self._shares.leave_all(connection.taker, self._unsaved))
         self._publish_wills()
         if kept is not None or self._wills.has_changed:
             self._after_commit(_nothing)
@@ -188,29 +165,9 @@ class Sessions:
             self._end(kept)
 
     def give_retained(self, connection: Connection, granted: Granted) -> None:
-        """Let a connection have the retained messages that match a subscription, after the next commit. What a session
-        that is kept has to get at QoS 1 or 2 goes through its queue, so that it is not lost either."""
-        found = self.retained.match(granted.filter)
-        if not found:
-            return
-        direct: list[str] = []
-        for message in found:
-            qos = min(message.post.qos, granted.qos)
-            if qos and connection.kept is not None:
-                self._queue_retained(message, qos, granted, connection.client_id)
-            else:
-                direct.append(message.post.topic.name)
-        if connection.retained is None:
-            connection.retained = {}
-        connection.retained.update(((topic, granted.filter), granted) for topic in direct)
-        self._after_commit(connection.send_retained)
-
-    def _queue_retained(self, message: Queued, qos: int, granted: Granted, client_id: str) -> None:
-        now = self._clock.now()
-        if not message.is_expired(now):
-            its = msgspec.structs.replace(message.remaining(now), subscription_identifiers=granted.identifiers)
-            post = msgspec.structs.replace(message.post, qos=qos, properties=its)
-            self.queue.append(Queued(post, session=client_id))
+        """Let a connection have the retained messages that match a subscription, after the next commit."""
+        if self._retaining.give(connection, granted):
+            self._after_commit(connection.send_retained)
 
     def joined(self, connection: Connection, granted: Granted) -> None:
         """A client has a shared subscription, perhaps in the place of the same one with other options."""
@@ -234,18 +191,11 @@ class Sessions:
 
     def subscribed(self, kept: Kept, granted: Granted) -> None:
         """A session has a subscription, perhaps in the place of another one of the same filter."""
-        kept.subscribed(granted, self.queue)
-        self._unsaved.change(kept)
-        if granted.qos:
-            self._join(kept, granted)
-        else:
-            self._leave(kept, granted)
+        self._roster.subscribed(kept, granted)
 
     def unsubscribed(self, kept: Kept, granted: Granted) -> None:
         """A session has a subscription no longer."""
-        kept.unsubscribed(granted)
-        self._unsaved.change(kept)
-        self._leave(kept, granted)
+        self._roster.unsubscribed(kept, granted)
 
     def received(self, kept: Kept) -> None:
         """A session's client has sent something else than plain messages: perhaps it can get more now."""
@@ -274,66 +224,11 @@ class Sessions:
         self.queue.append(Queued(post), lanes)
         self._after_commit(_nothing)
 
-    # --- what whoever commits calls
-
-    def prepare(self, sealed: Sealed) -> bool:
-        """Find what of a batch, without its duplicates, enters the queue, and what of the sessions is to be saved.
-        Whether there is anything to commit."""
-        for post, lanes in self._fan_out.queued(sealed):
-            self.queue.append(Queued(post, _client_of(post)), lanes)
-        self.queue.seal()
-        self._chunks = {**self._unsaved.take(), **self._wills.changes(), **self._retain(sealed)}
-        return bool(self._chunks or self.queue.is_under_way)
-
-    def _retain(self, sealed: Sealed) -> dict[str, bytes | None]:
-        """Take on the retained messages of a batch; what of them goes to disk."""
-        chunks: dict[str, bytes | None] = {}
-        duplicates = set(sealed.duplicates) if sealed.gathering.arrivals.retained else ()
-        for row in sealed.gathering.arrivals.retained:
-            if row not in duplicates:
-                post = post_of(sealed, row)
-                message = Queued(post, _client_of(post))
-                message.time = self._clock.now()
-                chunks |= self.retained.apply(message)
-        return chunks
-
-    def put(self, transaction: Transaction) -> None:
-        """Let a transaction make it durable, behind everything else that it appends."""
-        for name, chunk in self._chunks.items():
-            if chunk is None:
-                transaction.drop(_STATE, name)
-            else:
-                transaction.save(_STATE, name, chunk)
-        self.queue.put(transaction)
-
-    def committed(self, committed: Committed) -> None:
-        """It is."""
-        for message, lanes in self.queue.committed(committed):
-            self._statistics.queued += 1
-            for lane in lanes:
-                self._due |= lane.users
-            if message.session:
-                self._give_own(message.session, message.offset)
-
-    def answered(self) -> None:
-        """Publishers know; now subscribers get it."""
-        due, self._due = self._due, {}
-        for puller in due:
-            if isinstance(puller, Kept):
-                self._pump.run(puller)
-            else:
-                self._pump.share(puller)
-
     # ---
 
     def _after_commit(self, done: Callable[[], None]) -> None:
         assert self._ingest is not None, "start comes first"
         self._ingest.after_commit(done)
-
-    def _lifetime(self, client_id: str) -> int:
-        """How long a client's session outlives its connection, in seconds."""
-        kept = self._kept.get(client_id)
-        return kept.expiry if kept is not None else 0
 
     def _publish_wills(self) -> None:
         for client_id in self._wills.due(self._clock.now()):
@@ -344,71 +239,21 @@ class Sessions:
         if will is not None and self._ingest is not None:
             self._ingest.put(will.topic, will.payload, will.qos, will.properties, retain=will.retain)
 
-    def _make(self, client_id: str, user: str | None) -> Kept:
-        if len(self._kept) >= self._most:
-            raise TooManySessionsError("too many sessions are kept, see setting 'sessions.count'")
-        kept = self._kept[client_id] = Kept(client_id, user, 0, self.queue.end)
-        return kept
-
-    def _restore(self, kept: Kept) -> None:
-        self._kept[kept.client_id] = kept
-        for granted in kept.memory.subscriptions.values():
-            if granted.is_shared:
-                self._shares.join(kept, granted, self._unsaved)
-            elif granted.qos:
-                self._join(kept, granted)
-
     def _end(self, kept: Kept) -> None:
         """Forget a session. A will that was waiting for its client to come back is published."""
         if kept.left_at is not None:
             self._publish_will(kept.client_id)
-        for granted in kept.memory.subscriptions.values():
-            self._leave(kept, granted)
-        self._leave_shares(kept)
-        del self._kept[kept.client_id]
-        self._unsaved.end(kept)
-        kept.connection = None
+        self._hand_over(self._roster.end(kept))
 
-    def _lives(self, puller: Kept | Share) -> bool:
-        if isinstance(puller, Share):
-            return self._shares.get(puller.name) is puller
-        return self._kept.get(puller.client_id) is puller
-
-    def _join(self, kept: Kept, granted: Granted) -> None:
-        lane = self.queue.join(kept, granted.filter)
-        if lane is not None:
-            self._fan_out.add_lane(lane)
-
-    def _leave(self, kept: Kept, granted: Granted) -> None:
-        lane = self.queue.leave(kept, granted.filter)
-        if lane is not None:
-            self._fan_out.remove_lane(lane)
-
-    def _leave_shares(self, member: Kept) -> None:
-        """A member's session has ended: what it did not finish goes to the others."""
-        given_back = self._shares.leave_all(member, self._unsaved)
-        if given_back:
-            self._due |= dict.fromkeys(given_back)
+    def _hand_over(self, shares: Sequence[Share]) -> None:
+        """A member of shared subscriptions has gone: what it did not finish is for the others."""
+        if shares:
+            self.commits.bring(shares)
             self._after_commit(_nothing)
-
-    def _give_own(self, client_id: str, offset: int) -> None:
-        kept = self._kept.get(client_id)
-        if kept is not None and offset >= kept.next:
-            kept.own.append(offset)
-            self._due[kept] = None
 
     def _hold(self, kept: Kept, send: Callable[[], None]) -> None:
         self._unsaved.flow(kept)
         self._after_commit(send)
-
-    def _lose(self, puller: Kept | Share, count: int) -> None:
-        self._statistics.overflowed += count
-        _log.warning(
-            "client %r was away or too slow for too long: %d of its messages were dropped, see settings "
-            "'sessions.queue_age' and 'sessions.queue_bytes'",
-            puller.client_id if isinstance(puller, Kept) else puller.name,
-            count,
-        )
 
     # --- time
 
@@ -427,39 +272,19 @@ class Sessions:
             self._watching = asyncio.get_running_loop().create_task(self._look_at_clock())
 
     async def _look_at_clock(self) -> None:
-        while self._kept or len(self._wills):
+        while len(self._roster) or len(self._wills):
             await self._clock.sleep(_SECONDS)
-            self._expire()
+            for kept in self._roster.expired(self._clock.now()):
+                self._end(kept)
+                self._after_commit(_nothing)
             self._publish_wills()
             self.settle()
             self.queue.forget()
             try:
-                await self._look_at_retention()
+                await self._losses.look()
             except LogError:  # whoever commits finds out as well, and ends the gateway
                 return
-
-    def _expire(self) -> None:
-        now = self._clock.now()
-        for kept in list(self._kept.values()):
-            at = kept.expires_at()
-            if at is not None and at <= now:
-                self._end(kept)
-                self._after_commit(_nothing)
-
-    async def _look_at_retention(self) -> None:
-        """Whom has it overtaken? They are told in the log, also while they are away."""
-        first = await self.queue.first() if self._kept else 0
-        for kept in self._kept.values():
-            if kept.next < first and (lost := kept.overtaken(self.queue, first)):
-                self._lose(kept, lost)
-                self._unsaved.flow(kept)
-                self._after_commit(_nothing)
 
 
 def _nothing() -> None:
     pass
-
-
-def _client_of(post: Post) -> str:
-    """The client that published an event, if one did."""
-    return getattr(post.publisher, "client_id", "")

@@ -77,6 +77,18 @@ class Share:
         ahead = lane.after(max(offset, self._next), _AHEAD) if lane is not None else ()
         return sorted({offset, *returned, *ahead})
 
+    def backlog(self, queue: Queue, offset: int) -> int:
+        """How many bytes wait for its members from an offset on, besides what one of them did not finish."""
+        lane = queue.lanes.get(self.filter)
+        return lane.size(max(offset, self._next)) if lane is not None else 0
+
+    def overtaken(self, queue: Queue, first: int) -> int:
+        """Go on from `first`. How many messages are lost by that."""
+        lane = queue.lanes.get(self.filter)
+        lost = lane.count(self._next, first) if lane is not None else 0
+        self._next = max(self._next, first)
+        return lost
+
     def choose(self) -> Kept | None:
         """Whose turn it is, among those who can take a message now."""
         for member in self.members:

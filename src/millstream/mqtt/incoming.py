@@ -103,6 +103,14 @@ class Incoming:
         elif packets[1] > PUBREC[1] and packets[4] >= Reason.UNSPECIFIED_ERROR:
             self.credit += 1
 
+    def explain(self, answer: bytes, text: str) -> bytes:
+        """A plain PUBACK or PUBREC with a reason string, if the client can be told and wants to hear it."""
+        if self._version is not Version.V5 or len(answer) != len(PUBACK) + 2:
+            return answer
+        kind = Puback if answer[0] == PUBACK[0] else Pubrec
+        packet = kind(packet_id=int.from_bytes(answer[2:], "big"), properties=because(text))
+        return explained(packet, self._version, self._most_explained)
+
     def publish(self, packet: Publish, arrivals: Arrivals, publisher: Publisher) -> Declined | None:
         """Take a message, or decline it. Raises `ProtocolError`."""
         self.allowance.messages -= 1
@@ -149,13 +157,12 @@ class Incoming:
         return msgspec.structs.replace(packet, topic=topic, properties=its if its != NOTHING else NOTHING)
 
     def _answer(self, packet: Publish) -> bytes:
-        if not self._because:
-            return _ANSWERS[packet.qos] + packet.packet_id.to_bytes(2, "big")
-        kind = Puback if packet.qos == 1 else Pubrec
-        answer = kind(packet_id=packet.packet_id, properties=because(self._because))
-        self._because = ""
-        self.expect_plain()
-        return explained(answer, self._version, self._most_explained)
+        answer = _ANSWERS[packet.qos] + packet.packet_id.to_bytes(2, "big")
+        if self._because:
+            answer = self.explain(answer, self._because)
+            self._because = ""
+            self.expect_plain()
+        return answer
 
     def _decline(self, packet: Publish, text: str, arrivals: Arrivals, publisher: Publisher) -> Declined:
         """Refuse a PUBLISH for want of a right. A client of 3.1.1 cannot be told, and a PUBACK would promise it that

@@ -36,6 +36,10 @@ class Publisher(Protocol):
         """Write PUBACKs."""
         ...
 
+    def explain(self, acknowledgement: bytes, text: str) -> bytes:
+        """An acknowledgement that says more, if the client can be told."""
+        ...
+
 
 class Source(Protocol):
     """What the scan has to know of a connection."""
@@ -141,6 +145,13 @@ class Arrivals:
         self.publishers.append(publisher)
         self.acknowledgements.append(acknowledgement)
         self.size += len(acknowledgement)
+
+    def explain(self, row: int, text: str) -> None:
+        """Let the acknowledgement of a message that was added by itself say more."""
+        place = bisect_right(self.starts, row) - 1
+        publisher = self.publishers[place]
+        if publisher is not None and self.acknowledgements[place]:
+            self.acknowledgements[place] = publisher.explain(self.acknowledgements[place], text)
 
     def publisher(self, row: int) -> Publisher | None:
         """The connection that a message came from, None for another way."""
