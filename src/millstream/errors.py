@@ -73,6 +73,18 @@ class PreconditionError(DeviceError):
     """A device is not in the state in which it was to be changed. Nothing was changed."""
 
 
+class DeviceOfflineError(MillstreamError):
+    """A device is not there, or takes no calls. It was not called."""
+
+
+class DeviceTimeoutError(MillstreamError):
+    """A device has not answered a call in time. It may have done what was asked, or do it still."""
+
+
+class DeviceAnswerError(MillstreamError):
+    """What a device has answered to a call is no answer."""
+
+
 class OverloadError(MillstreamError):
     """Too much of a kind is asked for at a time. Nothing was done; come again later."""
 

@@ -116,6 +116,13 @@ def test_a_twin_is_shown_and_changed(shell: Shell) -> None:
     assert "no device 'nobody'" in shell.devices("show", "nobody", group="twins").stderr
 
 
+def test_a_device_that_is_away_is_not_called(shell: Shell) -> None:
+    shell.shown("create", "press-8")
+    called = shell.devices("call", "press-8", "reboot", '{"delay": 5}', "--timeout", "5")
+    assert (called.returncode, "is not connected" in called.stderr) == (1, True)
+    assert "payload is JSON" in shell.devices("call", "press-8", "reboot", "{").stderr
+
+
 def test_many_are_imported_listed_and_exported_again(shell: Shell, tmp_path: Path) -> None:
     source = tmp_path / "many.ndjson"
     lines = [json.dumps({"id": f"m-{n:04}", "tags": {"n": n}, "credentials": {"keys": {}}}) for n in range(2_500)]

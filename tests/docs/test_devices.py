@@ -37,8 +37,9 @@ async def plant() -> AsyncIterator[Plant]:
     await log.close()
 
 
-async def test_what_the_page_about_twins_shows_is_what_happens(plant: Plant) -> None:
-    await run_examples((DOCS / "twins.md").read_text(), plant)
+@pytest.mark.parametrize("page", ["twins", "commands"])
+async def test_what_other_pages_show_is_what_happens(plant: Plant, page: str) -> None:
+    await run_examples((DOCS / f"{page}.md").read_text(), plant)
 
 
 async def test_what_the_page_shows_is_what_happens(plant: Plant) -> None:
@@ -51,7 +52,8 @@ def test_fields_and_events_are_documented_and_no_others() -> None:
     assert fields is not None
     assert set(re.findall(r"`(\w+)`", fields[1])) == set(COLUMNS)
     happens = PAGE[PAGE.index("## What happens") :]
-    documented = [
-        name for row in re.findall(r"^\| (`.*?) \|", happens, flags=re.MULTILINE) for name in re.findall(r"\w+", row)
-    ]
+    commands = (DOCS / "commands.md").read_text()
+    commands = commands[commands.index("## What stands") :]
+    rows = re.findall(r"^\| (`.*?) \|", happens + commands, flags=re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"\w+", row)]
     assert documented == [each.value for each in What]

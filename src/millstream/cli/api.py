@@ -16,8 +16,9 @@ _TIMEOUT_SECONDS = 60.0
 class Api:
     """A connection to a server."""
 
-    def __init__(self, host: str, port: int, user: str | None, password: str | None) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
+    def __init__(self, host: str, port: int, user: str | None, password: str | None, patience: float = 0.0) -> None:
+        """`patience`: seconds that the server itself may wait for something before it answers."""
+        self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS + patience)
         self._address = f"{host}:{port}"
         self._user = user
         self._headers: dict[str, str] = {}

@@ -177,6 +177,29 @@ def token(
     registry.token(device, seconds, registry.Place(http, data, user, password, config))
 
 
+@commands.command(epilog="Example: millstream devices call press-1 reboot '{\"delay\": 5}'")
+def call(
+    device: Device,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="What it shall do.")],
+    payload: Annotated[str | None, typer.Argument(metavar="JSON", help="What with.", show_default="nothing")] = None,
+    timeout: Annotated[
+        int, typer.Option("--timeout", metavar="SECONDS", min=1, max=300, help="How long it may take to answer.")
+    ] = 30,
+    wait: Annotated[
+        int, typer.Option("--wait", metavar="SECONDS", min=0, max=300, help="For a device that is not there.")
+    ] = 0,
+    http: Server = None,
+    data: Data = None,
+    user: User = None,
+    password: Password = None,
+    config: Config = None,
+) -> None:
+    """Call a direct method on a device that is connected, and show its answer."""
+    from millstream.cli import registry
+
+    registry.call(device, method, payload, timeout, wait, registry.Place(http, data, user, password, config))
+
+
 @commands.command("import", epilog="Example: millstream devices import devices.csv")
 def import_devices(
     source: Annotated[str, typer.Argument(metavar="FILE | -", help="The devices; - is standard input.")],

@@ -32,10 +32,10 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def connected(place: Place) -> Iterator[Api]:
-    """A connection to the server."""
+def connected(place: Place, patience: float = 0.0) -> Iterator[Api]:
+    """A connection to the server, which may take so many seconds longer than usual."""
     host, port = server_address(load_settings(place.config, data=place.data), "http", place.http)
-    api = Api(host, port, place.user, place.password)
+    api = Api(host, port, place.user, place.password, patience)
     try:
         yield api
     finally:
@@ -135,6 +135,14 @@ def change_twin(name: str, said: Mapping[str, Any], replace: bool, place: Place)
     body = json.dumps({member: value for member, value in said.items() if value is not None}).encode()
     with connected(place) as api:
         output.write_json(api.ask("PUT" if replace else "PATCH", path_of(name) + "/twin", body, _JSON))
+
+
+def call(name: str, method: str, payload: str | None, timeout: int, wait: int, place: Place) -> None:
+    """Call a method on a device, and show its answer."""
+    asked = urlencode({"response_timeout": timeout, "connect_timeout": wait})
+    path = f"{path_of(name)}/methods/{quote(method, safe='')}?{asked}"
+    with connected(place, timeout + wait) as api:
+        output.write_json(api.ask("POST", path, (payload or "").encode(), _JSON))
 
 
 def count(devices: int) -> str:

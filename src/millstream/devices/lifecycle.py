@@ -27,7 +27,10 @@ STREAM = StreamSpec("$devices", ("$devices/{device}/{what}",), key="device")
 TWINS = StreamSpec("$twins", ("$twins/{device}/{what}",), key="device")
 """Where changes of twins are."""
 
-STREAMS = (STREAM, TWINS)
+COMMANDS = StreamSpec("$commands", ("$commands/{device}/{what}",), key="device")
+"""Where it stands what devices were told to do, and what became of it."""
+
+STREAMS = (STREAM, TWINS, COMMANDS)
 
 
 class What(enum.StrEnum):
@@ -41,19 +44,22 @@ class What(enum.StrEnum):
     TAGS = "tags"
     DESIRED = "desired"
     REPORTED = "reported"
+    METHOD = "method"
 
     @property
     def stream(self) -> StreamSpec:
         """Where its events are."""
-        return TWINS if self in _OF_TWINS else STREAM
+        return TWINS if self in _OF_TWINS else COMMANDS if self in _OF_COMMANDS else STREAM
 
     @property
     def type(self) -> str:
         """The CloudEvents type of its events."""
-        return f"millstream.{'twin' if self in _OF_TWINS else 'device'}.{self.value}"
+        return f"millstream.{_KINDS[self.stream.name]}.{self.value}"
 
 
 _OF_TWINS = frozenset((What.TAGS, What.DESIRED, What.REPORTED))
+_OF_COMMANDS = frozenset((What.METHOD,))
+_KINDS = {STREAM.name: "device", TWINS.name: "twin", COMMANDS.name: "command"}
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,14 +121,17 @@ class Registry:
     # --- presence; see there
 
     async def note(self, those: Sequence[Happened], activity: Mapping[Name, Micros]) -> None:
-        """Write who has connected or disconnected, in this order, and when who was last heard of. Nothing happens to
-        devices that are not there any more."""
+        """Write what has happened that changes no device, in this order: who has connected or disconnected, what became
+        of calls; and when who was last heard of. Nothing happens to devices that are not there any more."""
 
         def write(connection: Connection) -> Sequence[Happened]:
             known = self.store.generations(connection, list({each.name for each in those}))
             real = [each for each in those if known.get(each.name) == each.generation]
             self.store.set_activity(connection, activity)
-            self.store.set_connected(connection, [(each.name, each.what is What.CONNECTED, each.time) for each in real])
+            presence = [each for each in real if each.what in (What.CONNECTED, What.DISCONNECTED)]
+            self.store.set_connected(
+                connection, [(each.name, each.what is What.CONNECTED, each.time) for each in presence]
+            )
             lifecycle.put(connection, real)
             return real
 

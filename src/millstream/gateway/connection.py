@@ -30,6 +30,7 @@ from millstream.mqtt import (
     Version,
 )
 from millstream.rights import Rights
+from millstream.topic import filter_matches
 
 if TYPE_CHECKING:
     from millstream.gateway.kept import Kept
@@ -123,6 +124,10 @@ class Connection(asyncio.Protocol):
     def has_room(self) -> bool:
         """Whether it takes messages, and its window has room for one of QoS 1 or 2."""
         return self.session.outgoing.quota > 0 and self.takes_messages
+
+    def hears(self, topic: str) -> bool:
+        """Whether the client has a subscription of its own that a topic matches."""
+        return any(filter_matches(granted.filter, topic) for granted in self.session.subscriptions)
 
     # --- what the event loop calls
 

@@ -14,6 +14,10 @@ from millstream.mqtt import Reason
 class Guest(Subscriber, Protocol):
     """A connection."""
 
+    def hears(self, topic: str) -> bool:
+        """Whether it has subscribed to what a topic matches."""
+        ...
+
     def end(self, reason: Reason, text: str) -> None:
         """End it for a reason of the server's."""
         ...
@@ -62,6 +66,11 @@ class Guests:
         """The device whose connection it is, if it is one's."""
         admitted = self._admitted.get(guest)  # type: ignore[call-overload]
         return None if admitted is None else admitted.name
+
+    def find(self, name: Name, topic: str) -> Guest | None:
+        """A connection of a device that has subscribed to a topic, of several the one that has come last."""
+        its = reversed(self._by_device[name.device]) if name.device in self._by_device else ()
+        return next((guest for guest in its if self._admitted[guest].name == name and guest.hears(topic)), None)
 
     def watch(self, listening: Listening) -> None:
         """Call back with every subscription that a guest has from now on, also one that its session has kept."""

@@ -11,8 +11,10 @@ from millstream.gateway.guests import Guests
 from millstream.gateway.http import Access, Bodies, Part
 from millstream.gateway.http.device_batches import DeviceBatches
 from millstream.gateway.http.devices import Devices
+from millstream.gateway.http.methods import MethodPart
 from millstream.gateway.http.twins import TwinPart
 from millstream.gateway.inbox import Inbox
+from millstream.gateway.methods import Methods
 from millstream.gateway.policy import Policy
 from millstream.gateway.topics import Topics
 from millstream.gateway.twin_desk import TwinDesk
@@ -40,12 +42,14 @@ class Reception:
         self.twins = Twins(registry)
         self._inbox = Inbox(fan_out, self.guests, topics)
         self._twin_desk = TwinDesk(registry, self.twins, self.guests, self._inbox, topics)
+        self.methods = Methods(registry, self.guests, self._inbox, topics, clock)
         self._relay = Relay(registry, log, topics.publish, clock)
 
     def parts(self, access: Access, bodies: Bodies) -> list[Part]:
         """What there is of it by HTTP."""
         return [
             DeviceBatches(self.registry, access, bodies),
+            MethodPart(self.methods, access, bodies),
             TwinPart(self.twins, access, bodies),
             Devices(self.registry, access, bodies),
         ]

@@ -19,7 +19,10 @@ from starlette.websockets import WebSocket
 
 from millstream.errors import (
     CorruptChunkError,
+    DeviceAnswerError,
     DeviceError,
+    DeviceOfflineError,
+    DeviceTimeoutError,
     DiskFaultError,
     DiskFullError,
     FencedError,
@@ -56,7 +59,9 @@ CODES = {
     413: "too_large",
     415: "unsupported_media_type",
     500: "internal_error",
+    502: "bad_answer",
     503: "unavailable",
+    504: "timeout",
 }
 
 FAULTS: Mapping[type[MillstreamError], int] = {
@@ -69,6 +74,9 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     UnknownDeviceError: 404,
     PreconditionError: 412,
     OverloadError: 503,
+    DeviceOfflineError: 409,
+    DeviceTimeoutError: 504,
+    DeviceAnswerError: 502,
     RegistryError: 500,
     RegistryUnavailableError: 503,
     LogError: 400,  # what has no name of its own was asked for wrongly
