@@ -186,6 +186,8 @@ def _twice(app: App) -> None:
         (lambda app: app.query("a", "SELECT 1", into="b/c"), ["'b/c'", "letters, digits"]),
         (lambda app: [app.query("a", "SELECT 1"), app.query("a", "SELECT 2")], ["something is named 'a' already"]),
         (lambda app: app.query("a", "SELECT 1", payload=Path), ["payload=Path"]),
+        (lambda app: app.query("a", "SELECT 1", grace="soon"), ["query 'a': grace='soon'", "write it as '30s'"]),
+        (lambda app: app.query("a", "SELECT 1", grace=-1), ["query 'a': grace=-1", "no duration"]),
         (lambda app: Retry(attempts=0), ["attempts=0", "at least once"]),
         (lambda app: Retry(delay=cast(Any, 1)), ["timedelta(seconds=1)"]),
         (lambda app: Retry(factor=0.5), ["below 1"]),
@@ -217,7 +219,7 @@ def test_all_problems_of_queries_are_told_at_once(monkeypatch: pytest.MonkeyPatc
 
     import millstream.sql
 
-    def refuse(name: str, text: str, streams: Any, *, into: str, types: Any) -> None:
+    def refuse(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int) -> None:
         raise QueryError(f"{name} makes no sense", 1, 8)
 
     monkeypatch.setattr(millstream.sql, "plan_query", refuse, raising=False)
@@ -234,11 +236,11 @@ def test_types_of_payloads_are_told_to_the_planner(monkeypatch: pytest.MonkeyPat
     app = App("plant")
     app.stream("telemetry", "t", payload=Reading)
     app.query("one", "SELECT 1", payload=dict)
-    app.query("two", "SELECT 2", into="alerts")
+    app.query("two", "SELECT 2", into="alerts", grace="1.5s")
     asked: dict[str, Any] = {}
 
-    def plan(name: str, text: str, streams: Any, *, into: str, types: Any) -> str:
-        asked[name] = (into, types.get("telemetry"), set(streams) == set(app.streams))
+    def plan(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int) -> str:
+        asked[name] = (into, grace, types.get("telemetry"), set(streams) == set(app.streams))
         return name.upper()
 
     import millstream.sql
@@ -246,7 +248,7 @@ def test_types_of_payloads_are_told_to_the_planner(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(millstream.sql, "plan_query", plan, raising=False)
     plans: Any = app.plan()
     assert plans == {"one": "ONE", "two": "TWO"}
-    assert asked == {"one": ("one", dict, True), "two": ("alerts", Reading, True)}
+    assert asked == {"one": ("one", 0, dict, True), "two": ("alerts", 1_500_000, Reading, True)}
 
 
 def test_publishing_outside_of_a_handler_says_why_not() -> None:

@@ -17,7 +17,7 @@ from tests.crash.device import Device
 from tests.crash.plant import app
 
 from millstream.clock import SECOND, to_micros
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 from millstream.event import Batch, Event
 from millstream.ledger import equations
 from millstream.ledger.names import COMMITTED, GATEWAY, RECEIVED
@@ -87,7 +87,7 @@ def check_query(telemetry: Sequence[Batch], outputs: Iterable[Event], late: Sequ
     """The results are those of a fresh engine that reads the whole stream at once, and they add up."""
     query = next(query for query in app.queries if query.name == "overheating")
     plan = plan_query(query.name, query.sql, app.streams, into=query.into, types={})
-    fresh = TumblingQuery(plan)
+    fresh = WindowedQuery(plan)
     step = fresh.step([batch for batch in telemetry if len(batch) or batch.ticks])
     expected: dict[str, list[Any]] = defaultdict(list)
     for row in step.outputs.to_pylist() if step.outputs is not None else ():

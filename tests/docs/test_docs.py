@@ -88,6 +88,13 @@ def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
     assert len(rows) == len(CATALOG)
 
 
+def test_every_statement_about_processing_names_a_test_that_there_is() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "processing.md").read_text())
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
 def test_the_readmes_application_is_the_example_and_can_be_planned() -> None:
     snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert snippet is not None

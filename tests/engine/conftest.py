@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
-MakeQuery = Callable[..., TumblingQuery]
+MakeQuery = Callable[..., WindowedQuery]
 
 
 @pytest.fixture
@@ -20,10 +20,15 @@ def query() -> MakeQuery:
     streams = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device")}
 
     def make(
-        select: str, rest: str = "TIMESTAMP BY ts", groups: str = "device", *, window: str = "second, 10"
-    ) -> TumblingQuery:
+        select: str,
+        rest: str = "TIMESTAMP BY ts",
+        groups: str = "device",
+        *,
+        window: str = "TumblingWindow(second, 10)",
+        grace: int = 0,
+    ) -> WindowedQuery:
         before, having, condition = rest.partition(" HAVING ")
-        text = f"SELECT {select} FROM telemetry {before} GROUP BY {groups}, TumblingWindow({window}){having}{condition}"
-        return TumblingQuery(plan_query("q", text, streams, into="out"), threads=1)
+        text = f"SELECT {select} FROM telemetry {before} GROUP BY {groups}, {window}{having}{condition}"
+        return WindowedQuery(plan_query("q", text, streams, into="out", grace=grace), threads=1)
 
     return make

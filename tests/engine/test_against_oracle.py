@@ -10,14 +10,34 @@ from hypothesis import strategies as st
 from tests.support.windows import Oracle, Record, Sent, Store, Ticked, cut, data_of, reading
 
 from millstream.clock import SECOND
-from millstream.engine import Step, TumblingQuery
+from millstream.engine import Step, WindowedQuery
+from millstream.engine.window import Window
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
 IDLE = 10 * SECOND
 STREAMS = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device")}
-QUERY = """SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top, System.Timestamp() AS window_end
-           FROM telemetry TIMESTAMP BY ts WHERE ok::BOOLEAN GROUP BY device, TumblingWindow(second, {size})"""
+QUERY = """SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top,
+                  System.Timestamp() AS window_end, System.Window().Id AS kind
+           FROM telemetry TIMESTAMP BY ts WHERE ok::BOOLEAN GROUP BY device, {window}"""
+WINDOWS = {
+    "TumblingWindow(second, 1)": [Window(SECOND, SECOND)],
+    "TumblingWindow(second, 10)": [Window(10 * SECOND, 10 * SECOND)],
+    "TumblingWindow(second, 10, 3)": [Window(10 * SECOND, 10 * SECOND, 3 * SECOND)],
+    "TumblingWindow(Duration(second, 10), Offset(millisecond, -1))": [Window(10 * SECOND, 10 * SECOND, -1000)],
+    "HoppingWindow(second, 10, 5)": [Window(10 * SECOND, 5 * SECOND)],
+    "HoppingWindow(second, 10, 7, 2)": [Window(10 * SECOND, 7 * SECOND, 2 * SECOND)],
+    "HoppingWindow(second, 12, 1)": [Window(12 * SECOND, SECOND)],
+    "Windows(TumblingWindow(second, 5), HoppingWindow(second, 9, 6))": [
+        Window(5 * SECOND, 5 * SECOND),
+        Window(9 * SECOND, 6 * SECOND),
+    ],
+    "Windows(Window('a', Hopping(Duration(second, 4), Hop(ms, 2500))), Window('b', Tumbling(second, 10)))": [
+        Window(4 * SECOND, 5 * SECOND // 2, 0, "a"),
+        Window(10 * SECOND, 10 * SECOND, 0, "b"),
+    ],
+    "System.Timestamp()": [Window(1, 1)],
+}
 NAMES = {0: "cd", 1: "ab"}  # the devices of each partition
 BAD = [
     b"",
@@ -76,35 +96,42 @@ def close_calls(draw: st.DrawFn) -> list[Record]:
 
 
 @cache
-def query(size: int, grace: int) -> TumblingQuery:
-    plan = plan_query("q", QUERY.format(size=size), STREAMS, into="out")
-    return TumblingQuery(replace(plan, grace=grace * SECOND), threads=1)
+def query(window: str, grace: int) -> WindowedQuery:
+    plan = plan_query("q", QUERY.format(window=window), STREAMS, into="out", grace=grace * SECOND)
+    return WindowedQuery(replace(plan, idle=IDLE), threads=1)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     log=logs(),
     lengths=st.lists(st.integers(1, 12), max_size=12),
     failures=st.sets(st.integers(0, 12)),
-    size=st.sampled_from([1, 10]),
+    window=st.sampled_from(list(WINDOWS)),
     grace=st.sampled_from([0, 0, 2]),
 )
 def test_results_are_those_of_the_definition(
-    log: list[Record], lengths: list[int], failures: set[int], size: int, grace: int
+    log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int
 ) -> None:
-    check(log, lengths, failures, size, grace)
+    check(log, lengths, failures, window, grace)
 
 
 @settings(max_examples=200, deadline=None)
-@given(log=close_calls(), lengths=st.lists(st.integers(1, 4), max_size=1), grace=st.sampled_from([0, 0, 0, 5]))
-def test_close_calls_are_decided_as_in_the_definition(log: list[Record], lengths: list[int], grace: int) -> None:
-    check(log, lengths, set(), 10, grace)
+@given(
+    log=close_calls(),
+    lengths=st.lists(st.integers(1, 4), max_size=1),
+    window=st.sampled_from(["TumblingWindow(second, 10)", *WINDOWS]),
+    grace=st.sampled_from([0, 0, 0, 5]),
+)
+def test_close_calls_are_decided_as_in_the_definition(
+    log: list[Record], lengths: list[int], window: str, grace: int
+) -> None:
+    check(log, lengths, set(), window, grace)
 
 
-def check(log: list[Record], lengths: list[int], failures: set[int], size: int, grace: int) -> None:
+def check(log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int) -> None:
     """Run a log, cut into steps, of which some have to be repeated; compare everything that comes out."""
-    processor = query(size, grace)
-    oracle = Oracle(size * SECOND, IDLE, grace * SECOND)
+    processor = query(window, grace)
+    oracle = Oracle(WINDOWS[window], IDLE, grace * SECOND)
     store = Store()
     results: dict[tuple[int, str], list[object]] = {}
     late: list[str] = []
@@ -138,7 +165,7 @@ def check(log: list[Record], lengths: list[int], failures: set[int], size: int, 
     assert counts["clamped"] == oracle.clamped
 
 
-def restore(processor: TumblingQuery, store: Store) -> None:
+def restore(processor: WindowedQuery, store: Store) -> None:
     for partition in NAMES:
         processor.forget(partition)
         processor.restore(partition, store.chunks.get(partition, {}))

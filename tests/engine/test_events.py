@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from tests.support.windows import START, Record, Sent, Store, Ticked, at, cut, data_of, reading, run
 
 from millstream.clock import SECOND
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 from millstream.engine.decode import Decoder
 from millstream.engine.duck import Duck
 from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
-from millstream.engine.plan import Aggregate, Column, Field, TumblingPlan
+from millstream.engine.plan import Aggregate, Column, Field, WindowPlan
+from millstream.engine.window import Window
 from millstream.event import EVENT_SCHEMA, Batch
 
-MakeQuery = Callable[..., TumblingQuery]
+MakeQuery = Callable[..., WindowedQuery]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_many_threads_give_what_one_gives(query: MakeQuery, monkeypatch: pytest.
     log[250] = reading("3", 1, 25)
     log[300] = Sent("4", 30, b'{"ts": "2026-01-01 00:00:29.5", "v": 100}', topic="site/a/4/telemetry")
     plan = query("device, count(*) AS n, sum(v) AS s, max(v) AS top").plan
-    one, many = (run(TumblingQuery(plan, threads=threads), cut(log, [200])) for threads in (1, 3))
+    one, many = (run(WindowedQuery(plan, threads=threads), cut(log, [200])) for threads in (1, 3))
     assert [step.counts for step in many] == [step.counts for step in one]
     assert [step.rejected for step in many] == [step.rejected for step in one]
     assert [step.late for step in many] == [step.late for step in one]
@@ -174,8 +175,8 @@ def test_prepared_statement_reaches_nothing_outside_either() -> None:
         read.run()
 
 
-PLAN = TumblingPlan(
-    "q", "", "telemetry", "out", (), None, SECOND, (Column("x", "a0", "DOUBLE"),),
+PLAN = WindowPlan(
+    "q", "", "telemetry", "out", (), None, (Window(SECOND, SECOND),), (Column("x", "a0", "DOUBLE"),),
     (Aggregate("max", ('"v"',), ("DOUBLE",), "DOUBLE"),),
     (Field("v", ("v",), "DOUBLE"), Field("ts", ("ts",), "TIMESTAMP")), time='"ts"',
 )  # fmt: skip

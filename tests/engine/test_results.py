@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from tests.support.windows import Record, Sent, Store, Ticked, at, cut, data_of, reading, run
 
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 
-MakeQuery = Callable[..., TumblingQuery]
+MakeQuery = Callable[..., WindowedQuery]
 END = reading("c", 10.5)  # an event that closes the first window of its key
 
 
-def results(query: TumblingQuery, *log: Record) -> list[dict[str, Any]]:
+def results(query: WindowedQuery, *log: Record) -> list[dict[str, Any]]:
     (step,) = run(query, cut(log, []))
     return data_of(step.outputs)
 
@@ -146,7 +146,7 @@ def test_further_groups_have_results_of_their_own(query: MakeQuery) -> None:
 
 
 def test_windows_of_less_than_a_second(query: MakeQuery) -> None:
-    made = query("System.Timestamp() AS t", window="ms, 250")
+    made = query("System.Timestamp() AS t", window="TumblingWindow(ms, 250)")
     assert results(made, reading("c", 0.1), reading("c", 0.3), reading("c", 0.6)) == [
         {"t": "2026-01-01T00:00:00.25Z"},
         {"t": "2026-01-01T00:00:00.5Z"},

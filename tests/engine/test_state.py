@@ -9,11 +9,11 @@ import pytest
 from tests.support.windows import START, Store, Ticked, cut, data_of, reading, run
 
 from millstream.clock import SECOND
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 from millstream.errors import QueryError
 from millstream.log.contract import MAX_CHUNK_BYTES
 
-MakeQuery = Callable[..., TumblingQuery]
+MakeQuery = Callable[..., WindowedQuery]
 
 
 def size(store: Store) -> int:
@@ -58,7 +58,7 @@ def test_large_state_is_cut_into_chunks(query: MakeQuery) -> None:
 
 def test_state_of_another_query_is_refused(query: MakeQuery) -> None:
     (step,) = run(query("max(v) AS x"), cut([reading("c", 1, v=1)], []))
-    for other in (query("min(v) AS x"), query("max(v) AS x", window="second, 20")):
+    for other in (query("min(v) AS x"), query("max(v) AS x", window="TumblingWindow(second, 20)")):
         with pytest.raises(QueryError, match="give the changed query a new name"):
             other.restore(0, step.save[0])
 
@@ -69,6 +69,17 @@ def test_changed_select_list_and_having_go_on_with_the_state(query: MakeQuery) -
     made.restore(0, step.save[0])
     (batches,) = cut([Ticked(100)], [])
     assert data_of(made.step(batches).outputs) == [{"device": "c", "y": 2.0}]
+
+
+def test_windows_stay_closed_when_the_grace_grows(query: MakeQuery) -> None:
+    select = "count(*) AS n"
+    (step,) = run(query(select), cut([reading("c", 1), reading("c", 11)], []))
+    assert data_of(step.outputs) == [{"n": 1}]
+    made = query(select, grace=60 * SECOND)
+    made.restore(0, step.save[0])
+    (batches,) = cut([reading("c", 2), reading("c", 12), Ticked(100)], [])
+    step = made.step(batches)
+    assert (step.counts["late"], data_of(step.outputs)) == (1, [{"n": 2}])
 
 
 def test_partitions_come_and_go_by_themselves(query: MakeQuery) -> None:
@@ -88,7 +99,7 @@ def test_partitions_come_and_go_by_themselves(query: MakeQuery) -> None:
 
 
 def test_panes_of_a_long_window_are_merged_now_and_then(query: MakeQuery) -> None:
-    made = query("count(*) AS n, sum(v) AS s", window="day, 1")
+    made = query("count(*) AS n, sum(v) AS s", window="TumblingWindow(day, 1)")
     log = [reading("c", 1 + n / 100, v=1) for n in range(6000)]
     run(made, cut(log, [100] * 60))
     assert len(made._state.panes) < 4200

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.engine import TumblingQuery
+from millstream.engine import WindowedQuery
 from millstream.errors import QueryError
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
@@ -25,6 +25,8 @@ STREAMS = {
     )
 }
 WINDOW = "GROUP BY device, TumblingWindow(second, 10)"
+GROUP = "SELECT device FROM telemetry GROUP BY device,"
+SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
 KEY = "GROUP BY must contain the stream's key, because windows close for each key by itself: "
 SUPPORTED = "is not supported over windows yet; there are count, sum, avg, min, max"
 UNSETTLED = (
@@ -67,8 +69,25 @@ CASES = [
     # windows
     ("SELECT device FROM telemetry GROUP BY device", 1, 39, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
     ("SELECT device FROM telemetry", 1, 8, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
-    (f"SELECT device FROM telemetry {WINDOW}, TumblingWindow(day, 1)", 1, 75, "a query has one window"),
-    ("SELECT device FROM telemetry GROUP BY device, HoppingWindow(second, 10, 5)", 1, 47, "HoppingWindow is not supported yet; there is TumblingWindow(second, 10)"),
+    (f"SELECT device FROM telemetry {WINDOW}, TumblingWindow(day, 1)", 1, 75, "a query has one window; several at once are Windows(Window('a', …), Window('b', …))"),
+    (f"{GROUP} SlidingWindow(second, 10)", 1, 47, "SlidingWindow is not supported yet; there are TumblingWindow(second, 10) and HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} TumblngWindow(second, 10)", 1, 47, "there is no function TumblngWindow; did you mean TumblingWindow?"),
+    (f"{GROUP} HoppingWindow(second, 10)", 1, 47, "HoppingWindow takes a unit and 2 numbers, as in HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} HoppingWindow(second, 5, 10)", 1, 47, "the hop of HoppingWindow is longer than its size, so that events between two windows would be in none; choose them with WHERE"),
+    (f"{GROUP} HoppingWindow(second, 10, 0)", 1, 73, "the hop of HoppingWindow is a whole number from 1, as in HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} HoppingWindow(second, 10, 5, 1.5)", 1, 76, "the offset of HoppingWindow is a whole number, as in HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} HoppingWindow(Duration(day, 1), Hop(second, 1))", 1, 47, "every event would be in 86400 windows; at most 10000 are possible"),
+    (f"{GROUP} HoppingWindow(Duration(day, 1))", 1, 47, "HoppingWindow takes Duration(unit, n), Hop(unit, n), Offset(unit, n) if you like"),
+    (f"{GROUP} HoppingWindow(Hop(day, 1), Duration(day, 1))", 1, 47, "HoppingWindow takes Duration(unit, n), Hop(unit, n), Offset(unit, n) if you like"),
+    (f"{GROUP} TumblingWindow(Duration(day))", 1, 47, "Duration takes a unit and a number, as in Duration(second, 10)"),
+    (f"{GROUP} Windows()", 1, 47, f"Windows(…) takes windows, with an id each or all without one, as in {SEVERAL}"),
+    (f"{GROUP} Windows(TumblingWindow(day, 1), Window('x', TumblingWindow(day, 2)))", 1, 47, f"Windows(…) takes windows, with an id each or all without one, as in {SEVERAL}"),
+    (f"{GROUP} Windows(Window('x', TumblingWindow(day, 1)), Window('X', TumblingWindow(day, 2)))", 1, 92, "two windows have the id 'X'; give one another"),
+    (f"{GROUP} Windows(TumblingWindow(day, 1), TumblingWindow(hour, 24))", 1, 79, "the same window twice"),
+    (f"{GROUP} Windows(Window(x, TumblingWindow(day, 1)))", 1, 55, f"Window takes an id, a text, and a window, as in {SEVERAL}"),
+    (f"{GROUP} Windows(floor(3))", 1, 55, "FLOOR(3) is no window; there are TumblingWindow(second, 10) and HoppingWindow(second, 10, 5)"),
+    (f"SELECT device FROM telemetry WHERE System.Window().Id = 'x' {WINDOW}", 1, 36, "System.Window().Id is a window's, and WHERE comes before"),
+    (f"SELECT System.Window().Id FROM telemetry {WINDOW}", 1, 8, "System.Window().Id needs a name: write … AS name"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second)", 1, 47, "TumblingWindow takes a unit and a number, as in TumblingWindow(second, 10)"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(fortnight, 1)", 1, 62, "'fortnight' is no unit of time; there are millisecond, second, minute, hour and day"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second, 0)", 1, 70, "the size of TumblingWindow is a whole number from 1, as in TumblingWindow(second, 10)"),
@@ -228,4 +247,4 @@ def test_any_garbage_is_a_plan_or_a_query_error(made: list[tuple[int, int, str]]
     for kind, place, word in made:
         words[place : place + (kind != 1)] = [word] if kind else []
     with contextlib.suppress(QueryError):
-        TumblingQuery(plan_query("q", " ".join(words), STREAMS, into="out"), threads=1)
+        WindowedQuery(plan_query("q", " ".join(words), STREAMS, into="out"), threads=1)

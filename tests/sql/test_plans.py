@@ -10,7 +10,8 @@ import pydantic
 import pytest
 
 from millstream.clock import SECOND
-from millstream.engine import TumblingPlan
+from millstream.engine import WindowPlan
+from millstream.engine.window import Window
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -25,12 +26,12 @@ STREAMS = {
 }
 
 
-def plan(select: str, rest: str = "", stream: str = "telemetry", group: str = "device", **types: Any) -> TumblingPlan:
+def plan(select: str, rest: str = "", stream: str = "telemetry", group: str = "device", **types: Any) -> WindowPlan:
     text = f"SELECT {select} FROM {stream} {rest} GROUP BY {group}, TumblingWindow(second, 10)"
     return plan_query("q", text, STREAMS, into="out", types={stream: types["types"]} if types else None)
 
 
-def fields(plan: TumblingPlan) -> dict[str, str]:
+def fields(plan: WindowPlan) -> dict[str, str]:
     return {field.name: field.type for field in plan.fields}
 
 
@@ -154,18 +155,37 @@ def test_name_of_the_select_list_may_be_grouped_by_and_filtered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "micros"),
+    ("window", "expected"),
     [
-        ("TumblingWindow(second, 10)", 10 * SECOND),
-        ("tumblingwindow(MINUTES, 1)", 60 * SECOND),
-        ("TumblingWindow(Duration(hh, 2))", 7200 * SECOND),
-        ("TumblingWindow(ms, 250)", SECOND // 4),
-        ("TumblingWindow('day', 1)", 86_400 * SECOND),
+        ("TumblingWindow(second, 10)", [(10_000, 10_000, 0, None)]),
+        ("tumblingwindow(MINUTES, 1)", [(60_000, 60_000, 0, None)]),
+        ("TumblingWindow(Duration(hh, 2))", [(7_200_000, 7_200_000, 0, None)]),
+        ("TumblingWindow(ms, 250)", [(250, 250, 0, None)]),
+        ("TumblingWindow('day', 1)", [(86_400_000, 86_400_000, 0, None)]),
+        ("Tumbling(second, 10, 3)", [(10_000, 10_000, 3_000, None)]),
+        ("TumblingWindow(Duration(hour, 1), Offset(millisecond, -1))", [(3_600_000, 3_600_000, 3_599_999, None)]),
+        ("HoppingWindow(second, 10, 5)", [(10_000, 5_000, 0, None)]),
+        ("Hopping(mi, 10, 5, 2)", [(600_000, 300_000, 120_000, None)]),
+        ("HoppingWindow(Duration(hour, 1), Hop(minute, 5))", [(3_600_000, 300_000, 0, None)]),
+        ("HoppingWindow(Duration(hour, 1), Hop(s, 9), Offset(s, 10))", [(3_600_000, 9_000, 1_000, None)]),
+        ("Windows(Tumbling(s, 1), Hopping(s, 2, 1))", [(1_000, 1_000, 0, None), (2_000, 1_000, 0, None)]),
+        (
+            "Windows(Window('a', TumblingWindow(s, 1)), Window('b', TumblingWindow(s, 1)))",
+            [(1_000, 1_000, 0, "a"), (1_000, 1_000, 0, "b")],
+        ),
     ],
 )
-def test_window_sizes(window: str, micros: int) -> None:
+def test_windows(window: str, expected: list[tuple[int, int, int, str | None]]) -> None:
     text = f"SELECT device FROM telemetry GROUP BY device, {window}"
-    assert plan_query("q", text, STREAMS, into="out").size == micros
+    millisecond = SECOND // 1000
+    assert plan_query("q", text, STREAMS, into="out").windows == tuple(
+        Window(size * millisecond, hop * millisecond, offset * millisecond, id_) for size, hop, offset, id_ in expected
+    )
+
+
+def test_snapshot_is_the_window_of_one_instant() -> None:
+    made = plan_query("q", "SELECT device FROM telemetry GROUP BY device, System.Timestamp()", STREAMS, into="out")
+    assert made.windows == (Window(1, 1),)
 
 
 def test_deep_fields_and_the_windows_end_in_any_spelling() -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
 from millstream.engine import Processor, Step
+from millstream.engine.window import Window
 from millstream.event import BATCH_SCHEMA, Batch, Tick
 
 START: Micros = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z, a multiple of every window size used in tests
@@ -48,7 +49,8 @@ Record = Sent | Ticked
 def at(seconds: float) -> str:
     """An instant in RFC 3339."""
     moment = datetime.fromtimestamp(START / SECOND, UTC) + timedelta(seconds=seconds)
-    return moment.isoformat().replace("+00:00", "Z")
+    text = moment.isoformat().replace("+00:00", "")
+    return (text.rstrip("0") if "." in text else text) + "Z"
 
 
 def reading(key: str, seconds: float, arrival: float | None = None, **payload: Any) -> Sent:
@@ -120,20 +122,27 @@ def run(processor: Processor, steps: Iterable[Sequence[Batch]], partitions: Iter
     return [processor.step(batches) for batches in steps]
 
 
+def ends(window: Window, time: Micros) -> list[Micros]:
+    """The ends of the windows that a time is in: those of `offset + n * hop` with `end - size < time <= end`."""
+    first = (time - window.offset - 1) // window.hop
+    around = (window.offset + n * window.hop for n in range(first, first + window.size // window.hop + 3))
+    return [end for end in around if end - window.size < time <= end]
+
+
 @dataclass(slots=True)
 class _Key:
     high: Micros | None = None
     seen: Micros = 0
     closed: Micros | None = None
-    open: dict[Micros, list[float | None]] = field(default_factory=dict)
+    open: dict[tuple[Micros, int], list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Oracle:
-    """`SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top, System.Timestamp() AS window_end
-    FROM telemetry TIMESTAMP BY ts WHERE ok GROUP BY device, TumblingWindow(…)`, by definition."""
+    """`SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top, System.Timestamp() AS window_end,
+    System.Window().Id AS kind FROM telemetry TIMESTAMP BY ts WHERE ok GROUP BY device, Windows(…)`, by definition."""
 
-    size: Micros
+    windows: Sequence[Window]
     idle: Micros
     grace: Micros
     keys: dict[tuple[int, str], _Key] = field(default_factory=dict)
@@ -166,20 +175,22 @@ class Oracle:
         if time > arrival + 300 * SECOND:
             time = arrival + 300 * SECOND
             self.clamped += 1
-        end = -(-time // self.size) * self.size
+        mine = [(end, number) for number, window in enumerate(self.windows) for end in ends(window, time)]
         if payload.get("ok") is not True:
             self.filtered += 1
-        elif self._is_closed(key, end):
+        elif all(self._is_closed(key, end) for end, _ in mine):
             self.late.append(place)
         else:
-            key.open.setdefault(end, []).append(payload.get("v"))
+            for end, number in mine:
+                if not self._is_closed(key, end):
+                    key.open.setdefault((end, number), []).append(payload.get("v"))
         key.high = time if key.high is None else max(key.high, time)
         key.seen = arrival
         self._emit(name, key)
 
     def _tick(self, name: tuple[int, str], key: _Key, now: Micros) -> None:
         if key.high is not None:
-            due = [end for end in key.open if key.high + (now - key.seen) >= end + self.idle]
+            due = [end for end, _ in key.open if key.high + (now - key.seen) >= end + self.idle]
             if due:
                 key.closed = max(due) if key.closed is None else max(*due, key.closed)
         self._emit(name, key)
@@ -189,8 +200,8 @@ class Oracle:
         return by_clock or (key.closed is not None and end <= key.closed)
 
     def _emit(self, name: tuple[int, str], key: _Key) -> None:
-        for end in sorted(end for end in key.open if self._is_closed(key, end)):
-            everything = key.open.pop(end)
+        for end, number in sorted(place for place in key.open if self._is_closed(key, place[0])):
+            everything = key.open.pop((end, number))
             values = [value for value in everything if value is not None]
             self.results.setdefault(name, []).append(
                 {
@@ -200,6 +211,7 @@ class Oracle:
                     "low": min(values, default=None),
                     "top": max(values, default=None),
                     "window_end": at((end - START) / SECOND),
+                    "kind": self.windows[number].id,
                 }
             )
 
@@ -208,7 +220,7 @@ class Oracle:
         instants = [
             key.seen + end + self.idle - key.high
             for (its_partition, _), key in self.keys.items()
-            for end in key.open
+            for end, _ in key.open
             if its_partition == partition and key.high is not None
         ]
         return -(-min(instants) // SECOND) * SECOND if instants else None

@@ -145,7 +145,7 @@ async def test_query_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
     async with app.test() as plant:
         with monkeypatch.context() as patched:
-            patched.setattr("millstream.engine.tumbling.TumblingQuery.step", fail)
+            patched.setattr("millstream.engine.windowed.WindowedQuery.step", fail)
             with pytest.raises(MemoryError, match="no more"):
                 await plant.publish("a/telemetry", {"celsius": 20})
         await plant.advance("10s")

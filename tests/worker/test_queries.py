@@ -178,17 +178,17 @@ async def test_partitions_change_hands_with_their_state(plant: Plant) -> None:
 async def test_step_that_fails_is_tried_again_with_smaller_batches(
     plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from millstream.engine import TumblingQuery
+    from millstream.engine import WindowedQuery
 
-    real, sizes = TumblingQuery.step, []
+    real, sizes = WindowedQuery.step, []
 
-    def step(self: TumblingQuery, batches: Sequence[Batch]) -> Step:
+    def step(self: WindowedQuery, batches: Sequence[Batch]) -> Step:
         sizes.append(sum(len(batch) for batch in batches))
         if sizes[-1] > 10:
             raise MemoryError("too much")
         return real(self, batches)
 
-    monkeypatch.setattr(TumblingQuery, "step", step)
+    monkeypatch.setattr(WindowedQuery, "step", step)
     monkeypatch.setattr("millstream.worker.query._POLL_BYTES", 4_000)
     monkeypatch.setattr("millstream.worker.query._BEHIND_EVENTS", 1)
     await plant.start(make_app())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from millstream.app import outbox
 from millstream.app.checks import (
     check_concurrency,
+    check_grace,
     check_name,
     check_payload,
     check_retry,
@@ -40,6 +41,7 @@ from millstream.app.place import Place, caller, place_of
 from millstream.app.problems import declaring
 from millstream.app.review import review
 from millstream.app.signature import overridden, read_signature
+from millstream.duration import Duration
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.ledger import DEAD_LETTERS
 from millstream.log import LATEST, Router, StreamSpec
@@ -47,7 +49,7 @@ from millstream.log.contract import Start
 from millstream.topic import Filter
 
 if TYPE_CHECKING:
-    from millstream.engine import TumblingPlan
+    from millstream.engine import WindowPlan
     from millstream.testing import Plant
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -209,12 +211,14 @@ class App:
         into: str | Stream | None = None,
         start: Start = LATEST,
         payload: Any = None,
+        grace: Duration = 0,
     ) -> Stream:
         """Run a query over a stream for ever. Its results are published on the topic `into` (by default `name`), which
         is also a stream of that name, and events that came too late on `<name>.late`.
 
-        `payload` is the type of the source's payloads, if its stream does not tell. Returns the stream of the results,
-        for handlers. Errors in the text are told by `plan`. Raises `AppError`.
+        `payload` is the type of the source's payloads, if its stream does not tell. `grace` (`"5s"`, a `timedelta`,
+        seconds) is how much event time after its end a window closes: for events that come out of order. Returns the
+        stream of the results, for handlers. Errors in the text are told by `plan`. Raises `AppError`.
         """
         place = place_of(caller(1))
         where = f"{place}: query {name!r}"
@@ -224,10 +228,11 @@ class App:
             self._check_group(name, where)
             if payload is not None:
                 check_payload(payload, where)
+            late_by = check_grace(grace, where)
             results, topic = self._results_of(name, into or name, where)
             late = f"{name}.late"
             self._results.setdefault(late, name)
-            self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, place))
+            self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, late_by, place))
         return results
 
     def publish(
@@ -274,7 +279,7 @@ class App:
         """The streams that were declared, by name, and the catch-all."""
         return dict(self._streams)
 
-    def plan(self) -> dict[str, TumblingPlan]:
+    def plan(self) -> dict[str, WindowPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
         beginning with the user's own file and line."""
         problems = self._result_problems()
@@ -289,7 +294,7 @@ class App:
         plans = self._plan(problems)
         return problems + review(self, plans)
 
-    def _plan(self, problems: list[str]) -> dict[str, TumblingPlan]:
+    def _plan(self, problems: list[str]) -> dict[str, WindowPlan]:
         if not self.queries or self._wrong:  # a stream that was left out would be missed in each query
             return {}
         from millstream.sql import plan_query  # its parser takes long to import, and many apps have no query
@@ -299,7 +304,9 @@ class App:
         for query in self.queries:
             wanted = types if query.payload is None else dict.fromkeys(streams, query.payload)
             try:
-                plans[query.name] = plan_query(query.name, query.sql, streams, into=query.into, types=wanted)
+                plans[query.name] = plan_query(
+                    query.name, query.sql, streams, into=query.into, types=wanted, grace=query.grace
+                )
             except QueryError as error:
                 problems.append(f"{query.place}: query {query.name!r}{text_place(error)}: {error}")
         return plans

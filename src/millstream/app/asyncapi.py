@@ -25,7 +25,7 @@ from millstream.topic import Filter
 
 if TYPE_CHECKING:
     from millstream.app.application import App
-    from millstream.engine import TumblingPlan
+    from millstream.engine import WindowPlan
 
 Document = dict[str, Any]
 
@@ -104,7 +104,7 @@ class _Making:
             for channel, messages in self.channels([sender.into.text], kinds):
                 self._operation(f"{name}.result", "send", channel, messages)
 
-    def query(self, query: Query, plan: TumblingPlan) -> None:
+    def query(self, query: Query, plan: WindowPlan) -> None:
         source = self._app.streams[plan.stream].topics
         payload = query.payload or self._payload_of(*source)
         channels = self.channels(source, [payload])

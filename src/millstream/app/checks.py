@@ -10,6 +10,8 @@ from typing import Any
 from millstream.app.declarations import Retry, Stream
 from millstream.app.parameter import Signature
 from millstream.app.payload import payload_decoder, type_name
+from millstream.clock import SECOND, Micros
+from millstream.duration import Duration, seconds_of
 from millstream.errors import AppError, QueryError, TopicError
 from millstream.log.contract import Start
 from millstream.topic import Filter
@@ -35,6 +37,14 @@ def check_start(start: Start, where: str) -> Start:
     if start not in ("earliest", "latest"):
         raise AppError(f"{where}: start={start!r}; a new group starts at 'earliest' or at 'latest'")
     return start
+
+
+def check_grace(grace: Duration, where: str) -> Micros:
+    """How much later than its end a window closes, in microseconds."""
+    try:
+        return round(seconds_of(grace) * SECOND)
+    except (TypeError, ValueError) as error:
+        raise AppError(f"{where}: grace={grace!r}: {error}") from None
 
 
 def parse_filter(text: str, where: str) -> Filter:

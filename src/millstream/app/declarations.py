@@ -8,6 +8,7 @@ from typing import Any
 
 from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
+from millstream.clock import Micros
 from millstream.errors import AppError
 from millstream.log import StreamSpec
 from millstream.log.contract import Start
@@ -95,7 +96,7 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class Query:
     """SQL over a stream. Its consumer group has its name; `into` is the topic of its results, `late` of the events
-    that came too late."""
+    that came too late; `grace` is how much later than its end a window closes, in microseconds of event time."""
 
     name: str
     sql: str
@@ -103,4 +104,5 @@ class Query:
     late: str
     start: Start
     payload: Any
+    grace: Micros
     place: Place

@@ -15,10 +15,10 @@ from millstream.topic import Filter
 
 if TYPE_CHECKING:
     from millstream.app.application import App
-    from millstream.engine import TumblingPlan
+    from millstream.engine import WindowPlan
 
 
-def review(app: App, plans: Mapping[str, TumblingPlan]) -> list[str]:
+def review(app: App, plans: Mapping[str, WindowPlan]) -> list[str]:
     """A line for everything found, beginning with the user's own file and line. `plans` are those of the queries that
     can be planned."""
     declared = app.declared_streams
@@ -34,7 +34,7 @@ def review(app: App, plans: Mapping[str, TumblingPlan]) -> list[str]:
 
 
 def _of_handler(
-    handler: Handler, app: App, declared: Mapping[str, Stream], plans: Mapping[str, TumblingPlan]
+    handler: Handler, app: App, declared: Mapping[str, Stream], plans: Mapping[str, WindowPlan]
 ) -> Iterator[str]:
     where = f"{handler.place}: handler {name_of(handler.signature.function)}"
     stream = declared.get(handler.topics.text) if handler.topics is not None else None
@@ -84,7 +84,7 @@ def _misfit(where: str, parameter: Parameter, source: str, there: Fields | None)
         )
 
 
-def _of_query(query: Query, plan: TumblingPlan, declared: Mapping[str, Stream]) -> Iterator[str]:
+def _of_query(query: Query, plan: WindowPlan, declared: Mapping[str, Stream]) -> Iterator[str]:
     stream = declared.get(plan.stream)
     payload: Any = query.payload or (stream.payload if stream is not None else None)
     there = fields_of(payload)

@@ -22,7 +22,7 @@ from millstream.log import Log, Router
 from millstream.topic import filter_matches
 
 if TYPE_CHECKING:
-    from millstream.engine import Step, TumblingPlan
+    from millstream.engine import Step, WindowPlan
 
 _LONG = 100 * 366 * 86_400 * SECOND  # after so long a silence every window is closed
 
@@ -38,7 +38,7 @@ class Result(msgspec.Struct, frozen=True):
 
 async def results(log: Log, app: App, copies: Sequence[Copy]) -> list[Result]:
     """The results of an application's queries that an event went into."""
-    from millstream.engine import TumblingQuery
+    from millstream.engine import WindowedQuery
 
     found: list[Result] = []
     for plan in app.plan().values():
@@ -47,7 +47,7 @@ async def results(log: Log, app: App, copies: Sequence[Copy]) -> list[Result]:
             if copy.event.stream != plan.stream or state is None:
                 continue
             if state == COMPLETED:
-                step = TumblingQuery(replace(plan, having=None)).step([_alone(copy.event)])
+                step = WindowedQuery(replace(plan, having=None)).step([_alone(copy.event)])
                 found += await _results_of(log, plan, step, copy.event)
             else:
                 found.append(Result(plan.name, None, None, f"it is {state}"))
@@ -70,7 +70,7 @@ def told_by(app: App, copy: Copy) -> Copy:
     return Copy(copy.event, outcomes)
 
 
-async def _results_of(log: Log, plan: TumblingPlan, step: Step, event: Event) -> list[Result]:
+async def _results_of(log: Log, plan: WindowPlan, step: Step, event: Event) -> list[Result]:
     if step.counts["filtered"]:
         return [Result(plan.name, None, None, "its WHERE leaves the event out")]
     if step.rejected:
@@ -81,7 +81,7 @@ async def _results_of(log: Log, plan: TumblingPlan, step: Step, event: Event) ->
     return [await _find(log, plan, id_, key, event) for id_, key in windows]
 
 
-async def _find(log: Log, plan: TumblingPlan, id_: str, key: str, event: Event) -> Result:
+async def _find(log: Log, plan: WindowPlan, id_: str, key: str, event: Event) -> Result:
     """The result of a window, among what was published since the event came."""
     targets = Router((await log.streams()).values()).route(plan.into, key)
     for name, partition, _ in sorted(targets, key=lambda target: target.stream != plan.into):

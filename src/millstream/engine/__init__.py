@@ -1,7 +1,7 @@
 """The stream engine: pure steps over batches, without I/O and without a clock of their own."""
 
-from millstream.engine.plan import TumblingPlan
+from millstream.engine.plan import WindowPlan
 from millstream.engine.step import Processor, Rejected, Step
-from millstream.engine.tumbling import TumblingQuery
+from millstream.engine.windowed import WindowedQuery
 
-__all__ = ["Processor", "Rejected", "Step", "TumblingPlan", "TumblingQuery"]
+__all__ = ["Processor", "Rejected", "Step", "WindowPlan", "WindowedQuery"]

@@ -29,7 +29,7 @@ from millstream.engine.duck import Duck, Source, Statement
 from millstream.engine.keys import Ints
 from millstream.engine.panes import chosen
 from millstream.engine.partials import Partials
-from millstream.engine.plan import TumblingPlan
+from millstream.engine.plan import WindowPlan
 from millstream.engine.scan import events_text, fold_text
 
 _CAREFUL_STEPS = 64  # after hope was in vain; bounds what bad payloads can cost to a fraction of the decode
@@ -41,10 +41,11 @@ _PIECE_ROWS = 8_192  # fewer are not worth another statement: binding one takes 
 class Folded:
     """What a step's events come to.
 
-    `windows` has a row for each key and window (and value of the further groups, and of `WHERE`): `slot`, `end`, the
-    groups `g…`, `kept`, the partial values `p…`, where its events stand (`first_row`, `last_row`), the most by which
-    an event time is ahead of its arrival (`skew`), the largest event time (`high`), how many `events` there are and
-    how many of them were `clamped`. `rejected` are the rows of events without a payload or a time, ascending."""
+    `windows` has a row for each key and window, or pane where windows overlap (and value of the further groups, and of
+    `WHERE`): `slot`, what says to which windows it belongs (`spans.py`), the groups `g…`, `kept`, the partial values
+    `p…`, where its events stand (`first_row`, `last_row`), the most by which an event time is ahead of its arrival
+    (`skew`), the largest event time (`high`), how many `events` there are and how many of them were `clamped`.
+    `rejected` are the rows of events without a payload or a time, ascending."""
 
     windows: pa.Table
     rejected: Ints
@@ -61,7 +62,7 @@ class Decoder:
     """Runs the statements of one plan over inputs of `schema` (`inputs.py`). `pane_columns` are the
     groups and partial values, as panes have them."""
 
-    def __init__(self, duck: Duck, plan: TumblingPlan, partials: Partials, schema: pa.Schema) -> None:
+    def __init__(self, duck: Duck, plan: WindowPlan, partials: Partials, schema: pa.Schema) -> None:
         self._source = Source(schema)
         self._fold = self._both(duck, lambda data: fold_text(plan, partials, data))
         self._events = self._both(duck, lambda data: events_text(plan, data))
@@ -83,7 +84,8 @@ class Decoder:
         return Folded(chosen(found, is_window), np.sort(rejected))
 
     def events(self, inputs: pa.Table) -> pa.Table:
-        """The events that are not rejected, in their order: `row`, `slot`, `arrival`, `time`, `end` and `kept`."""
+        """The events that are not rejected, in their order: `row`, `slot`, `arrival`, `time`,
+        `kept`, and the ends of its windows."""
         return self._run(self._events, inputs)
 
     def _run(self, statements: tuple[Statement, Statement], inputs: pa.Table) -> pa.Table:

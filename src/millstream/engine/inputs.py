@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from millstream.engine.keys import Ints, Keys
-from millstream.engine.plan import TumblingPlan
+from millstream.engine.keys import NEVER, Ints, Keys
+from millstream.engine.plan import WindowPlan
+from millstream.engine.scan import HORIZON
 from millstream.event import Batch
 from millstream.topic import Filter
 
@@ -23,16 +24,19 @@ class Inputs:
     """Makes the inputs of one plan: a table of `schema`, a row for each event.
 
     `#row` is the event's place among all events of the step, `#slot` its key, `#arrival` its arrival and `#data` its
-    payload, NULL where that is certainly no JSON object. The names that meet a user's have a `#`, which none of his
+    payload, NULL where that is certainly no JSON object; `#horizon`, where windows overlap, is up to where windows were
+    closed when it came (`before`). The names that meet a user's have a `#`, which none of his
     can have."""
 
-    def __init__(self, plan: TumblingPlan) -> None:
+    def __init__(self, plan: WindowPlan) -> None:
         self._plan = plan
         self._filters = [Filter.parse(text) for text in plan.filters]
         self._parameters = lru_cache(maxsize=100_000)(self._parameters_of)
+        horizon = [] if plan.tumbles else [pa.field(HORIZON, pa.int64())]
         self.schema = pa.schema(
             [
                 *_OWN,
+                *horizon,
                 pa.field("#data", pa.string()),
                 *(pa.field(name, pa.timestamp("us") if name == "_time" else pa.string()) for name in plan.attributes),
                 *(pa.field(name, pa.string()) for name in plan.parameters),
@@ -49,9 +53,18 @@ class Inputs:
         starts = np.cumsum([0, *map(len, slots)]).tolist()
         return pa.Table.from_batches(map(self._of, events, starts, slots), self.schema)
 
+    def before(self, inputs: pa.Table, rows: Ints, horizon: Ints) -> pa.Table:
+        """Inputs of which some rows came when windows were closed up to a horizon."""
+        place = self.schema.get_field_index(HORIZON)
+        column = inputs.column(place).to_numpy().copy()
+        column[rows] = horizon
+        return inputs.set_column(place, self.schema.field(place), pa.array(column))
+
     def _of(self, events: pa.RecordBatch, start: int, slots: Ints) -> pa.RecordBatch:
         rows = np.arange(start, start + len(slots))
         columns = [pa.array(rows), pa.array(slots), events.column("time").view(pa.int64())]
+        if not self._plan.tumbles:
+            columns.append(pa.array(np.full(len(slots), NEVER)))
         columns.append(_as_text(events.column("data")))
         for name in self._plan.attributes:
             column = events.column(name[1:])

@@ -13,23 +13,27 @@ from millstream.engine.duck import Duck, Source, select
 from millstream.engine.fragments import finite, guarded, literal
 from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
-from millstream.engine.plan import Column, TumblingPlan
+from millstream.engine.plan import Column, WindowPlan
+from millstream.engine.spans import Spans
 
 _TEXTS = [pa.field("key", pa.string()), pa.field("end_text", pa.string())]
-_PLACE = [pa.field("slot", pa.int64()), pa.field("end", pa.int64())]
+_SLOT = pa.field("slot", pa.int64())
 
 
 class Merging:
     """The statements of one plan. `columns` are the groups and partial values of panes."""
 
-    def __init__(self, duck: Duck, plan: TumblingPlan, partials: Partials, columns: Sequence[pa.Field]) -> None:
-        self.pane_schema = pa.schema([*_PLACE, *columns])
+    def __init__(
+        self, duck: Duck, plan: WindowPlan, spans: Spans, partials: Partials, columns: Sequence[pa.Field]
+    ) -> None:
+        self.pane_schema = pa.schema([_SLOT, *spans.fields, *columns])
         groups = [field.name for field in columns if field.name.startswith("g")]
         types = {field.name: field.type for field in columns}
         merges = [_merge(f"p{n}", types[f"p{n}"], merge) for n, merge in enumerate(partials.merges)]
         self._panes = Source(self.pane_schema)
-        self._merge = duck.statement(_merge_text(groups, merges), self._panes)
-        self._closed = Source(pa.schema([*self.pane_schema, *_TEXTS]))
+        place = ["slot", *(f'"{field.name}"' for field in spans.fields), *groups]
+        self._merge = duck.statement(_merge_text(place, merges), self._panes)
+        self._closed = Source(pa.schema([field for field in [*self.pane_schema, *_TEXTS] if field.name != "last"]))
         self._finish = duck.statement(_finish_text(plan, groups, merges, partials.finishes), self._closed)
 
     def merge(self, panes: pa.Table) -> pa.Table:
@@ -66,27 +70,38 @@ def _merge(name: str, type_: pa.DataType, function: str) -> str:
     return f"{function}({name}){'::BIGINT' if type_ == pa.int64() else ''} AS {name}"
 
 
-def _merge_text(groups: list[str], merges: list[str], *more: str) -> str:
-    places = ["slot", '"end"', *groups]
-    return select([*places, *merges, *more], "source", group=places)
+def _merge_text(place: list[str], merges: list[str], *more: str) -> str:
+    return select([*place, *merges, *more], "source", group=place)
 
 
-def _finish_text(plan: TumblingPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:
-    merged = _merge_text(groups, merges, "any_value(key) AS key", "any_value(end_text) AS end_text")
+def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:
+    kind = [] if plan.tumbles else ["w"]
+    place = ["slot", '"end"', *kind, *groups]
+    merged = _merge_text(place, merges, "any_value(key) AS key", "any_value(end_text) AS end_text")
     values = [f"({finish}) AS a{n}" for n, finish in enumerate(finishes)]
-    place = ["slot", '"end"', "key", "end_text", *groups]
+    values.append(f"{_of_kind(plan, [window.id for window in plan.windows])} AS window_id")
     # ordered before the JSON is made, because sorting moves whole rows
     window = select(
-        [*place, *values, 'make_timestamp("end") AS window_end'], merged, order=['"end"', "key", *groups, "slot"]
+        [*place, "key", "end_text", *values, 'make_timestamp("end") AS window_end'],
+        merged,
+        order=['"end"', "key", *kind, *groups, "slot"],
     )
     data = ", ".join(f"{literal(column.name)}, {_json(column)}" for column in plan.columns)
-    result = ["key", f"{_id(plan.name, groups)} AS id", f"json_object({data})::VARCHAR AS data"]
+    told = [_of_kind(plan, [window.title for window in plan.windows]), *groups] if len(plan.windows) > 1 else groups
+    result = ["key", f"{_id(plan.name, told)} AS id", f"json_object({data})::VARCHAR AS data"]
     having = guarded(plan.having) if plan.having is not None else None
     return select(result, window, where=having)
 
 
+def _of_kind(plan: WindowPlan, texts: Sequence[str | None]) -> str:
+    """A text for each kind of window that a plan has."""
+    constants = ["NULL::VARCHAR" if text is None else literal(text) for text in texts]
+    return constants[0] if len(constants) == 1 else f"([{', '.join(constants)}])[w + 1]"
+
+
 def _id(name: str, groups: list[str]) -> str:
-    """An id that the same window always gets: the query, the key, the window's end, and a digest of further groups.
+    """An id that the same window always gets: the query, the key, the window's end, and a digest of what else tells it
+    from others (further groups, and the kind of window if there are several).
 
     It reads from its end, so a key with colons in it cannot make it another's."""
     parts = [literal(f"{name}:"), "key", "':'", '"end"::VARCHAR']

@@ -8,18 +8,18 @@ import pyarrow as pa
 
 from millstream.clock import to_text
 from millstream.engine.keys import Ints
-from millstream.engine.plan import TumblingPlan
+from millstream.engine.plan import WindowPlan
 from millstream.event import EVENT_SCHEMA, Batch
 
 _HEADERS = EVENT_SCHEMA.field("headers").type
 
 
-def result_events(plan: TumblingPlan, results: pa.Table | None) -> pa.RecordBatch | None:
+def result_events(plan: WindowPlan, parts: Sequence[pa.Table]) -> pa.RecordBatch | None:
     """Results (`key`, `id`, `data`) as events on the topic `plan.into`, of the query's name as their type."""
-    if not results:
+    rows = sum(map(len, parts))
+    if not rows:
         return None
-    rows = len(results)
-    results = results.combine_chunks()
+    results = pa.concat_tables(parts).combine_chunks()
     columns = {
         "topic": _repeated(plan.into, rows),
         "key": results.column("key").chunk(0),
@@ -32,7 +32,7 @@ def result_events(plan: TumblingPlan, results: pa.Table | None) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
 
-def late_events(plan: TumblingPlan, batches: Sequence[Batch], rows: Ints, ends: Ints) -> pa.RecordBatch | None:
+def late_events(plan: WindowPlan, batches: Sequence[Batch], rows: Ints, ends: Ints) -> pa.RecordBatch | None:
     """The events at `rows` of the batches together, as they came, on the topic `plan.late`. Headers tell the topic and
     position they had, and the end of the window that they missed."""
     if not len(rows):
@@ -47,7 +47,7 @@ def late_events(plan: TumblingPlan, batches: Sequence[Batch], rows: Ints, ends: 
     return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
 
 
-def _late_of(plan: TumblingPlan, batch: Batch, rows: Ints, ends: Ints) -> pa.RecordBatch:
+def _late_of(plan: WindowPlan, batch: Batch, rows: Ints, ends: Ints) -> pa.RecordBatch:
     events = batch.events.take(pa.array(rows))
     added = zip(
         events.column("topic").to_pylist(),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from millstream.engine.aggregate import FLOATS, Partial, split
 from millstream.engine.fragments import finite, guarded, is_name
-from millstream.engine.plan import Aggregate, TumblingPlan
+from millstream.engine.plan import Aggregate, WindowPlan
 
 
 class Partials:
     """Columns `x0`, `x1`, … are the event-level `arguments`; `p0`, `p1`, … their partial values, which `folds` makes of
     events and `merges` of one another; `finishes` are the plan's aggregates, made of partial values."""
 
-    def __init__(self, plan: TumblingPlan) -> None:
+    def __init__(self, plan: WindowPlan) -> None:
         self.arguments: list[str] = []
         self.folds: list[str] = []
         self.merges: list[str] = []

@@ -5,8 +5,8 @@ of their own level:
 
 * *event* level (`time`, `where`, `groups`, the aggregates' `arguments`): the payload's `fields`, the topic's
   `parameters` and the event's own attributes (`ATTRIBUTES`), by the names that the plan gives them;
-* *window* level (`columns`, `having`): `key` (the stream's key), `window_end`, the further groups `g0`, `g1`, … and
-  the aggregates `a0`, `a1`, ….
+* *window* level (`columns`, `having`): `key` (the stream's key), `window_end`, `window_id`, the further groups `g0`,
+  `g1`, … and the aggregates `a0`, `a1`, ….
 
 Fragments are scalar and deterministic: the planner has bound each of them, with these types, before it makes a plan.
 """
@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 
 from millstream.clock import SECOND, Micros
+from millstream.engine.window import Window, duration
 
 ATTRIBUTES = {
     "_topic": "VARCHAR",
@@ -73,12 +74,12 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class TumblingPlan:
-    """A query over tumbling windows of one stream.
+class WindowPlan:
+    """A query over windows of one stream: of one kind, or of several at once.
 
     `text` is the query as written. `key` is the parameter that is the stream's key, None where the key is the topic.
     `parameters` are the names of the stream's `filters` that the query uses. `time` is a fragment of type `TIMESTAMP`
-    (UTC), None for the arrival time. `size`, `grace` and `idle` are in microseconds.
+    (UTC), None for the arrival time. `grace` and `idle` are in microseconds.
     """
 
     name: str
@@ -87,7 +88,7 @@ class TumblingPlan:
     into: str
     filters: tuple[str, ...]
     key: str | None
-    size: Micros
+    windows: tuple[Window, ...]
     columns: tuple[Column, ...]
     aggregates: tuple[Aggregate, ...] = ()
     fields: tuple[Field, ...] = ()
@@ -99,6 +100,11 @@ class TumblingPlan:
     having: str | None = None
     grace: Micros = 0
     idle: Micros = IDLE
+
+    @property
+    def tumbles(self) -> bool:
+        """Whether an event is in one window only."""
+        return len(self.windows) == 1 and self.windows[0].tumbles
 
     @property
     def late(self) -> str:
@@ -118,9 +124,9 @@ class TumblingPlan:
             ("decodes", ", ".join(f"{field.name} {field.type}" for field in self.fields) or "nothing of the payload"),
             ("event time", self.time or "the arrival at the gateway"),
             ("keeps", self.where or ""),
-            ("per", f"key{groups}, and window of {_duration(self.size)}"),
+            ("per", f"key{groups}, and {' and '.join(window.title for window in self.windows)}"),
             ("computes", ", ".join(f"{aggregate.text} {aggregate.type}" for aggregate in self.aggregates)),
-            ("closes", f"{_duration(self.grace)} of event time after its end, or {_duration(self.idle)} of silence"),
+            ("closes", f"{duration(self.grace)} of event time after its end, or {duration(self.idle)} of silence"),
             ("only if", self._named(self.having or "")),
             ("gives", ", ".join(f"{column.name} {column.type} = {self._named(column.sql)}" for column in self.columns)),
             ("into", f"{self.into}; late events into {self.late}"),
@@ -134,8 +140,3 @@ class TumblingPlan:
             return self.aggregates[place].text if name[1] == "a" else self.groups[place].sql
 
         return re.sub(r"\b([ag])(\d+)\b", meaning, sql)
-
-
-def _duration(micros: Micros) -> str:
-    seconds, rest = divmod(micros, SECOND)
-    return f"{micros // 1000} ms" if rest else f"{seconds} s"

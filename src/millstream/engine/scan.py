@@ -14,11 +14,17 @@ from millstream.engine.aggregate import FLOATS
 from millstream.engine.duck import select
 from millstream.engine.fragments import finite, guarded, literal, quoted
 from millstream.engine.partials import Partials
-from millstream.engine.plan import Field, TumblingPlan
+from millstream.engine.plan import Field, WindowPlan
+from millstream.engine.spans import first_text, last_text
+from millstream.engine.window import Window
 
 AHEAD: Micros = 300 * SECOND
 """An event time further than this beyond its arrival is brought back to it: one wrong clock must not close the
 windows of a key long before their time."""
+
+HORIZON = "#horizon"
+"""The column with the instant up to which windows were closed when an event came; only plans that do not tumble have
+it."""
 
 _FIRST_TIME: Micros = -62_135_596_800 * SECOND  # 0001-01-01, the first that a timestamp of RFC 3339 can say
 
@@ -30,29 +36,69 @@ _EXTENT = [
     "count(*) AS events",
     "count(*) FILTER (clamped) AS clamped",
 ]
+_COUNTS = ("events", "clamped")  # the last of the extent
 
 
-def fold_text(plan: TumblingPlan, partials: Partials, data: str) -> str:
-    """Windows; beside them each event that is not valid, with slot -1 and its row in the place of the window's end."""
+def fold_text(plan: WindowPlan, partials: Partials, data: str) -> str:
+    """Panes; beside them each event that is not valid, with slot -1 and its row in the place of the window's end.
+
+    Of several kinds of windows each has panes of its own, and the first of them tells how many events there are."""
     groups = [f"{guarded(group.sql)}::{group.type} AS g{n}" for n, group in enumerate(plan.groups)]
     arguments = [f"{sql} AS x{n}" for n, sql in enumerate(partials.arguments)]
     events = _timed_text(plan, [*groups, *arguments], data)
-    place = [
-        "CASE WHEN valid THEN slot ELSE -1 END AS slot",
-        f'CASE WHEN valid THEN {_end("time", plan.size)} ELSE row END AS "end"',
+    folds = [*(f"{fold} AS p{n}" for n, fold in enumerate(partials.folds)), *_EXTENT]
+    by = [*(f"g{n}" for n in range(len(groups))), "kept"]
+    first, *others = plan.windows
+    if not others:
+        return _panes_text(plan, first, events, by, folds, ["row", "row", "0"])
+    uncounted = [*folds[: -len(_COUNTS)], *(f"0::BIGINT AS {name}" for name in _COUNTS)]
+    panes = [_panes_text(plan, first, "timed", by, folds, ["row", "row", "0"])]
+    panes += [_panes_text(plan, window, "timed", by, uncounted) for window in others]
+    return f"WITH timed AS MATERIALIZED ({events}) " + " UNION ALL ".join(panes)
+
+
+def _panes_text(
+    plan: WindowPlan, window: Window, events: str, by: list[str], folds: list[str], invalid: list[str] | None = None
+) -> str:
+    """Panes of one kind of window; `invalid` is what stands in the place of an event that is not valid, if it shall."""
+    place = [text for text, _ in _ends(plan, window)]
+    names = [name for _, name in _ends(plan, window)]
+    if invalid is not None:
+        place = [f"CASE WHEN valid THEN {text} ELSE {other} END" for text, other in zip(place, invalid, strict=False)]
+    placed = select(
+        [
+            "* EXCLUDE (slot)",
+            "CASE WHEN valid THEN slot ELSE -1 END AS slot",
+            *(f"{text} AS {name}" for text, name in zip(place, names, strict=True)),
+        ],
+        events,
+        where=None if invalid is not None else "valid",
+    )
+    by = ["slot", *names, *by]
+    return select([*by, *folds], placed, group=by)
+
+
+def _ends(plan: WindowPlan, window: Window) -> list[tuple[str, str]]:
+    """What says to which windows an event belongs (`spans.py`), and the names of it."""
+    if plan.tumbles:
+        return [(first_text(window, "time"), '"end"')]
+    number = plan.windows.index(window)
+    return [
+        (first_text(window, f"greatest(time, {quoted(HORIZON)} + 1)"), '"end"'),
+        (last_text(window, "time"), '"last"'),
+        (f"{number}::BIGINT", "w"),
     ]
-    placed = select(["* EXCLUDE (slot)", *place], events)
-    by = ["slot", '"end"', *(f"g{n}" for n in range(len(groups))), "kept"]
-    folds = [f"{fold} AS p{n}" for n, fold in enumerate(partials.folds)]
-    return select([*by, *folds, *_EXTENT], placed, group=by)
 
 
-def events_text(plan: TumblingPlan, data: str) -> str:
-    columns = ["row", "slot", "arrival", "time", f'{_end("time", plan.size)} AS "end"', "kept"]
+def events_text(plan: WindowPlan, data: str) -> str:
+    """Each event, with the first (`e0`, `e1`, …) and then the last ends (`l0`, …) of its windows of each kind."""
+    firsts = [f"{first_text(window, 'time')} AS e{n}" for n, window in enumerate(plan.windows)]
+    lasts = [] if plan.tumbles else [f"{last_text(window, 'time')} AS l{n}" for n, window in enumerate(plan.windows)]
+    columns = ["row", "slot", "arrival", "time", "kept", *firsts, *lasts]
     return select(columns, _timed_text(plan, [], data), where="valid", order=["row"])
 
 
-def _timed_text(plan: TumblingPlan, fragments: Sequence[str], data: str) -> str:
+def _timed_text(plan: WindowPlan, fragments: Sequence[str], data: str) -> str:
     """Events with their times, and what the fragments make of them: the payload parsed; its fields; the event-level
     fragments; the time clamped."""
     parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "source")
@@ -60,6 +106,9 @@ def _timed_text(plan: TumblingPlan, fragments: Sequence[str], data: str) -> str:
     fields += [f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields]
     fields += map(quoted, (*plan.attributes, *plan.parameters))
     own = ['"#row" AS row', '"#slot" AS slot', '"#arrival" AS arrival', '"#valid" AS decoded']
+    if not plan.tumbles:
+        fields.append(quoted(HORIZON))
+        own.append(quoted(HORIZON))
     kept = f"coalesce({guarded(plan.where)}, false)" if plan.where is not None else "true"
     told = f"epoch_us({guarded(plan.time)}::TIMESTAMP)" if plan.time is not None else '"#arrival"'
     evaluated = select([*own, f"{kept} AS kept", f"{told} AS told", *fragments], select(fields, parsed))
@@ -70,12 +119,6 @@ def _timed_text(plan: TumblingPlan, fragments: Sequence[str], data: str) -> str:
         f"told > {latest} AS clamped",
     ]
     return select(["* EXCLUDE (decoded, told)", *timed], evaluated)
-
-
-def _end(time: str, size: Micros) -> str:
-    """The end of the window `(start, end]` of a time: up to the next multiple of the size (the remainder has the sign
-    of what is divided)."""
-    return f"{time} - {time} % {size} + CASE WHEN {time} % {size} > 0 THEN {size} ELSE 0 END"
 
 
 def _parse(fields: Sequence[Field], data: str) -> str:

@@ -14,7 +14,8 @@ from millstream.engine.chunks import KEY_SCHEMA, ChunkLog
 from millstream.engine.keys import FOREVER, NEVER, Ints, Keys
 from millstream.engine.lateness import Ticks
 from millstream.engine.panes import Panes, chosen
-from millstream.engine.plan import TumblingPlan
+from millstream.engine.plan import WindowPlan
+from millstream.engine.spans import Spans
 
 
 @dataclass(slots=True)
@@ -32,9 +33,15 @@ class WindowState:
     """
 
     def __init__(
-        self, plan: TumblingPlan, pane_schema: pa.Schema, merge: Callable[[pa.Table], pa.Table], fingerprint: bytes
+        self,
+        plan: WindowPlan,
+        spans: Spans,
+        pane_schema: pa.Schema,
+        merge: Callable[[pa.Table], pa.Table],
+        fingerprint: bytes,
     ) -> None:
         self.keys = Keys()
+        self._spans = spans
         self.panes = Panes(pane_schema, merge)
         self._plan = plan
         self._schema = pane_schema
@@ -53,8 +60,7 @@ class WindowState:
             of_pane = slots[panes.column("slot").to_numpy()]
             tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
         table = pa.concat_tables(tables)
-        is_open = table.column("end").to_numpy() > self.keys.horizon(self._plan.grace, table.column("slot").to_numpy())
-        self.add(chosen(table, is_open))
+        self.add(self._spans.rest(table, self._horizon_of(table)))
         self._chunks[partition] = ChunkLog.of(saved)
 
     def forget(self, partition: int) -> None:
@@ -78,35 +84,53 @@ class WindowState:
             slots = keys.of(partition)
             passed = its_ticks.latest(last_row[slots]) - keys.seen[slots]
             until[slots] = keys.high[slots] + passed - self._plan.idle
-        slot = np.concatenate([self.panes.slot, fresh.column("slot").to_numpy()])
-        end = np.concatenate([self.panes.end, fresh.column("end").to_numpy()])
-        due = end <= until[slot]
-        np.maximum.at(keys.closed, slot[due], end[due])
-        found: Ints = np.unique(slot[due])
-        return found
+        found = []
+        for slot, end, panes in (
+            (self.panes.slot, self.panes.end, self.panes.table),
+            (fresh.column("slot").to_numpy(), fresh.column("end").to_numpy(), fresh),
+        ):
+            due = end <= until[slot]
+            if due.any():
+                found.append(slot[due])
+                np.maximum.at(keys.closed, slot[due], self._spans.latest(chosen(panes, due), until[slot[due]]))
+        changed: Ints = np.unique(np.concatenate([*found, np.empty(0, np.int64)]))
+        return changed
 
     def close(self, changed: Ints, fresh: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Take out the panes of windows that are closed now, which only the keys `changed` can have, and keep the
-        step's `fresh` panes of open windows. Gives both: the closed ones, and the fresh ones that stay."""
+        """Keep the panes of windows that are open, among them the step's `fresh` ones. Gives the panes of windows that
+        are closed now, which only the keys `changed` can have, as they were before, and the fresh ones that stay."""
         keys, grace = self.keys, self._plan.grace
-        is_open = fresh.column("end").to_numpy() > keys.horizon(grace, fresh.column("slot").to_numpy())
-        closed, stays = chosen(fresh, ~is_open), chosen(fresh, is_open)
+        closes = fresh.column("end").to_numpy() <= self._horizon_of(fresh)
+        closed, stays = chosen(fresh, closes), chosen(fresh, ~closes)
         closing = changed[keys.open_from[changed] <= keys.horizon(grace, changed)]
         if len(closing):
             taken = self.panes.take(self.panes.end <= keys.horizon(grace, self.panes.slot))
             keys.open_from[closing] = FOREVER
             np.minimum.at(keys.open_from, self.panes.slot, self.panes.end)
-            closed = pa.concat_tables([taken, closed])
+            self.add(self._rest(taken))
+        else:
+            taken = closed.slice(0, 0)
+        stays = pa.concat_tables([stays, self._rest(closed)])
         self.add(stays)
-        return closed, stays
+        return pa.concat_tables([taken, closed]), stays
 
-    def open_ends(self, slots: Ints) -> dict[int, set[Micros]]:
-        """The ends of the open windows of some keys."""
-        mine = np.flatnonzero(np.isin(self.panes.slot, slots))
-        ends: dict[int, set[Micros]] = {}
-        for slot, end in zip(self.panes.slot[mine].tolist(), self.panes.end[mine].tolist(), strict=True):
-            ends.setdefault(slot, set()).add(end)
-        return ends
+    def finished(self, closed: pa.Table) -> Iterator[pa.Table]:
+        """What `close` gave as closed, once for each of its windows."""
+        return self._spans.closed(closed, self._horizon_of(closed))
+
+    def _rest(self, panes: pa.Table) -> pa.Table:
+        return self._spans.rest(panes, self._horizon_of(panes))
+
+    def _horizon_of(self, panes: pa.Table) -> Ints:
+        return self.keys.horizon(self._plan.grace, panes.column("slot").to_numpy())
+
+    def open_spans(self, slots: Ints) -> dict[int, set[tuple[int, Micros, Micros]]]:
+        """The open windows of some keys: kind, first and last end."""
+        mine = np.isin(self.panes.slot, slots)
+        spans: dict[int, set[tuple[int, Micros, Micros]]] = {}
+        for slot, span in self._spans.of(chosen(self.panes.table, mine)):
+            spans.setdefault(slot, set()).add(span)
+        return spans
 
     def due(self, partitions: Collection[int]) -> dict[int, Micros | None]:
         """For each of some partitions the first whole second at which a tick would close a window, if nothing more
@@ -161,7 +185,8 @@ class WindowState:
     def _key_rows(self, slots: Ints) -> pa.RecordBatch:
         keys = self.keys
         names = pa.array([keys.names[slot] for slot in slots.tolist()], pa.string())
-        clocks = (pa.array(clock[slots]) for clock in (keys.high, keys.seen, keys.closed))
+        horizon = keys.horizon(self._plan.grace, slots)  # stays closed if the query's grace grows
+        clocks = (pa.array(clock) for clock in (keys.high[slots], keys.seen[slots], horizon))
         return pa.RecordBatch.from_arrays([names, *clocks], schema=KEY_SCHEMA)
 
     def _pane_rows(self, panes: pa.Table, rows: Ints) -> pa.RecordBatch:

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from millstream.clock import Micros
+from millstream.engine.window import Window
 from millstream.log.contract import StreamSpec
 from millstream.sql.scope import Scope
 from millstream.sql.text import QueryText
-from millstream.sql.window import tumbling_size, window_name
+from millstream.sql.window import misspelt, window_name, windows_of
 
 _EXAMPLE = "GROUP BY {key}, TumblingWindow(second, 10)"
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """GROUP BY, taken apart: the window's size, and the other expressions, resolved."""
+    """GROUP BY, taken apart: the windows, and the other expressions, resolved."""
 
-    size: Micros
+    windows: tuple[Window, ...]
     keys: tuple[exp.Expr, ...]
     others: tuple[exp.Expr, ...]
 
@@ -33,18 +33,23 @@ def grouping(query: QueryText, scope: Scope, spec: StreamSpec) -> Grouping:
     group = query.select.args.get("group")
     written = list(group.expressions) if group is not None else []
     windows = [node for node in written if window_name(node)]
+    for node in written:
+        if meant := misspelt(node):
+            raise query.error(f"there is no function {node.name}; did you mean {meant}?", node)
     if not windows:
         example = _EXAMPLE.format(key=spec.key or "_topic")
         raise query.error(f"a query over a stream needs a window: {example}", group or query.select)
     if len(windows) > 1:
-        raise query.error("a query has one window", windows[1])
-    size = tumbling_size(query, windows[0])
+        raise query.error(
+            "a query has one window; several at once are Windows(Window('a', …), Window('b', …))", windows[1]
+        )
+    kinds = windows_of(query, windows[0])
     groups = [_group(query, scope, node) for node in written if not window_name(node)]
     keys = [node for node in groups if _is_column(node, spec.key, "_key")]
     if not keys:
         _check_key(query, scope, spec, groups, group)
     others = {node: None for node in groups if node not in keys}  # each once
-    return Grouping(size, tuple(keys), tuple(others))
+    return Grouping(kinds, tuple(keys), tuple(others))
 
 
 def _group(query: QueryText, scope: Scope, node: exp.Expr) -> exp.Expr:

@@ -6,6 +6,7 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.sql.functions import function_name, functions
+from millstream.sql.scope import is_system_window
 from millstream.sql.text import QueryText
 
 _CLAUSES: dict[str, str] = {
@@ -57,7 +58,7 @@ def check_parts(query: QueryText, node: exp.Expr) -> None:
             raise query.error(message, inner)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Func):
             called = inner.expression.name
-            if called.lower() != "timestamp":  # System.Timestamp()
+            if called.lower() != "timestamp" and not is_system_window(inner):  # System.Timestamp()
                 raise query.error(f"a function is not called with a dot; write {called}(…)", inner)
         if isinstance(inner, exp.Star) and not isinstance(inner.parent, exp.Count):
             raise query.error("* is not supported; name the columns", inner)

@@ -10,7 +10,7 @@ from millstream.log.contract import StreamSpec
 from millstream.sql.aggregates import first_aggregate
 from millstream.sql.grouping import Grouping, grouping
 from millstream.sql.limits import check_functions, check_parts
-from millstream.sql.scope import WINDOW_END, Scope
+from millstream.sql.scope import WINDOW_END, WINDOW_ID, Scope
 from millstream.sql.text import QueryText
 
 
@@ -52,7 +52,7 @@ def _columns(query: QueryText, scope: Scope) -> tuple[tuple[str, exp.Expr], ...]
     for node in query.select.expressions:
         inner = node.this if isinstance(node, exp.Alias) else node
         resolved = scope.resolve(inner)
-        is_column = isinstance(resolved, exp.Column) and resolved.name != WINDOW_END
+        is_column = isinstance(resolved, exp.Column) and resolved.name not in (WINDOW_END, WINDOW_ID)
         if not isinstance(node, exp.Alias) and not is_column:
             raise query.error(f"{query.written(inner)} needs a name: write … AS name", node)
         name = node.alias if isinstance(node, exp.Alias) else (node.name or resolved.name.rpartition(".")[2])
@@ -82,3 +82,5 @@ def _check_event_level(query: QueryText, clause: str, node: exp.Expr | None) -> 
     for column in node.find_all(exp.Column):
         if column.name == WINDOW_END:
             raise query.error(f"System.Timestamp() is a window's end, and {clause} comes before", column)
+        if column.name == WINDOW_ID:
+            raise query.error(f"System.Window().Id is a window's, and {clause} comes before", column)

@@ -14,8 +14,9 @@ from typing import Any
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
+from millstream.clock import Micros
 from millstream.engine.aggregate import is_plain, result_type
-from millstream.engine.plan import Aggregate, Column, Group, TumblingPlan
+from millstream.engine.plan import IDLE, Aggregate, Column, Group, WindowPlan
 from millstream.log.contract import StreamSpec
 from millstream.sql.aggregates import Aggregates, is_aggregate
 from millstream.sql.demand import Demand
@@ -24,7 +25,7 @@ from millstream.sql.grouping import Grouping
 from millstream.sql.limits import check_clauses
 from millstream.sql.parts import Parts, resolve
 from millstream.sql.payload import field_types
-from millstream.sql.scope import WINDOW_END, Scope, source
+from millstream.sql.scope import WINDOW_END, WINDOW_ID, Scope, source
 from millstream.sql.text import QueryText
 
 _TIME_HELP = (
@@ -34,9 +35,16 @@ _TIME_HELP = (
 
 
 def plan_query(
-    name: str, text: str, streams: Mapping[str, StreamSpec], *, into: str, types: Mapping[str, Any] | None = None
-) -> TumblingPlan:
-    """The plan of a query over one of `streams`, whose results go to the topic `into`.
+    name: str,
+    text: str,
+    streams: Mapping[str, StreamSpec],
+    *,
+    into: str,
+    types: Mapping[str, Any] | None = None,
+    grace: Micros = 0,
+) -> WindowPlan:
+    """The plan of a query over one of `streams`, whose results go to the topic `into`. Windows close `grace` of event
+    time after their end.
 
     `types` gives the payloads' types by stream: an annotation (dataclass, `TypedDict`, msgspec or pydantic model), or
     the DuckDB types of columns by name. Raises `QueryError` with the line and column of what is wrong.
@@ -46,7 +54,7 @@ def plan_query(
     spec, alias = source(query, streams)
     declared = field_types((types or {}).get(spec.name))
     with closing(Binder()) as binder:
-        return _Planner(query, spec, Scope(query, spec, alias, declared), binder).plan(name, into)
+        return _Planner(query, spec, Scope(query, spec, alias, declared), binder).plan(name, into, grace)
 
 
 class _Planner:
@@ -59,7 +67,7 @@ class _Planner:
         self._binder = binder
         self._aggregates = Aggregates(query)
 
-    def plan(self, name: str, into: str) -> TumblingPlan:
+    def plan(self, name: str, into: str, grace: Micros) -> WindowPlan:
         parts = resolve(self._query, self._scope, self._spec)
         self._note_types(parts)
         columns = [(column, self._window_level(node, parts.groups), node) for column, node in parts.columns]
@@ -67,17 +75,17 @@ class _Planner:
         of_event = self._scope.types()
         groups = tuple(self._group(node, of_event) for node in parts.groups.others)
         aggregates = tuple(self._aggregate(*found, of_event) for found in self._aggregates.found)
-        of_window = {"key": "VARCHAR", "window_end": "TIMESTAMP"}
+        of_window = {"key": "VARCHAR", "window_end": "TIMESTAMP", "window_id": "VARCHAR"}
         of_window |= {f"g{number}": group.type for number, group in enumerate(groups)}
         of_window |= {f"a{number}": aggregate.type for number, aggregate in enumerate(aggregates)}
-        return TumblingPlan(
+        return WindowPlan(
             name=name,
             text=self._query.text,
             stream=self._spec.name,
             into=into,
             filters=self._spec.topics,
             key=self._spec.key,
-            size=parts.groups.size,
+            windows=parts.groups.windows,
             columns=tuple(self._column(*column, of_window) for column in columns),
             aggregates=aggregates,
             fields=self._scope.payload_fields(),
@@ -87,6 +95,8 @@ class _Planner:
             time=self._time(parts.time, of_event),
             where=self._condition("WHERE", parts.where, parts.where, of_event),
             having=self._condition("HAVING", having, parts.having, of_window),
+            grace=grace,
+            idle=IDLE + grace,
         )
 
     def _note_types(self, parts: Parts) -> None:
@@ -110,6 +120,8 @@ class _Planner:
             if is_aggregate(inner):
                 return exp.column(f"a{self._aggregates.number(inner)}")
             if isinstance(inner, exp.Column):
+                if inner.name == WINDOW_ID:
+                    return exp.column("window_id")
                 if inner.name != WINDOW_END:
                     raise self._query.error(
                         f"{inner.name!r} is neither in GROUP BY nor inside of an aggregate, as in max({inner.name})",

@@ -24,7 +24,8 @@ from millstream.sql.text import QueryText
 from millstream.topic import Filter
 
 WINDOW_END = "#window_end"
-"""The name that `System.Timestamp()` gets while a query is planned."""
+WINDOW_ID = "#window_id"
+"""The names that `System.Timestamp()` and `System.Window().Id` get while a query is planned."""
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _NUMBERS = {*_INTEGERS, *(f"U{name}" for name in _INTEGERS), "FLOAT", "DOUBLE", "DECIMAL"}
@@ -69,14 +70,16 @@ class Scope:
 
     def _replace(self, node: exp.Expr) -> exp.Expr:
         path = _path(node)
-        if path is None:
+        if path is None and not _is_window_id(node):
             return node
-        name = WINDOW_END if _is_window_end(path) else self._name(path, node)
+        name = WINDOW_ID if path is None else self._name(path, node)
         column = exp.column(exp.to_identifier(name, quoted=True))
         column.meta.update(start=_first(node))
         return column
 
     def _name(self, path: tuple[str, ...], node: exp.Expr) -> str:
+        if _is_system_timestamp(path):
+            return WINDOW_END
         if len(path) > 1 and path[0] in self._prefixes and path[0] not in self.levels:
             path = path[1:]
         if len(path) == 1 and path[0] in self.levels:
@@ -109,8 +112,8 @@ class Scope:
 
     def known_type(self, name: str) -> str | None:
         """The type of a column that does not depend on its use."""
-        if name == WINDOW_END:
-            return "TIMESTAMP"
+        if name in (WINDOW_END, WINDOW_ID):
+            return "TIMESTAMP" if name == WINDOW_END else "VARCHAR"
         if name in self.parameters:
             return "VARCHAR"
         return ATTRIBUTES.get(name) or self._declared.get(".".join(self.fields[name].path))
@@ -172,13 +175,32 @@ def _path(node: exp.Expr) -> tuple[str, ...] | None:
     if isinstance(node, exp.Dot):
         before = _path(node.this) if not isinstance(node.this, exp.Identifier) else (node.this.name,)
         path = (*before, node.expression.name) if before is not None else ()
-        if isinstance(node.expression, exp.Identifier) or _is_window_end(path):
+        if isinstance(node.expression, exp.Identifier) or _is_system_timestamp(path):
             return path or None
     return None
 
 
-def _is_window_end(path: tuple[str, ...]) -> bool:
+def is_window_end(node: exp.Expr) -> bool:
+    """Whether an expression is `System.Timestamp()`, or without the brackets."""
+    path = _path(node)
+    return path is not None and _is_system_timestamp(path)
+
+
+def _is_system_timestamp(path: tuple[str, ...]) -> bool:
     return [name.lower() for name in path] == ["system", "timestamp"]
+
+
+def is_system_window(node: exp.Expr) -> bool:
+    """Whether an expression is `System.Window()`."""
+    return (
+        isinstance(node, exp.Dot)
+        and isinstance(node.expression, exp.Anonymous)
+        and [node.this.name.lower(), node.expression.name.lower()] == ["system", "window"]
+    )
+
+
+def _is_window_id(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Dot) and is_system_window(node.this) and node.expression.name.lower() == "id"
 
 
 def _first(node: exp.Expr) -> int:

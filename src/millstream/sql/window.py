@@ -1,55 +1,166 @@
-"""The window functions of GROUP BY, as in Azure Stream Analytics."""
+"""The windows of GROUP BY, in the words of Azure Stream Analytics.
+
+Each may be given with a unit and numbers, `HoppingWindow(minute, 10, 5)`, or with each number in a word of its own,
+`HoppingWindow(Duration(hour, 1), Hop(minute, 5), Offset(millisecond, -1))`.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from millstream.clock import SECOND, Micros
+from millstream.engine.window import Window
+from millstream.sql.scope import is_window_end, nearest
 from millstream.sql.text import QueryText
 
-_MILLISECOND = SECOND // 1000
-
 UNITS: dict[str, Micros] = {
-    **dict.fromkeys(("millisecond", "milliseconds", "ms"), _MILLISECOND),
-    **dict.fromkeys(("second", "seconds", "ss"), SECOND),
-    **dict.fromkeys(("minute", "minutes", "mi"), 60 * SECOND),
+    **dict.fromkeys(("microsecond", "microseconds", "mcs"), 1),
+    **dict.fromkeys(("millisecond", "milliseconds", "ms"), SECOND // 1000),
+    **dict.fromkeys(("second", "seconds", "ss", "s"), SECOND),
+    **dict.fromkeys(("minute", "minutes", "mi", "n"), 60 * SECOND),
     **dict.fromkeys(("hour", "hours", "hh"), 3600 * SECOND),
-    **dict.fromkeys(("day", "days", "dd"), 86_400 * SECOND),
+    **dict.fromkeys(("day", "days", "dd", "d"), 86_400 * SECOND),
 }
 """The units of a window, and their length."""
 
 _LONGEST: Micros = 366 * UNITS["day"]
-_LATER = {"hoppingwindow", "slidingwindow", "sessionwindow", "snapshotwindow"}
-_EXAMPLE = "TumblingWindow(second, 10)"
+_MOST_AT_ONCE = 10_000  # windows that an event may be in: each costs a row when it closes
+_SNAPSHOT = Window(1, 1)  # all events of the same instant, which is the window's end
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A window function: the words for its numbers, of which the first `required` must be there."""
+
+    words: tuple[str, ...]
+    required: int
+    example: str
+
+
+_TUMBLING = _Kind(("Duration", "Offset"), 1, "TumblingWindow(second, 10)")
+_HOPPING = _Kind(("Duration", "Hop", "Offset"), 2, "HoppingWindow(second, 10, 5)")
+_KINDS = {"tumbling": _TUMBLING, "hopping": _HOPPING}
+_LATER = {"sliding", "session"}
+_MEANING = {"Duration": "size", "Hop": "hop", "Offset": "offset"}
+_SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
 
 
 def window_name(node: exp.Expr) -> str | None:
     """The name of a window function, None if the expression is none."""
+    if is_window_end(node):
+        return "System.Timestamp()"
     if not isinstance(node, exp.Anonymous):
         return None
-    name = str(node.this)
-    return name if name.lower() == "tumblingwindow" or name.lower() in _LATER else None
+    kind = _kind_of(node)
+    return str(node.this) if kind in _KINDS or kind in _LATER or kind == "windows" else None
 
 
-def tumbling_size(query: QueryText, node: exp.Expr) -> Micros:
-    """The size of `TumblingWindow(unit, n)` or `TumblingWindow(Duration(unit, n))`."""
-    name = window_name(node) or ""
-    if name.lower() in _LATER:
-        raise query.error(f"{name} is not supported yet; there is {_EXAMPLE}", node)
+def misspelt(node: exp.Expr) -> str | None:
+    """The window function that the name of a call comes near to, if it is none."""
+    if not isinstance(node, exp.Anonymous) or window_name(node):
+        return None
+    names = {name.lower(): name for name in ("TumblingWindow", "HoppingWindow", "Windows")}
+    near = nearest(str(node.this).lower(), list(names))
+    return next((name for lower, name in names.items() if f"'{lower}'" in near), None)
+
+
+def windows_of(query: QueryText, node: exp.Expr) -> tuple[Window, ...]:
+    """The windows that a window function of GROUP BY stands for. `QueryError`: it is not said as it has to be."""
+    if is_window_end(node):
+        return (_SNAPSHOT,)
+    if _kind_of(node) != "windows":
+        return (_window(query, node),)
+    given = list(node.expressions)
+    named = [inner for inner in given if isinstance(inner, exp.Anonymous) and str(inner.this).lower() == "window"]
+    if not given or (named and len(named) < len(given)):
+        raise query.error(f"Windows(…) takes windows, with an id each or all without one, as in {_SEVERAL}", node)
+    windows = [_identified(query, inner) for inner in named] or [_window(query, inner) for inner in given]
+    for number, (window, inner) in enumerate(zip(windows, given, strict=True)):
+        for other in windows[:number]:
+            if window.id is not None and other.id is not None and window.id.lower() == other.id.lower():
+                raise query.error(f"two windows have the id {window.id!r}; give one another", inner)
+            if window == other:
+                raise query.error("the same window twice", inner)
+    return tuple(windows)
+
+
+def _identified(query: QueryText, node: exp.Expr) -> Window:
+    """`Window('id', TumblingWindow(…))`."""
     arguments = list(node.expressions)
-    if len(arguments) == 1 and isinstance(arguments[0], exp.Anonymous) and str(arguments[0].this).lower() == "duration":
-        arguments = list(arguments[0].expressions)
-    if len(arguments) != 2:
-        raise query.error(f"{name} takes a unit and a number, as in {_EXAMPLE}", node)
-    unit, count = arguments
+    if len(arguments) != 2 or not isinstance(arguments[0], exp.Literal) or not arguments[0].is_string:
+        raise query.error(f"Window takes an id, a text, and a window, as in {_SEVERAL}", node)
+    return replace(_window(query, arguments[1]), id=arguments[0].name)
+
+
+def _window(query: QueryText, node: exp.Expr) -> Window:
+    name = window_name(node)
+    kind = _KINDS.get(_kind_of(node))
+    if kind is None:
+        later = name is not None and _kind_of(node) in _LATER
+        message = f"{name} is not supported yet" if later else f"{query.written(node)} is no window"
+        raise query.error(f"{message}; there are {_TUMBLING.example} and {_HOPPING.example}", node)
+    numbers = _numbers(query, node, kind, str(name))
+    size, hop = numbers["Duration"], numbers.get("Hop", numbers["Duration"])
+    if size > _LONGEST:
+        raise query.error("a window of more than 366 days is not supported", node.expressions[-1])
+    if hop > size:
+        raise query.error(
+            f"the hop of {name} is longer than its size, so that events between two windows would be in none; "
+            "choose them with WHERE",
+            node,
+        )
+    if size // hop > _MOST_AT_ONCE:
+        raise query.error(f"every event would be in {size // hop} windows; at most {_MOST_AT_ONCE} are possible", node)
+    return Window(size, hop, numbers.get("Offset", 0) % hop)
+
+
+def _numbers(query: QueryText, node: exp.Expr, kind: _Kind, name: str) -> dict[str, Micros]:
+    """The time spans of a window function, by their word."""
+    arguments = list(node.expressions)
+    words = {word.lower(): word for word in kind.words}
+    spelt = [str(inner.this).lower() if isinstance(inner, exp.Anonymous) else "" for inner in arguments]
+    if arguments and any(word in words for word in spelt):
+        given = [words[word] for word in spelt if word in words]
+        if given != list(kind.words[: len(given)]) and given != [kind.words[0], kind.words[-1]]:
+            given = []
+        if len(given) != len(arguments) or len(given) < kind.required or kind.words[kind.required - 1] not in given:
+            raise query.error(f"{name} takes {_listed(kind, '{}(unit, n)')}", node)
+        pairs = [(word, list(inner.expressions)) for word, inner in zip(given, arguments, strict=True)]
+        for word, inner in pairs:
+            if len(inner) != 2:
+                raise query.error(f"{word} takes a unit and a number, as in {word}(second, 10)", node)
+        return {word: _span(query, inner[0], inner[1], word, name, kind) for word, inner in pairs}
+    if not kind.required < len(arguments) <= len(kind.words) + 1:
+        what = "a number" if kind.required == 1 else f"{kind.required} numbers"
+        raise query.error(f"{name} takes a unit and {what}, as in {kind.example}", node)
+    unit, *counts = arguments
+    return {word: _span(query, unit, count, word, name, kind) for word, count in zip(kind.words, counts, strict=False)}
+
+
+def _span(query: QueryText, unit: exp.Expr, count: exp.Expr, word: str, name: str, kind: _Kind) -> Micros:
     micros = UNITS.get(unit.name.lower())
     if micros is None:
-        raise query.error(
-            f"{unit.name!r} is no unit of time; there are millisecond, second, minute, hour and day", unit
-        )
-    if not isinstance(count, exp.Literal) or count.is_string or not count.name.isdigit() or int(count.name) < 1:
-        raise query.error(f"the size of {name} is a whole number from 1, as in {_EXAMPLE}", count)
-    size = int(count.name) * micros
-    if size > _LONGEST:
-        raise query.error("a window of more than 366 days is not supported", count)
-    return size
+        near = nearest(unit.name.lower(), list(UNITS)) or "; there are millisecond, second, minute, hour and day"
+        raise query.error(f"{unit.name!r} is no unit of time{near}", unit)
+    negative = word == "Offset" and isinstance(count, exp.Neg)
+    number = count.this if negative else count
+    if isinstance(number, exp.Literal) and not number.is_string and number.name.isdigit():
+        value = int(number.name) * micros * (-1 if negative else 1)
+        if value > 0 or word == "Offset":
+            return value
+    least = "" if word == "Offset" else " from 1"
+    raise query.error(f"the {_MEANING[word]} of {name} is a whole number{least}, as in {kind.example}", count)
+
+
+def _listed(kind: _Kind, form: str) -> str:
+    return ", ".join(
+        form.format(word) + (" if you like" if n >= kind.required else "") for n, word in enumerate(kind.words)
+    )
+
+
+def _kind_of(node: exp.Expr) -> str:
+    """The name of a window function, lower case, without the `Window` at its end."""
+    name = str(node.this).lower() if isinstance(node, exp.Anonymous) else ""
+    return name if name == "windows" else name.removesuffix("window")

@@ -13,12 +13,12 @@ from typing import Any, Self, get_args
 from millstream.app import DEAD_LETTERS, App
 from millstream.app.outbox import make_event
 from millstream.clock import SECOND, Micros, to_datetime, to_micros
+from millstream.duration import Duration, seconds_of
 from millstream.errors import MillstreamError
 from millstream.event import Event
 from millstream.gateway.attributes import Attributes
 from millstream.log import GroupStatus
 from millstream.testing.calls import Calls, PlantClock
-from millstream.testing.duration import Duration, seconds_of
 from millstream.testing.failures import Failures
 from millstream.testing.line import When
 from millstream.testing.rig import Rig

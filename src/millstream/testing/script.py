@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from millstream.testing.duration import Duration
+from millstream.duration import Duration
 from millstream.testing.line import When
 
 if TYPE_CHECKING:

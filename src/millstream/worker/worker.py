@@ -26,7 +26,7 @@ from millstream.worker.watch import Watch
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from millstream.engine import TumblingPlan
+    from millstream.engine import WindowPlan
     from millstream.worker.traces import Traces
 
 
@@ -113,7 +113,7 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _make_processors(self, plans: Mapping[str, TumblingPlan]) -> list[_Processor]:
+    def _make_processors(self, plans: Mapping[str, WindowPlan]) -> list[_Processor]:
         handlers, subscriptions = self._app.processors()
         return [
             *(HandlerProcessor(handler, self._context) for handler in handlers),
@@ -131,10 +131,10 @@ class Worker:
             await _leave(joined)
             raise
 
-    def _query(self, query: Query, plan: TumblingPlan) -> QueryProcessor:
-        from millstream.engine import TumblingQuery  # an app without queries does not need DuckDB
+    def _query(self, query: Query, plan: WindowPlan) -> QueryProcessor:
+        from millstream.engine import WindowedQuery  # an app without queries does not need DuckDB
 
-        return QueryProcessor(query, [plan.stream], TumblingQuery(plan), self._context)
+        return QueryProcessor(query, [plan.stream], WindowedQuery(plan), self._context)
 
     async def __aenter__(self) -> Worker:
         await self.start()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.testing.duration import Duration, seconds_of
+from millstream.duration import Duration, seconds_of
 
 
 @pytest.mark.parametrize(
