@@ -25,7 +25,7 @@ NAMES = [
     "groups",
     "status",
 ]
-NAMES += ["ledger", "explain", "grafana", "password", "deadletters", "devices", "twins"]
+NAMES += ["ledger", "explain", "backtest", "explain-query", "grafana", "password", "deadletters", "devices", "twins"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -131,5 +131,9 @@ def test_the_module_is_the_program() -> None:
 
 
 def test_every_command_is_in_the_help() -> None:
-    names = [command.callback.__name__ for command in commands.registered_commands if command.callback]
+    names = [
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in commands.registered_commands
+        if command.callback
+    ]
     assert names + [group.name for group in commands.registered_groups] == NAMES

@@ -333,7 +333,7 @@ def test_moments(text: str, moment: str) -> None:
     assert found.isoformat() == moment
 
 
-@pytest.mark.parametrize("text", ["", "12", "h", "12h ", "-1h", "tomorrow", "2026-01-01T00:00:00"])
+@pytest.mark.parametrize("text", ["", "12", "h", "12h ", "--1h", "tomorrow", "2026-01-01T00:00:00"])
 def test_what_is_no_moment_is_said(text: str) -> None:
     with pytest.raises(SettingsError, match="--since"):
         parse_since(text, VirtualClock())

@@ -63,7 +63,7 @@ def test_every_setting_is_documented_and_no_other(model: type[BaseModel], headin
 
 def test_every_command_is_documented_and_no_other() -> None:
     page = (DOCS / "command-line.md").read_text()
-    documented = set(re.findall(r"^\| `millstream ((?:deadletters |devices |twins )?\w+)", page, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `millstream ((?:deadletters |devices |twins )?[\w-]+)", page, flags=re.MULTILINE))
     groups = {"deadletters": dead_letters.commands, "devices": devices.commands, "twins": twins.commands}
     of_groups = {f"{group} {name}" for group, its in groups.items() for name in names_of(its)}
     assert documented == names_of(commands) | of_groups

@@ -1,4 +1,4 @@
-"""`millstream check` and `asyncapi`: what an application is, without running it."""
+"""`millstream check`, `asyncapi` and `explain-query`: what an application is, without running it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def asyncapi(reference: str) -> None:
     from millstream.app.asyncapi import asyncapi as document_of
 
     output.write_json(document_of(load_app(reference)))
+
+
+def explain_query(reference: str, name: str | None) -> None:
+    """Print how the queries of an application were understood."""
+    from millstream.cli.backtesting import chosen
+
+    plans = chosen(load_app(reference).plan(), [] if name is None else [name])
+    output.write_line("\n\n".join(plan.explain() for plan in plans))

@@ -294,6 +294,50 @@ def explain(
     explaining.explain(what, since, app, json, data, config)
 
 
+@commands.command(epilog="Example: millstream backtest plant.py --from -30d --query overheating")
+def backtest(
+    app: App,
+    queries: Annotated[
+        list[str] | None,
+        typer.Option("--query", metavar="NAME", help="Which query (may be repeated).", show_default="all"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME|AGO", help="Since when: RFC 3339, or -12h, -30d.", show_default="all"),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME|AGO", help="Until when, likewise.", show_default="now")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show the last N results of each.")
+    ] = 20,
+    json: Annotated[
+        bool, typer.Option("--json", help="Every result, and every one that is gone, as JSON lines.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Run an application's queries over what is stored, and show what they would have raised. Needs no server.
+
+    Nothing is published and no position moves. Results that the version in force has published are compared: the same,
+    changed, new, or gone.
+    """
+    from millstream.cli import backtesting
+
+    backtesting.backtest(app, queries or [], start, end, limit, json, data, config)
+
+
+@commands.command("explain-query", epilog="Example: millstream explain-query plant.py overheating")
+def explain_query(
+    app: App,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Its name.", show_default="all")] = None,
+) -> None:
+    """Show how queries were understood: what they decode, compute and keep, and when windows close."""
+    from millstream.cli import checking
+
+    checking.explain_query(app, query)
+
+
 @commands.command(epilog="Example: millstream grafana > millstream.json")
 def grafana() -> None:
     """Print a Grafana dashboard over the server's metrics, as JSON to import."""

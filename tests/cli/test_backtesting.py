@@ -1,0 +1,133 @@
+"""`millstream backtest` and `explain-query`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.plant import Plant
+
+from millstream.app import load_app
+from millstream.cli import frame
+from millstream.clock import SECOND, VirtualClock, to_text
+from millstream.log.sqlite import SqliteLog
+from millstream.settings import LogSettings
+
+APP = """
+from millstream import App
+
+app = App("plant", catch_all=False)
+app.stream("telemetry", topics="site/{device}", key="device")
+app.query("peaks", '''
+    SELECT device, max(celsius) AS peak, System.Timestamp() AS "end"
+    FROM telemetry TIMESTAMP BY ts
+    GROUP BY device, TumblingWindow(second, 10)
+    HAVING max(celsius) > 80''', into="alerts", start="earliest")
+app.query("counts", "SELECT device, count(*) AS n FROM telemetry GROUP BY device, TumblingWindow(minute, 1)")
+"""
+
+
+_numbers = itertools.count()
+
+
+class Site:
+    """A data folder in which a query has raised an alert for each of three devices, and an application."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.write(APP)
+        asyncio.run(self._work_for_a_while())
+
+    def write(self, text: str) -> None:
+        """Another version of the application; modules are loaded once, so each has a name of its own."""
+        self.app = self._folder / f"backtested_{next(_numbers)}.py"
+        self.app.write_text(text)
+
+    def change(self, before: str, after: str) -> None:
+        assert before in APP
+        self.write(APP.replace(before, after))
+
+    def run(self, *arguments: str) -> int:
+        return frame.execute(["backtest", str(self.app), *arguments, "--data", str(self._folder / "data")])
+
+    async def _work_for_a_while(self) -> None:
+        clock = VirtualClock()
+        log = await SqliteLog.open(self._folder / "data", LogSettings(), clock)
+        plant = Plant(clock, log)
+        worker = await plant.start(load_app(str(self.app)))
+        for turn in range(30):
+            await clock.advance(1)
+            for device, celsius in (("a", 81), ("b", 82.5), ("c", 83)):
+                data = {"ts": to_text(clock.now()), "celsius": celsius if turn < 5 else 20}
+                await plant.publish((f"site/{device}", data))
+        await plant.caught_up("peaks")
+        await plant.stop(worker)
+        await log.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_the_rule_in_force_gives_what_it_gave(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    assert site.run("--query", "peaks") == 0
+    shown = capfd.readouterr().out
+    assert "published 3: same 3" in shown
+    assert "processed 90" in shown
+    assert shown.count('"peak":82.5') == 1
+
+
+def test_a_changed_rule_is_compared(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    site.change("HAVING max(celsius) > 80", "HAVING max(celsius) < 83")
+    assert site.run("--query", "peaks", "--json") == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    by_standing: dict[str, list[float]] = {}
+    for row in rows:
+        assert row["query"] == "peaks"
+        by_standing.setdefault(row["standing"], []).append(row["data"]["peak"])
+    assert sorted(by_standing.pop("same")) == [81.0, 82.5]
+    assert by_standing.pop("gone") == [83.0]
+    assert set(by_standing.pop("new")) == {20.0}
+    assert by_standing == {}
+    site.change("max(celsius) AS peak", "max(celsius) + 1 AS peak")
+    assert site.run("--query", "peaks") == 0
+    assert "published 3: changed 3" in capfd.readouterr().out
+
+
+def test_a_span_and_a_query_that_never_ran(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    until = to_text(VirtualClock().now() + 16 * SECOND)
+    assert site.run("--query", "counts", "--to", until, "-n", "1") == 0
+    shown = capfd.readouterr().out
+    assert "processed 45" in shown  # three devices, in each of fifteen seconds
+    assert "has published nothing in this time" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--query", "peeks"], "no query 'peeks'; did you mean 'peaks'?"),
+        (["--from", "yesterday"], "--from yesterday: say how long ago"),
+        (["--from", "1h", "--to", "2h"], "--from 1h is not before --to 2h"),
+    ],
+)
+def test_what_is_wrong_is_told(site: Site, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    assert site.run(*arguments) != 0
+    assert told in capfd.readouterr().err
+
+
+def test_a_stream_that_is_not_there_is_told(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    site.write(APP.replace('"telemetry"', '"readings"').replace("FROM telemetry", "FROM readings"))
+    assert site.run() != 0
+    assert "reads the stream 'readings', which is not in this log yet" in capfd.readouterr().err
+
+
+def test_a_query_is_explained(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    assert frame.execute(["explain-query", str(site.app), "peaks"]) == 0
+    shown = capfd.readouterr().out
+    assert "window of 10 s" in shown
+    assert "max(celsius)" in shown.replace('"', "")
+    assert "counts" not in shown
