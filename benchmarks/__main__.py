@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import handlers, http, idle, ingest, latency, machine, windows
+from benchmarks import handlers, http, idle, ingest, latency, machine, pubsub, windows
 from benchmarks.peers import CACHE
 from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
 
 _BENCHMARKS: dict[str, Callable[[bool], Section]] = {
     "ingest": ingest.run,
+    "pubsub": pubsub.run,
     "http": http.run,
     "windows": windows.run,
     "handlers": handlers.run,

@@ -34,7 +34,7 @@ class Effort:
     rounds: int
 
 
-THOROUGH = Effort(connections=5_000, seconds=20, rounds=2)
+THOROUGH = Effort(connections=10_000, seconds=20, rounds=2)
 QUICK = Effort(connections=1_000, seconds=5, rounds=1)
 
 

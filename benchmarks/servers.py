@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
@@ -145,6 +146,9 @@ def serve_app(app: str, data: Path, output: Path, workers: int, http: int | None
 
 
 MOSQUITTO = Server("Mosquitto", "in memory, a snapshot now and then", mosquitto)
+MOSQUITTO_PUBSUB = Server(
+    "Mosquitto", "in memory", partial(mosquitto, more="max_inflight_messages 1000\nmax_queued_messages 0\n")
+)
 NATS = Server("NATS JetStream", "written, fsync every 2 minutes", nats(None))
 NATS_ALWAYS = Server("NATS JetStream, `sync_interval: always`", "on disk", nats("always"))
 AMQTT = Server("amqtt", "in memory", amqtt)

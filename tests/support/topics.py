@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from millstream.clock import Clock
 from millstream.event import Event, to_columns
-from millstream.gateway.fanout import FanOut, Reader
+from millstream.gateway.audience import Reader
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
 from millstream.gateway.topics import Topics

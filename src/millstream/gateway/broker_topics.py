@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from millstream.clock import Clock
-from millstream.gateway.fanout import Delivery, FanOut
+from millstream.gateway.delivery import Delivery
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.post import Post
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import Topic

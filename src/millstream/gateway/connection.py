@@ -42,7 +42,8 @@ _UNREAD_BYTES = 64 << 10  # that the socket does not take; asyncio pauses writin
 _LINGER = 5.0  # seconds that a peer has to read what it was told before its connection is cut
 
 
-_CONNECTED = State.CONNECTED  # slow to look up, for what is looked up with every message
+# Slow to look up, for what is looked up with every message.
+_CONNECTED, _OVERFLOW = State.CONNECTED, Outcome.OVERFLOW
 
 
 class Pause(enum.IntFlag):
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         "client_id",
         "incoming",
         "kept",
+        "outgoing",
         "retained",
         "session",
         "taker",
@@ -82,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.buffered = 0  # bytes of an incomplete packet that are accounted for
         self._cut_at = 0.0
         self.session: Session = listener.new_session()
-        self.incoming = self.session.incoming
+        self.incoming, self.outgoing = self.session.incoming, self.session.outgoing
         self.client_id = ""
         self.user: str | None = None
         """Who has come in by it."""
@@ -222,13 +224,13 @@ class Connection(asyncio.Protocol):
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
-        if self._transport is None or self.session.state is not _CONNECTED:
-            return Outcome.DROPPED
-        outgoing = self.session.outgoing
-        if not outgoing.output:
+        outgoing = self.outgoing
+        if not outgoing.output:  # as when it has ended
+            if self._transport is None or self.session.state is not _CONNECTED:
+                return Outcome.DROPPED
             outgoing.unwritten = self._transport.get_write_buffer_size()
         outcome = outgoing.deliver(message, qos)
-        if outcome is Outcome.OVERFLOW:
+        if outcome is _OVERFLOW:
             self.end(Reason.QUOTA_EXCEEDED, "too slow: more messages wait than setting 'limits.session_bytes' allows")
         return outcome
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from millstream.devices import Admitted, Device, Happened, Name, Presence, Registry, Status, What, is_good
-from millstream.gateway.fanout import Subscriber
+from millstream.gateway.audience import Subscriber
 from millstream.mqtt import Reason
 
 

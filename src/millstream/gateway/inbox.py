@@ -19,7 +19,8 @@ import msgspec
 from millstream.devices import Name
 from millstream.errors import MillstreamError, OverloadError
 from millstream.event import Event, to_columns
-from millstream.gateway.fanout import Desk, FanOut
+from millstream.gateway.audience import Desk
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.guests import Guests
 from millstream.gateway.http.answer import error_content, status_of
 from millstream.gateway.post import Post

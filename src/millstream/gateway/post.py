@@ -6,7 +6,9 @@ import msgspec
 
 from millstream.gateway.attributes import PLAIN, Attributes, to_properties
 from millstream.gateway.topic_table import Topic
-from millstream.mqtt import NOTHING, Message, Properties, Version, encode_message
+from millstream.mqtt import Message, Properties, Version, encode_message
+
+_V5 = Version.V5  # slow to look up, for what is looked up with every message
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -44,7 +46,9 @@ def encode_post(
     waited: int = 0,
 ) -> Message:
     """The PUBLISH of an event that has waited for so many seconds (3.3.2.3.3)."""
-    its = post.carried if version is Version.V5 else NOTHING
+    if version is not _V5:
+        return encode_message(post.topic.encoded, qos, post.payload, version, retain=retain)
+    its = post.carried
     if its.message_expiry_interval is not None and waited:
         its = msgspec.structs.replace(its, message_expiry_interval=max(1, its.message_expiry_interval - waited))
     if identifiers:

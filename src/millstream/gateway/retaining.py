@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from millstream.clock import Clock
-from millstream.gateway.fanout import post_of
+from millstream.gateway.fanout import posts_of
 from millstream.gateway.queue import Queue
 from millstream.gateway.queued import Queued
 from millstream.gateway.retained import RETAINED, Retained
@@ -38,15 +39,15 @@ class Retaining:
         room is told with its acknowledgement."""
         chunks: dict[str, bytes | None] = {}
         arrivals = sealed.gathering.arrivals
-        duplicates = set(sealed.duplicates) if arrivals.retained else ()
-        for row in arrivals.retained:
-            if row not in duplicates:
-                post = post_of(sealed, row)
-                message = Queued(post, post.client_id)
-                message.time = self._clock.now()
-                chunks |= self.retained.apply(message)
-                if post.payload and self.retained.get(post.topic.name) is not message:
-                    arrivals.explain(row, _NOT_RETAINED)
+        if not arrivals.retained:
+            return chunks
+        rows = np.setdiff1d(np.array(list(arrivals.retained), np.int64), sealed.duplicates)
+        for row, post in zip(rows.tolist(), posts_of(sealed, rows), strict=True):
+            message = Queued(post, post.client_id)
+            message.time = self._clock.now()
+            chunks |= self.retained.apply(message)
+            if post.payload and self.retained.get(post.topic.name) is not message:
+                arrivals.explain(row, _NOT_RETAINED)
         return chunks
 
     def give(self, connection: Connection, granted: Granted) -> bool:

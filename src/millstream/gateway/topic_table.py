@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from millstream.mqtt import topic_key
 
 if TYPE_CHECKING:
-    from millstream.gateway.fanout import Audience
+    from millstream.gateway.audience import Audience
 
 _TOPICS = 100_000
 _BYTES = 16 << 20

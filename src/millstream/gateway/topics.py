@@ -10,7 +10,9 @@ import pyarrow as pa
 from millstream.clock import Clock
 from millstream.event import EVENT_FIELDS, Event
 from millstream.gateway.attributes import Attributes
-from millstream.gateway.fanout import Delivery, FanOut, Reader, Subscriber
+from millstream.gateway.audience import Reader, Subscriber
+from millstream.gateway.delivery import Delivery
+from millstream.gateway.fanout import FanOut
 from millstream.gateway.post import Post, encode_post
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.topic_table import Topic, TopicTable

@@ -33,6 +33,12 @@ from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import Reason
 from millstream.mqtt.wire import binary, text, variable
 
+# For what is encoded with every message.
+_V5 = Version.V5
+_PUBLISH = [bytes((0x30 | flags,)) for flags in range(6)]  # by QoS and RETAIN
+_SHORT = [variable(length) for length in range(128)]
+_NO_PROPERTIES = properties.write(NOTHING)
+
 
 def encode(packet: Packet, version: Version = Version.V3_1_1) -> bytes:
     """The packet's bytes as `version` writes them (a CONNECT says its own). What 3.1.1 has no place for (properties,
@@ -48,9 +54,16 @@ def encode_message(
     topic: bytes, qos: int, payload: bytes, version: Version, its: Properties = NOTHING, *, retain: bool = False
 ) -> Message:
     """A PUBLISH for many subscribers. `topic` is encoded already (`wire.text`)."""
-    tail = properties.write(its) + payload if version is Version.V5 else payload
-    first = bytes((0x30 | qos << 1 | retain,))
-    return Message(first + variable(len(topic) + (2 if qos else 0) + len(tail)) + topic, tail)
+    tail = (
+        payload
+        if version is not _V5
+        else _NO_PROPERTIES + payload
+        if its is NOTHING
+        else properties.write(its) + payload
+    )
+    size = len(topic) + len(tail) + (2 if qos else 0)
+    first = _PUBLISH[qos << 1 | retain]
+    return Message((first + _SHORT[size] if size < 128 else first + variable(size)) + topic, tail)
 
 
 def _identifier(packet_id: int) -> bytes:

@@ -30,6 +30,10 @@ class Outcome(enum.Enum):
     OVERFLOW = "overflow"  # QoS 1 or 2 beyond the bound: the promise cannot be kept, the connection must end
 
 
+# Slow to look up, for what is looked up with every message.
+_SENT, _DROPPED, _OVERFLOW = Outcome
+
+
 class Outgoing:
     """At most `window` messages of QoS 1 and 2 are unacknowledged (4.9). All that waits, here or unwritten, is at most
     `limit` bytes; a message larger than `largest` is not sent at all (3.1.2.11.4)."""
@@ -83,19 +87,20 @@ class Outgoing:
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """A published message, for a session that ends with its connection, or of QoS 0."""
-        size = len(message.head) + len(message.tail) + (2 if qos else 0)
+        head, tail = message
+        size = len(head) + len(tail) + (2 if qos else 0)
         if size > self.largest:
-            return Outcome.DROPPED
+            return _DROPPED
         if self._queued + self.unwritten + size > self._limit:
-            return Outcome.OVERFLOW if qos else Outcome.DROPPED
+            return _OVERFLOW if qos else _DROPPED
         if not qos:
-            self.output += self._shorten(message)
+            self.output += message if self._aliases is None else self._shorten(message)
             self.unwritten += size
         elif self.quota <= 0:
             self._wait(message, qos)
         else:
             self._launch(message, qos)
-        return Outcome.SENT
+        return _SENT
 
     def reserve(self, flight: Flight) -> int:
         """A packet identifier for a message that will be transmitted once that is on disk. There must be quota."""
@@ -104,10 +109,11 @@ class Outgoing:
 
     def transmit(self, message: Message, packet_id: int, *, duplicate: bool = False) -> None:
         """A message under an identifier that it has already."""
-        message = self._shorten(message)
-        first = bytes((message.head[0] | _DUPLICATE,)) + message.head[1:] if duplicate else message.head
-        self.output += (first, packet_id.to_bytes(2, "big"), message.tail)
-        self.unwritten += message.size
+        head, tail = message if self._aliases is None else self._shorten(message)
+        if duplicate:
+            head = bytes((head[0] | _DUPLICATE,)) + head[1:]
+        self.output += (head, packet_id.to_bytes(2, "big"), tail)
+        self.unwritten += len(head) + len(tail) + 2
 
     def resume(self) -> None:
         """A message that an earlier connection sent goes on: it is sent again, or PUBREL is. It takes quota, since what
