@@ -36,6 +36,7 @@ from millstream.runtime.loop import run_in_loop
 from millstream.runtime.memory import keep_freed_memory
 from millstream.runtime.topics import BusTopics
 from millstream.settings import LogSettings, Settings
+from millstream.topic import Filter
 from millstream.worker import Worker
 
 _FILL_EVENTS = 16_384  # in a commit: what a gateway gathers in a few hundredths of a second under full load
@@ -111,8 +112,10 @@ class WatchedLog:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def join(self, group: str, streams: list[str], *, start: Start) -> Group:
-        return cast(Group, WatchedGroup(await self._inner.join(group, streams, start=start), self._watch))
+    async def join(self, group: str, streams: list[str], *, start: Start, topics: Filter | None = None) -> Group:
+        return cast(
+            Group, WatchedGroup(await self._inner.join(group, streams, start=start, topics=topics), self._watch)
+        )
 
 
 async def fill(made: Events) -> Path:

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from millstream.clock import Micros, to_datetime
@@ -125,12 +127,20 @@ class Tick:
     time: Micros
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """That a batch has only some of the events which were read: `rows` are their places among all `count` of them."""
+
+    rows: npt.NDArray[np.int64]
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive events of one partition, in order, with explicit offsets (they increase, and may have gaps).
 
     `events` has the columns of `BATCH_SCHEMA`. `next_offset` is where to read on: it is past every event and tick
-    in the batch, and past offsets that hold nothing.
+    in the batch, and past offsets that hold nothing. `selection` is None where all events are here.
     """
 
     stream: str
@@ -138,6 +148,7 @@ class Batch:
     events: pa.RecordBatch
     next_offset: int
     ticks: tuple[Tick, ...] = ()
+    selection: Selection | None = None
 
     def __len__(self) -> int:
         return int(self.events.num_rows)

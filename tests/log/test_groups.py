@@ -11,7 +11,9 @@ from tests.support.streams import eventually
 
 from millstream.clock import VirtualClock
 from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
+from millstream.event import Batch, Event, to_columns
 from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec
+from millstream.topic import Filter
 
 PARTITIONS = 4
 
@@ -341,3 +343,38 @@ async def test_a_closed_log_ends_its_polls(another_log: AnotherLog) -> None:
     await log.close()
     with pytest.raises((LogError, LogUnavailableError)):
         await asyncio.wait_for(polling, WAIT)
+
+
+async def test_a_member_may_want_some_topics(log: Log) -> None:
+    some = await log.join("some", ["a"], start=EARLIEST, topics=Filter.parse("t/+/door"))
+    everything = await log.join("all", ["a"], start=EARLIEST)
+    for number in range(40):  # in chunks of one and of many events, some without any that is wanted
+        count = (90, 1, 1, 2)[number % 4]
+        topics = [f"t/{key}/{'door' if (number + key) % 3 == 0 else 'light'}" for key in range(count)]
+        transaction = log.transaction()
+        rows = to_columns(Event(topic=topic, key="k", payload=b"%d" % number) for topic in topics)
+        transaction.append("a", number // 4 % 2, rows)
+        await transaction.commit()
+    of_some, of_all = await read_up(log, some), await read_up(log, everything)
+    for partition in (0, 1):
+        events = [event for batch in of_all[partition] for event in batch]
+        read = 0
+        for batch in of_some[partition]:
+            rows, count = list(range(len(batch))), len(batch)  # of a backend that brings everything
+            if batch.selection is not None:
+                rows, count = batch.selection.rows.tolist(), batch.selection.count
+            assert list(batch) == [events[read + row] for row in rows]
+            left_out = set(range(count)) - set(rows)
+            assert not any(events[read + row].topic.endswith("door") for row in left_out)
+            read += count
+        assert read == len(events) > 100
+
+
+async def read_up(log: Log, group: Group) -> dict[int, list[Batch]]:
+    """All batches of the stream `a`, by partition, read in small steps."""
+    found: dict[int, list[Batch]] = {0: [], 1: []}
+    ends = {partition: (await log.bounds("a", partition)).next for partition in found}
+    while any(not batches or batches[-1].next_offset < ends[partition] for partition, batches in found.items()):
+        for batch in (await asyncio.wait_for(group.poll(900), WAIT)).batches:
+            found[batch.partition].append(batch)
+    return found

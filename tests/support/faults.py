@@ -9,6 +9,7 @@ from millstream.clock import Micros
 from millstream.errors import LogUnavailableError, MillstreamError
 from millstream.log import LATEST, Committed, Group, Log, Poll, Position, Transaction
 from millstream.log.contract import Start
+from millstream.topic import Filter
 
 
 class FaultyLog:
@@ -34,11 +35,13 @@ class FaultyLog:
         self.check()
         await self._log.create(spec)
 
-    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Group:
+    async def join(
+        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+    ) -> Group:
         self.check()
         if self.joins and (error := self.joins.pop(0)) is not None:
             raise error
-        return _FaultyGroup(self, await self._log.join(group, streams, start=start))
+        return _FaultyGroup(self, await self._log.join(group, streams, start=start, topics=topics))
 
     def transaction(self) -> Transaction:
         return _FaultyTransaction(self, self._log.transaction())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from unittest import mock
 
+import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.streams import make_batch
 
-from millstream.event import Batch, Event
+from millstream.event import Batch, Event, Selection
 from millstream.topic import Filter
 from millstream.worker.segment import Segment
 
@@ -45,3 +47,24 @@ def test_a_segment_has_the_events_that_match_as_they_stand_in_the_batch(
         assert list(columns) == [selected[index] for index in some]
     segment.let_go()
     assert segment.offsets == [event.offset for event in selected]
+
+
+@given(events, st.sets(st.integers(0, 11)))
+def test_it_makes_no_difference_who_selects(events: list[Event], others: set[int]) -> None:
+    batch = make_batch(events, range(7, 7 + len(events)))
+    matches = np.array([event.topic.startswith("wanted") for event in events], np.bool_)
+    to_others = np.array([row in others for row in range(len(events))], np.bool_)
+    rows = np.flatnonzero(matches)
+    by_log = Batch(
+        batch.stream,
+        batch.partition,
+        batch.events.take(pa.array(rows)),
+        batch.next_offset,
+        selection=Selection(rows, len(events)),
+    )
+    here = Segment(batch, Filter.parse("wanted/#"), to_others)
+    there = Segment(by_log, Filter.parse("wanted/#"), to_others[rows])
+    assert [there.event(index) for index in range(len(there))] == [here.event(index) for index in range(len(here))]
+    assert [there.skipped_before(index) for index in range(len(there) + 1)] == [
+        here.skipped_before(index) for index in range(len(here) + 1)
+    ]

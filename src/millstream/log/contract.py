@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from millstream.clock import Micros
 from millstream.event import Batch
+from millstream.topic import Filter
 
 EARLIEST: Literal["earliest"] = "earliest"
 LATEST: Literal["latest"] = "latest"
@@ -87,7 +88,8 @@ class Poll:
     `gained`: partitions that are now this member's, with the group's committed position per stream. Their batches
     begin at `Position.low`, without the offsets in `done`.
     `expired`: offsets (stream, partition) → how many events retention took before the group had read them.
-    `batches`: at most one for each stream and partition, in order; never empty of both events and ticks.
+    `batches`: at most one for each stream and partition, in order; never empty of all: events, ticks, and events that
+    were left out.
     """
 
     lost: frozenset[int] = frozenset()
@@ -267,10 +269,13 @@ class Log(Protocol):
         """The offset of the first record committed at or after `time`; the next offset if there is none."""
         ...
 
-    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Group:
+    async def join(
+        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+    ) -> Group:
         """Become a member of a group. Where the group has no position in a partition yet, it gets one at the stream's
         earliest or latest record, durably, before `join` returns. A group without streams has partition 0 (for state
-        only)."""
+        only). `topics` says that the member wants events on these topics, and no ticks: a backend that can leaves out
+        the rest, and says so in `Batch.selection`."""
         ...
 
     async def groups(self) -> Sequence[GroupStatus]:

@@ -49,7 +49,7 @@ class HandlerProcessor:
         self._alarms = Alarms(context.clock)
         self._room = Signal()
         self._turn = asyncio.Event()
-        self._membership = Membership(context, handler.group, [handler.stream], handler.start)
+        self._membership = Membership(context, handler.group, [handler.stream], handler.start, topics=handler.topics)
         self._committer = Committer(context, handler.stream, self._membership, self._alarms, self._committed)
         self._calls = Calls(
             handler,

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from millstream.errors import LogError, MillstreamError
 from millstream.log import Group
 from millstream.log.contract import Start
+from millstream.topic import Filter
 from millstream.worker.context import RECOVERABLE, Context
 from millstream.worker.tasks import Signal, first_of
 
@@ -30,18 +31,20 @@ class Membership:
         streams: Sequence[str],
         start: Start,
         also: tuple[type[MillstreamError], ...] = (),
+        topics: Filter | None = None,
     ) -> None:
         self._context = context
         self.name = name
         self._streams = streams
         self._start = start
+        self._topics = topics
         self._recoverable: tuple[type[MillstreamError], ...] = (*RECOVERABLE, *also)
         self._delay = 0.0
         self.stopping = Signal()
 
     async def join(self) -> None:
         """Returns when the group has a position in every partition, durably."""
-        self.group = await self._context.log.join(self.name, self._streams, start=self._start)
+        self.group = await self._context.log.join(self.name, self._streams, start=self._start, topics=self._topics)
 
     def works(self) -> None:
         """Something was committed: the next fault is a new one."""

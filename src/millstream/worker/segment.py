@@ -30,26 +30,32 @@ class Segment:
     """
 
     def __init__(self, batch: Batch, topics: Filter | None = None, others: npt.NDArray[np.bool_] | None = None) -> None:
-        """`topics` selects among the events, without those that are for `others`."""
-        rows = None if topics is None else _matching(batch.events.column("topic"), topics)
+        """`topics` selects among the events (unless the log has), without those that are for `others`."""
+        selected, count = batch.selection, len(batch)
+        rows = places = None
+        if selected is not None:
+            rows, count = selected.rows, selected.count
+        elif topics is not None:
+            rows = places = _matching(batch.events.column("topic"), topics)
         if others is not None:
-            rows = np.flatnonzero(~others) if rows is None else rows[~others[rows]]
+            places = np.flatnonzero(~others) if places is None else places[~others[places]]
+            rows = places if selected is None else selected.rows[places]
         self.stream = batch.stream
         self.partition = batch.partition
         self.next_offset = batch.next_offset
         self.closed = False
         self.dropped = False
         self.gap = 0
-        self.done = bytearray(len(batch) if rows is None else len(rows))
-        self._rows = rows  # of the selected events in the batch; None for all
+        self.done = bytearray(count if rows is None else len(rows))
+        self._rows = rows  # of the selected events among all that were read; None for all
         self._events: pa.RecordBatch = batch.events
-        self._places = rows  # of the selected events in these; None for all
-        if rows is not None and len(batch) > _SPARSE * len(rows):
-            self._events = batch.events.take(pa.array(rows)) if len(rows) else batch.events.slice(0, 0)
+        self._places = places  # of the selected events in these; None for all
+        if places is not None and len(batch) > _SPARSE * len(places):
+            self._events = batch.events.take(pa.array(places)) if len(places) else batch.events.slice(0, 0)
             self._places = None
         # The columns, and about the same again as Python's objects.
         self.size = 2 * int(self._events.get_total_buffer_size()) + _EVENT_BYTES * len(self)
-        self._skipped = len(batch) - len(self)
+        self._skipped = count - len(self)
         self._pending = 0  # every event before this one is completed
 
     def __len__(self) -> int:

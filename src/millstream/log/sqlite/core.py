@@ -30,6 +30,7 @@ from millstream.log.sqlite.ticker import Ticker
 from millstream.log.sqlite.transaction import Draft
 from millstream.log.sqlite.waiting import Timer, Waiters
 from millstream.log.sqlite.writer import Writer
+from millstream.topic import Filter
 
 _STREAMS = "streams"  # the key of those who wait for a change of the streams
 
@@ -197,8 +198,8 @@ class Core:
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
         return await self.writer.call(lambda store: store.resume(group, streams, numbers))
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]:
-        return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes))
+    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]:
+        return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes, topics))
 
     async def state(self, group: str, number: int) -> dict[str, bytes]:
         return await self.reads.run(lambda reader: reader.state(group, number))

@@ -25,6 +25,7 @@ from millstream.log.sqlite.store import Store
 from millstream.log.sqlite.transaction import Draft
 from millstream.metrics import Reading
 from millstream.settings import LogSettings
+from millstream.topic import Filter
 
 
 class SqliteLog:
@@ -132,9 +133,11 @@ class SqliteLog:
 
     # --- groups
 
-    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Member:
+    async def join(
+        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+    ) -> Member:
         member, counts = await self.core.join(group, streams, start)
-        return Member(group, member, counts, self.core)
+        return Member(group, member, counts, self.core, topics)
 
     async def groups(self) -> Sequence[GroupStatus]:
         return await self.core.groups()

@@ -16,6 +16,7 @@ from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.place import Cursor, Place, Resume
 from millstream.log.sqlite.scan import Piece
 from millstream.log.sqlite.transaction import Draft
+from millstream.topic import Filter
 
 Resumes = dict[int, dict[str, Resume]]
 """By partition number and stream."""
@@ -41,7 +42,7 @@ class Link(Protocol):
         """Where to go on, after all that was committed before."""
         ...
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]: ...
+    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]: ...
 
     async def state(self, group: str, number: int) -> dict[str, bytes]: ...
 
@@ -55,11 +56,14 @@ class Link(Protocol):
 class Member:
     """See `millstream.log.contract.Group`."""
 
-    def __init__(self, name: str, member: int, streams: Mapping[str, int], link: Link) -> None:
+    def __init__(
+        self, name: str, member: int, streams: Mapping[str, int], link: Link, topics: Filter | None = None
+    ) -> None:
         self.name = name
         self._id = member
         self._streams = streams
         self._link = link
+        self._topics = topics
         self._known = Ownership()
         self._owned: dict[int, int] = {}  # what polls told to be gained: by number the epoch of the grant
         self._lost: dict[int, int] = {}  # what they told to be lost since, until it is released
@@ -77,7 +81,7 @@ class Member:
         while True:
             resumes = await self._gain(known)
             asked = {} if pause else self._in_turn()
-            pieces = await self._link.poll(list(asked.values()), limit_bytes) if asked else []
+            pieces = await self._link.poll(list(asked.values()), limit_bytes, self._topics) if asked else []
             found = self._take(known, resumes, asked, pieces)
             if found != Poll():
                 return found

@@ -22,10 +22,11 @@ from millstream.log.sqlite.scan import (
     last_header,
     row_at,
     take_turns,
-    unpack_row,
 )
 from millstream.log.sqlite.states import read_states
 from millstream.log.sqlite.status import read_accounts, read_groups
+from millstream.log.sqlite.unpacked import Unpacked
+from millstream.topic import Filter
 
 
 class Reader:
@@ -34,6 +35,7 @@ class Reader:
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
         self._catalog = Catalog(0, {})
+        self._unpacked = Unpacked()
 
     def close(self) -> None:
         self._db.close()
@@ -62,16 +64,17 @@ class Reader:
         """What stands at a cursor, about `limit_bytes` of it. `UnknownStreamError`, `CorruptChunkError`."""
         with self._transaction() as catalog:
             catalog.partition(cursor.stream, cursor.partition)  # raises if there is none
-            scan = Scan(self._db, catalog.stream(cursor.stream), cursor)
+            scan = Scan(self._db, catalog.stream(cursor.stream), cursor, self._unpacked.unpack)
             take_turns([scan], limit_bytes)
         return scan.piece()
 
-    def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]:
+    def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None = None) -> list[Piece]:
         """What stands at the cursors, about `limit_bytes` in all, taken in turns from each of them; nothing from those
-        where there is nothing, or no stream any more. `CorruptChunkError`."""
+        where there is nothing, or no stream any more. Of events on other `topics` only their number is told.
+        `CorruptChunkError`."""
         with self._transaction() as catalog:
             scans = [
-                Scan(self._db, stream, cursor)
+                Scan(self._db, stream, cursor, self._unpacked.unpack, topics)
                 for cursor in cursors
                 if (stream := catalog.streams.get(cursor.stream)) and cursor.partition < len(stream.partitions)
             ]
@@ -110,7 +113,7 @@ class Reader:
                 return low
             row = row_at(self._db, where, header.offset)
         assert row is not None
-        records = unpack_row(row, stream, partition)
+        records = self._unpacked.unpack(row, stream, partition)
         events = records.offsets[records.times >= time]
         ticks = records.tick_offsets[records.tick_times >= time]
         return int(min([*events[:1], *ticks[:1]]))

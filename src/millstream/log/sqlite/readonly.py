@@ -24,6 +24,7 @@ from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME
+from millstream.topic import Filter
 
 _LOOK_SECONDS = 0.25  # nobody is there who could wake us
 
@@ -84,7 +85,9 @@ class ReadOnlyLog:
     async def drop(self, name: str) -> None:
         self._refuse()
 
-    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Group:
+    async def join(
+        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+    ) -> Group:
         self._refuse()
 
     def transaction(self) -> Transaction:

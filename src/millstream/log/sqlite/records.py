@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.event import BATCH_SCHEMA, EVENT_SCHEMA, Tick
+from millstream.topic import Filter, filter_matches
 
 Numbers = npt.NDArray[np.int64]
 
 OFFSET, TIME = 0, 1  # columns of BATCH_SCHEMA
+TOPIC = BATCH_SCHEMA.get_field_index("topic")
 FIRST_EVENT_COLUMN = len(BATCH_SCHEMA) - len(EVENT_SCHEMA)  # and from here on those that an event brings
+
+_FEW = 64  # events, each of whose topics is matched in less time than to find those that are alike
 
 TICK_BYTES = 32  # what a tick counts for where bytes are limited
 
@@ -68,6 +72,8 @@ class Records:
     @cached_property
     def events(self) -> pa.RecordBatch:
         """The events with all columns of `BATCH_SCHEMA`."""
+        if not len(self):
+            return NO_EVENTS
         held = iter(self.held.columns)
         columns = [
             next(held) if self.columns >> number & 1 else pa.nulls(len(self), field.type)
@@ -75,6 +81,38 @@ class Records:
         ]
         positions = [pa.array(self.offsets), time_array(self.times)]
         return pa.RecordBatch.from_arrays([*positions, *columns], schema=BATCH_SCHEMA)
+
+    @cached_property
+    def _topics(self) -> tuple[list[str], Numbers | None]:
+        """The topics of the events; of many, each different one once, and which of these every event has."""
+        column = self.held.column((self.columns & ((1 << TOPIC) - 1)).bit_count())
+        if len(self) <= _FEW:
+            return column.to_pylist(), None
+        encoded = column.dictionary_encode()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+
+    def matching(self, topics: Filter) -> Numbers:
+        """The rows of the events whose topics match."""
+        if not len(self):
+            return NO_NUMBERS
+        names, codes = self._topics
+        matches = [filter_matches(topics.mqtt, name) for name in names]
+        if not any(matches):
+            return NO_NUMBERS
+        found: Numbers = np.flatnonzero(matches if codes is None else np.array(matches)[codes])
+        return found
+
+    def only(self, rows: Numbers) -> Records:
+        """Some of the events, without ticks."""
+        held = self.held if len(rows) == len(self) else self.held.take(pa.array(rows))
+        return replace(
+            self,
+            held=held,
+            offsets=self.offsets[rows],
+            times=self.times[rows],
+            tick_offsets=NO_NUMBERS,
+            tick_times=NO_NUMBERS,
+        )
 
     def since(self, offset: int) -> Records:
         """Those at `offset` and after it."""
@@ -163,3 +201,6 @@ def _widen(piece: Records, columns: int) -> pa.RecordBatch:
         for number in numbers
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+NO_RECORDS = Records(0, 0, 0, NO_HELD, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, 0)

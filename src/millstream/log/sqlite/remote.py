@@ -50,6 +50,7 @@ from millstream.log.sqlite.wire import (
     decode,
     encode,
 )
+from millstream.topic import Filter
 
 _PACK_HERE_BYTES = 64 << 10  # packed in less time than the way to a thread and back takes
 _TRUST_SECONDS = 1.0  # how long a member that commits or polls busily believes what it heard of its ownership
@@ -126,8 +127,8 @@ class RemoteLink:
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
         return decode(await self.ask("log.resume", AskResume(group, list(streams), list(numbers))), type=Resumes)
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int) -> list[Piece]:
-        return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes))
+    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]:
+        return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes, topics))
 
     async def state(self, group: str, number: int) -> dict[str, bytes]:
         return await self.reads.run(lambda reader: reader.state(group, number))
@@ -239,9 +240,11 @@ class RemoteLog:
 
     # --- groups
 
-    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST) -> Member:
+    async def join(
+        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+    ) -> Member:
         joined = await self._link.join(group, streams, start)
-        return Member(group, joined.member, joined.streams, self._link)
+        return Member(group, joined.member, joined.streams, self._link, topics)
 
     async def groups(self) -> Sequence[GroupStatus]:
         statuses = decode(await self._link.ask("log.groups", None), type=list[_Status])

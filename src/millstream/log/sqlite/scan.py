@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
+import numpy as np
 
 from millstream.errors import CorruptChunkError
-from millstream.event import Batch
+from millstream.event import Batch, Selection
 from millstream.log.sqlite.catalog import Stream
 from millstream.log.sqlite.format import CorruptError, Row, partition_of, row_id, unpack
 from millstream.log.sqlite.place import Cursor, Mark
-from millstream.log.sqlite.records import TICK_BYTES, Records, concatenate
+from millstream.log.sqlite.records import NO_NUMBERS, NO_RECORDS, TICK_BYTES, Records, concatenate
+from millstream.topic import Filter
 
 _COLUMNS = ", ".join(Row._fields)
 _HEADER = ", ".join([*Row._fields[:-1], "NULL"])  # without the events: they may be a megabyte
@@ -29,30 +31,42 @@ _LAST_ROW = _LAST.format(columns=_COLUMNS)
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What was read at a cursor: the records but those in its `done`, the cursor behind them, how many events
-    retention had dropped before them, and whether any of this is news."""
+    retention had dropped before them, whether any of this is news, and which of the events are among the records
+    (None: all)."""
 
     records: Records | None
     cursor: Cursor
     expired: int
     moved: bool
+    selection: Selection | None = None
 
     def batch(self) -> Batch | None:
-        """The records as a batch, or None if nothing is left of them."""
-        if self.records is None or not (len(self.records) or len(self.records.tick_offsets)):
+        """The records as a batch, or None if nothing is left of them. Where events are selected there is a batch in any
+        case, so that the group's position passes the others."""
+        records, cursor, selection = self.records, self.cursor, self.selection
+        if records is None or (selection is None and not (len(records) or len(records.tick_offsets))):
             return None
-        records, cursor = self.records, self.cursor
-        return Batch(cursor.stream, cursor.partition, records.events, records.next_offset, records.ticks)
+        return Batch(cursor.stream, cursor.partition, records.events, cursor.offset, records.ticks, selection)
+
+
+Unpack = Callable[[Row, str, int], Records]
+"""What `unpack_row` does."""
 
 
 class Scan:
     """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them."""
 
-    def __init__(self, db: apsw.Connection, stream: Stream, cursor: Cursor) -> None:
+    def __init__(
+        self, db: apsw.Connection, stream: Stream, cursor: Cursor, unpack: Unpack, topics: Filter | None = None
+    ) -> None:
+        """`topics`: which events are wanted; the others are counted and left out."""
         self._moved = cursor.stream_id not in (None, stream.id)
         if self._moved:  # the stream that it was in is gone
             cursor = Cursor(cursor.stream, cursor.partition, 0)
         partition = stream.partitions[cursor.partition]
         self._db = db
+        self._unpack = unpack
+        self._topics = topics
         self._stream_id = stream.id
         self._cursor = cursor
         self._start = cursor.offset
@@ -93,13 +107,18 @@ class Scan:
         if not self._rows:
             events_before = self._cursor.events_before if self._first is None else self._first.events
             return Piece(None, self._behind(self._start, events_before), expired, self._moved or expired > 0)
-        pieces = [unpack_row(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
+        pieces = [self._unpack(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
         pieces[0] = pieces[0].since(self._start)
         if self._cut is not None:
             pieces[-1] = pieces[-1].within(self._cut)
-        records = concatenate(pieces)
-        cursor = self._behind(records.next_offset, records.events_before + len(records))
-        return Piece(records.without(self._cursor.done) if self._cursor.done else records, cursor, expired, True)
+        last = pieces[-1]
+        cursor = self._behind(last.next_offset, last.events_before + len(last))
+        if self._cursor.done:
+            pieces = [piece.without(self._cursor.done) for piece in pieces]
+        if self._topics is None:
+            return Piece(concatenate(pieces), cursor, expired, True)
+        records, selection = _select(pieces, self._topics)
+        return Piece(records, cursor, expired, True, selection)
 
     def _behind(self, offset: int, events_before: int | None) -> Cursor:
         cursor = self._cursor
@@ -113,6 +132,21 @@ class Scan:
         passed = sum(1 for one in cursor.done if one < first.offset)
         before = cursor.events_before
         return (first.offset - cursor.offset if before is None else first.events - before) - passed
+
+
+def _select(pieces: Sequence[Records], topics: Filter) -> tuple[Records, Selection]:
+    """The events of adjoining records whose topics match, without the ticks. Most chunks have none, and cost little."""
+    kept, places = [], []
+    count = 0
+    for piece in pieces:
+        rows = piece.matching(topics)
+        if len(rows):
+            kept.append(piece.only(rows))
+            places.append(count + rows)
+        count += len(piece)
+    if not kept:
+        return NO_RECORDS, Selection(NO_NUMBERS, count)
+    return concatenate(kept), Selection(np.concatenate(places), count)
 
 
 def take_turns(scans: Sequence[Scan], limit_bytes: int) -> None:
