@@ -69,6 +69,14 @@ class UnknownDeviceError(DeviceError):
     """The registry has no such device."""
 
 
+class UnknownEnrollmentError(DeviceError):
+    """The registry has no such enrollment."""
+
+
+class RegistrationError(DeviceError):
+    """A device may not register: it is disabled, registered already, or another's."""
+
+
 class PreconditionError(DeviceError):
     """A device is not in the state in which it was to be changed. Nothing was changed."""
 

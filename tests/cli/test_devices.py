@@ -15,7 +15,7 @@ from tests.support.millstream import Running
 
 from millstream.cli import frame
 from millstream.cli.device_files import read_csv, write_csv
-from millstream.devices.token import Token
+from millstream.devices.token import Token, derive_key
 from millstream.errors import DeviceError, SettingsError
 from millstream.password import hash_password
 
@@ -121,6 +121,25 @@ def test_a_device_that_is_away_is_not_called(shell: Shell) -> None:
     called = shell.devices("call", "press-8", "reboot", '{"delay": 5}', "--timeout", "5")
     assert (called.returncode, "is not connected" in called.stderr) == (1, True)
     assert "payload is JSON" in shell.devices("call", "press-8", "reboot", "{").stderr
+
+
+def test_an_enrollment_is_made_changed_and_deleted(shell: Shell) -> None:
+    made = shell.shown("create", "line-3", "--tags", '{"site": "a"}', "--again", "reset", group="enrollments")
+    assert (made["kind"], made["again"]) == ("group", "reset")
+    derived = shell.shown("keys", "line-3", "--for", "press-1", group="enrollments")
+    assert derived["primary"] == derive_key(made["keys"]["primary"], "press-1")
+    rotated = shell.shown("keys", "line-3", "--rotate", group="enrollments")
+    assert rotated["secondary"] == made["keys"]["primary"]
+    changed = shell.shown("update", "line-3", "--status", "disabled", "--devices", group="enrollments")
+    assert changed["status"] == "disabled"
+    shell.shown("create", "one", "--individual", "--device", "machine-1", group="enrollments")
+    listed = shell.devices("list", "--json", group="enrollments").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in listed] == ["line-3", "one"]
+    assert "disabled" in shell.devices("list", group="enrollments").stdout
+    assert shell.shown("show", "one", group="enrollments")["device"] == "machine-1"
+    for name in ("line-3", "one"):
+        assert shell.devices("delete", name, group="enrollments").returncode == 0
+    assert "no enrollment 'one'" in shell.devices("show", "one", group="enrollments").stderr
 
 
 def test_many_are_imported_listed_and_exported_again(shell: Shell, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ NAMES = [
     "groups",
     "status",
 ]
-NAMES += ["ledger", "explain", "backtest", "explain-query", "grafana", "password", "deadletters", "devices", "twins"]
+NAMES += ["ledger", "explain", "backtest", "explain-query", "grafana", "password", "deadletters"]
+NAMES += ["devices", "enrollments", "twins"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.examples import run_examples
 from tests.support.gateway import Plant
 
-from millstream.clock import VirtualClock
+from millstream.clock import SystemClock, VirtualClock
 from millstream.devices import Registry, What
 from millstream.devices.fields import COLUMNS
 from millstream.log import StreamSpec
@@ -22,9 +22,13 @@ PAGE = (DOCS / "devices.md").read_text()
 
 
 @pytest.fixture
-async def plant() -> AsyncIterator[Plant]:
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+async def plant(clock: VirtualClock) -> AsyncIterator[Plant]:
     """A gateway that ada may manage."""
-    clock = VirtualClock()
     log = await SqliteLog.memory(clock)
     await log.create(StreamSpec("events", ("#",)))
     registry = await Registry.open("", None, clock)
@@ -35,6 +39,12 @@ async def plant() -> AsyncIterator[Plant]:
     await plant.stop()
     await registry.close()
     await log.close()
+
+
+@pytest.mark.parametrize("clock", [VirtualClock(SystemClock().now())])
+async def test_what_the_page_about_provisioning_shows_is_what_happens(plant: Plant) -> None:
+    """Its programs sign tokens that end by the clock of the machine."""
+    await run_examples((DOCS / "provisioning.md").read_text(), plant)
 
 
 @pytest.mark.parametrize("page", ["twins", "commands"])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli import dead_letters, devices, output, twins
+from millstream.cli import dead_letters, devices, enrollments, output, twins
 from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
@@ -22,6 +22,7 @@ commands = typer.Typer(
 )
 commands.add_typer(dead_letters.commands, name="deadletters")
 commands.add_typer(devices.commands, name="devices")
+commands.add_typer(enrollments.commands, name="enrollments")
 commands.add_typer(twins.commands, name="twins")
 
 

@@ -14,7 +14,7 @@ from millstream.cli import output
 from millstream.cli.api import Api
 from millstream.cli.place import load_settings, server_address
 
-_JSON = {"Content-Type": "application/json"}
+JSON = {"Content-Type": "application/json"}
 
 PAGE = 1_000  # devices in a request, the most that a server takes
 
@@ -134,7 +134,7 @@ def change_twin(name: str, said: Mapping[str, Any], replace: bool, place: Place)
     """Change what is said of a device's twin, and show it."""
     body = json.dumps({member: value for member, value in said.items() if value is not None}).encode()
     with connected(place) as api:
-        output.write_json(api.ask("PUT" if replace else "PATCH", path_of(name) + "/twin", body, _JSON))
+        output.write_json(api.ask("PUT" if replace else "PATCH", path_of(name) + "/twin", body, JSON))
 
 
 def call(name: str, method: str, payload: str | None, timeout: int, wait: int, place: Place) -> None:
@@ -142,7 +142,7 @@ def call(name: str, method: str, payload: str | None, timeout: int, wait: int, p
     asked = urlencode({"response_timeout": timeout, "connect_timeout": wait})
     path = f"{path_of(name)}/methods/{quote(method, safe='')}?{asked}"
     with connected(place, timeout + wait) as api:
-        output.write_json(api.ask("POST", path, (payload or "").encode(), _JSON))
+        output.write_json(api.ask("POST", path, (payload or "").encode(), JSON))
 
 
 def count(devices: int) -> str:
@@ -159,7 +159,7 @@ def _send(
     api: Api, method: str, name: str, said: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     body = json.dumps(said).encode()
-    answer: dict[str, Any] = api.ask(method, path_of(name), body, {**_JSON, **(headers or {})})
+    answer: dict[str, Any] = api.ask(method, path_of(name), body, {**JSON, **(headers or {})})
     return answer
 
 

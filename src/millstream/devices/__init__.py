@@ -6,10 +6,13 @@
 
 from millstream.devices.credentials import Credentials, CredentialsGiven, KeysGiven, SymmetricKeys, Thumbprints
 from millstream.devices.device import Change, Device, Status
+from millstream.devices.enrollment import Again, Enrollment, EnrollmentChange, Kind
+from millstream.devices.enrollments import Enrollments
 from millstream.devices.lifecycle import STREAM, STREAMS, Happened, What
 from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect, name_of, resource_of
 from millstream.devices.name import Name
 from millstream.devices.presence import Presence
+from millstream.devices.provisioning import Applicant, Provisioning, registration_of, resource_of_registration
 from millstream.devices.registry import Registry
 from millstream.devices.relay import Relay
 from millstream.devices.token import Token, derive_key, make_token
@@ -22,16 +25,23 @@ __all__ = [
     "STREAM",
     "STREAMS",
     "Admitted",
+    "Again",
+    "Applicant",
     "Change",
     "Credentials",
     "CredentialsGiven",
     "Definition",
     "Device",
+    "Enrollment",
+    "EnrollmentChange",
+    "Enrollments",
     "Expected",
     "Happened",
     "KeysGiven",
+    "Kind",
     "Name",
     "Presence",
+    "Provisioning",
     "Put",
     "Registry",
     "Relay",
@@ -53,5 +63,7 @@ __all__ = [
     "make_token",
     "may_connect",
     "name_of",
+    "registration_of",
     "resource_of",
+    "resource_of_registration",
 ]

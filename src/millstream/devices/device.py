@@ -41,6 +41,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     connection_time: Micros | None = None
     """When it last came or went."""
     last_activity: Micros | None = None
+    enrollment: str | None = None
+    """By which it has come into the registry, if it has done so by itself."""
 
     def shown(self, *, secrets: bool = False) -> dict[str, Any]:
         """For people and programs, as JSON; of its secrets it tells only that they are there. With `secrets` they are
@@ -59,6 +61,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
             "status_reason": self.status_reason,
             "tags": self.tags,
             "credentials": its.given() if secrets else hidden,
+            "enrollment": self.enrollment,
             "connected": self.connected,
             "connection_time": _text(self.connection_time),
             "last_activity": _text(self.last_activity),
@@ -97,13 +100,14 @@ class Change(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             changed["status"] = Status.ENABLED if self.status is UNSET else self.status
             changed["status_reason"] = None
         if self.status_reason is not UNSET:
-            changed["status_reason"] = _check_reason(self.status_reason)
+            changed["status_reason"] = check_reason(self.status_reason)
         if self.credentials is not UNSET:
             changed["credentials"] = self.credentials.over(before.credentials)
         return msgspec.structs.replace(before, **changed)
 
 
-def _check_reason(text: str | None) -> str | None:
+def check_reason(text: str | None) -> str | None:
+    """A status's reason, if it can be one; else a `DeviceError`."""
     if text is not None and (len(text) > _REASON_CHARACTERS or "\0" in text):
         raise DeviceError(f"a status reason has at most {_REASON_CHARACTERS} characters")
     return text or None

@@ -107,6 +107,7 @@ COLUMNS: dict[str, Column] = {
     "status_reason": Column(_its.status_reason, str),
     "generation": Column(_its.generation, str),
     "etag": Column(_its.etag, str),
+    "enrollment": Column(_its.enrollment, str),
     "connected": Column(_its.connected, bool),
     "connection_time": Column(_its.connection_time, str, is_time=True),
     "last_activity": Column(_its.last_activity, str, is_time=True),

@@ -30,7 +30,10 @@ TWINS = StreamSpec("$twins", ("$twins/{device}/{what}",), key="device")
 COMMANDS = StreamSpec("$commands", ("$commands/{device}/{what}",), key="device")
 """Where it stands what devices were told to do, and what became of it."""
 
-STREAMS = (STREAM, TWINS, COMMANDS)
+ENROLLMENTS = StreamSpec("$enrollments", ("$enrollments/{enrollment}/{what}",), key="enrollment")
+"""Where changes of enrollments are."""
+
+STREAMS = (STREAM, TWINS, COMMANDS, ENROLLMENTS)
 
 
 class What(enum.StrEnum):
@@ -88,6 +91,8 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
             its = self.device
             data |= {"etag": its.etag, "status": its.status, "status_reason": its.status_reason, "tags": its.tags}
             data["credentials"] = its.credentials.kinds()
+            if its.enrollment is not None:
+                data["enrollment"] = its.enrollment
         return {**data, **self.details}
 
 
@@ -96,6 +101,11 @@ def put(connection: Connection, those: Iterable[Happened]) -> None:
     rows = [each.row() for each in those]
     if rows:
         connection.execute(insert(outbox), rows)
+
+
+def put_event(connection: Connection, topic: str, event_type: str, data: Mapping[str, Any]) -> None:
+    """Something else that has happened, likewise."""
+    connection.execute(insert(outbox), {"topic": topic, "type": event_type, "data": msgspec.json.encode(data)})
 
 
 def waiting(connection: Connection, registry_id: str, after: int, limit: int) -> list[tuple[int, Event]]:

@@ -39,6 +39,7 @@ class Registry:
         self.id = registry_id
         self.database = database
         self.store = store
+        self.vault = store.vault
         self._clock = clock
         self._watchers: list[Watcher] = []
 
@@ -60,8 +61,8 @@ class Registry:
         await self.database.close()
 
     def watch(self, changed: Watcher) -> None:
-        """Call back with what has happened to devices, from the event loop, after the commit, and before whoever has
-        done it is told."""
+        """Call back with what has happened to devices (perhaps nothing), from the event loop, after the commit, and
+        before whoever has done it is told."""
         self._watchers.append(changed)
 
     # --- looking
@@ -153,9 +154,8 @@ class Registry:
         return outcome
 
     def _tell(self, happened: Sequence[Happened]) -> None:
-        if happened:
-            for changed in self._watchers:
-                changed(happened)
+        for changed in self._watchers:
+            changed(happened)
 
 
 async def _try_hash(each: Definition) -> Definition | DeviceError:

@@ -32,7 +32,7 @@ class Store:
     """Reads and writes devices, and seals what is secret."""
 
     def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+        self.vault = vault
 
     def find(self, connection: Connection, name: Name) -> Device | None:
         """The device of that name."""
@@ -130,6 +130,7 @@ class Store:
             connected=row["connected"],
             connection_time=row["connection_time"],
             last_activity=row["last_activity"],
+            enrollment=row["enrollment"],
         )
 
     def _row(self, device: Device) -> dict[str, Any]:
@@ -153,17 +154,18 @@ class Store:
             "connected": device.connected,
             "connection_time": device.connection_time,
             "last_activity": device.last_activity,
+            "enrollment": device.enrollment,
         }
 
     def _seal(self, keys: SymmetricKeys | None, device: Device) -> bytes | None:
         if keys is None:
             return None
-        return self._vault.seal(msgspec.json.encode(keys), _place(device.name, device.generation))
+        return self.vault.seal(msgspec.json.encode(keys), _place(device.name, device.generation))
 
     def _unseal(self, sealed: bytes | None, name: Name, generation: str) -> SymmetricKeys | None:
         if sealed is None:
             return None
-        return msgspec.json.decode(self._vault.unseal(sealed, _place(name, generation)), type=SymmetricKeys)
+        return msgspec.json.decode(self.vault.unseal(sealed, _place(name, generation)), type=SymmetricKeys)
 
 
 def _bound(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,27 @@ devices = Table(
     Column("connected", Boolean, nullable=False),
     Column("connection_time", BigInteger),
     Column("last_activity", BigInteger),
+    Column("enrollment", NAME),
     # Those who are connected are found at once when a server starts, however many are not.
     Index("devices_connected", "device", postgresql_where=CONNECTED, sqlite_where=CONNECTED),
+    Index("devices_enrollment", "enrollment"),
+)
+
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("id", NAME, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("keys", LargeBinary, nullable=False),  # sealed
+    Column("device", Text),
+    Column("tags", DOCUMENT, nullable=False),
+    Column("desired", DOCUMENT, nullable=False),
+    Column("again", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
 )
 
 twins = Table(

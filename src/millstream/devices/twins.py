@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from millstream.devices.device import Device
 from millstream.devices.document import check_tags, difference, merge
 from millstream.devices.gathered import Gathered
 from millstream.devices.lifecycle import Happened, What
@@ -77,6 +78,20 @@ def _change(work: Work, name: Name, change: TwinChange, expected: Expected, repl
     save_sides(work.connection, {name: after}, known)
     work.note(_happened(What.DESIRED, work, name, found.generation, sides.desired, desired))
     return Twin(device, after)
+
+
+def save_twin(work: Work, device: Device, wanted: Sides) -> None:
+    """Have a device's twin begin anew with this, with versions that go on."""
+    before = find_sides(work.connection, device.name)
+    desired = before.desired.changed("desired", wanted.desired.content, work.now, replace=True)
+    reported = before.reported.changed("reported", wanted.reported.content, work.now, replace=True)
+    after = Sides(desired, reported)
+    if after == before:
+        return
+    save_sides(work.connection, {device.name: after}, {device.name: before} if before != Sides() else {})
+    for what, old, new in ((What.DESIRED, before.desired, desired), (What.REPORTED, before.reported, reported)):
+        if new is not old:
+            work.note(_happened(what, work, device.name, device.generation, old, new))
 
 
 def _report(work: Work, names: Sequence[Name], those: Sequence[Report]) -> list[Sides | Exception]:

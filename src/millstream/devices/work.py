@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from millstream.clock import Micros
 from millstream.devices import lifecycle
-from millstream.devices.credentials import NO_CREDENTIALS, SymmetricKeys
+from millstream.devices.credentials import NO_CREDENTIALS, Credentials, SymmetricKeys
 from millstream.devices.device import Change, Device
 from millstream.devices.document import difference, same
 from millstream.devices.lifecycle import Happened, What
@@ -33,11 +33,15 @@ class Expected(NamedTuple):
 
     def check(self, name: Name, found: Device | None, suffix: str = "") -> None:
         """Raise `PreconditionError` unless it is so. `suffix`: how the etag goes on where more than it is meant."""
-        if self.absent and found is not None:
-            raise PreconditionError(f"there is a device {str(name)!r} already")
-        if self.etag is not None and (found is None or self.etag not in ("*", found.etag + suffix)):
-            state = "is not there" if found is None else f"has the etag {found.etag}{suffix} by now"
-            raise PreconditionError(f"device {str(name)!r} {state}; read it again before you change it")
+        self.check_etag(f"device {str(name)!r}", None if found is None else found.etag + suffix)
+
+    def check_etag(self, what: str, etag: str | None) -> None:
+        """The same for anything that has an etag; None: it is not there."""
+        if self.absent and etag is not None:
+            raise PreconditionError(f"there is a {what} already")
+        if self.etag is not None and (etag is None or self.etag not in ("*", etag)):
+            state = "is not there" if etag is None else f"has the etag {etag} by now"
+            raise PreconditionError(f"{what} {state}; read it again before you change it")
 
 
 ANY = Expected()
@@ -85,10 +89,13 @@ class Work:
             return Put(device, created=False, changed=device is not found)
         if name.module and Name(name.device) not in self._known:
             raise UnknownDeviceError(f"there is no device {name.device!r} that could have a module")
-        device = change.over(self._blank(name), replace=True)
-        self._known[name] = self._added[name] = device
+        return Put(self.add(change.over(self.blank(name), replace=True)), created=True, changed=True)
+
+    def add(self, device: Device) -> Device:
+        """Have a device that is not there."""
+        self._known[device.name] = self._added[device.name] = device
         self._note(What.CREATED, device)
-        return Put(device, created=True, changed=True)
+        return device
 
     def try_put(self, each: Definition | DeviceError) -> Put | DeviceError:
         """`put` it; what is impossible is given back."""
@@ -112,6 +119,10 @@ class Work:
             raise DeviceError(f"device {str(name)!r} has no symmetric keys")
         changed = msgspec.structs.replace(its, keys=how(its.keys))
         return self.replace(found, msgspec.structs.replace(found, credentials=changed))
+
+    def find(self, name: Name) -> Device | None:
+        """One of those that it is about."""
+        return self._known.get(name)
 
     def get(self, name: Name, expected: Expected = ANY, suffix: str = "") -> Device:
         """One of those that it is about. `UnknownDeviceError`, and see `Expected.check`."""
@@ -159,12 +170,13 @@ class Work:
         lifecycle.put(self.connection, self._happened)
         return self._happened
 
-    def _blank(self, name: Name) -> Device:
+    def blank(self, name: Name, credentials: Credentials = NO_CREDENTIALS) -> Device:
+        """A new device of which nothing else is known."""
         return Device(
             name=name,
             generation=_token(),
             etag=_token(),
-            credentials=NO_CREDENTIALS,
+            credentials=credentials,
             created=self.now,
             updated=self.now,
         )

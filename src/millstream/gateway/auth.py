@@ -13,7 +13,7 @@ from millstream.password import PasswordHash
 from millstream.rights import EVERYTHING, Rights
 
 if TYPE_CHECKING:
-    from millstream.devices import Admitted
+    from millstream.devices import Admitted, Applicant
 
 __all__ = ["Authenticator", "BusyError", "Credentials", "Identity", "NotAuthenticatedError", "UserAuthenticator"]
 
@@ -41,6 +41,8 @@ class Identity:
     name: str | None
     rights: Rights = field(compare=False)
     admitted: Admitted | None = field(default=None, compare=False)
+    applicant: Applicant | None = field(default=None, compare=False)
+    """One that is no device yet, and may register."""
 
 
 class Authenticator(Protocol):

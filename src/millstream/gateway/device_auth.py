@@ -12,11 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from millstream.clock import Clock
-from millstream.devices import Admitted, Device, Happened, Name, Registry, admit, admit_by_token, may_connect
+from millstream.devices import (
+    Admitted,
+    Device,
+    Happened,
+    Name,
+    Provisioning,
+    Registry,
+    admit,
+    admit_by_token,
+    may_connect,
+    registration_of,
+)
 from millstream.devices.login import PASSWORD
 from millstream.devices.token import SCHEME
 from millstream.errors import DeviceError, RegistryUnavailableError, TokenError
 from millstream.gateway.auth import BusyError, Credentials, Identity, NotAuthenticatedError, UserAuthenticator
+from millstream.gateway.registration_desk import ApplicantRights
 from millstream.password import PasswordHash
 from millstream.rights import Rights
 
@@ -33,12 +45,14 @@ class DeviceAuthenticator:
         self,
         users: UserAuthenticator,
         registry: Registry,
+        provisioning: Provisioning,
         rights: Callable[[str, str], Rights],
         heard: Callable[[Name], None],
         clock: Clock,
     ) -> None:
         self._users = users
         self._registry = registry
+        self._provisioning = provisioning
         self._rights = rights
         self._heard = heard
         self._clock = clock
@@ -55,6 +69,9 @@ class DeviceAuthenticator:
 
     async def authenticate(self, credentials: Credentials) -> Identity:
         """See `Authenticator`."""
+        registration_id = registration_of(credentials.user_name)
+        if registration_id is not None and not self._users.knows(credentials.user_name or ""):
+            return await self._apply(registration_id, credentials)
         name = _name(credentials.user_name)
         if name is None or self._users.knows(str(name)):
             return await self._users.authenticate(credentials)
@@ -81,17 +98,31 @@ class DeviceAuthenticator:
         self._heard(name)
         return Identity(str(name), self._rights(name.device, credentials.client_id), admitted)
 
+    async def _apply(self, registration_id: str, credentials: Credentials) -> Identity:
+        """One that is no device yet. Whether its key is still good, is looked at again when it registers."""
+        text = (credentials.password or b"").decode("utf-8", "replace")
+        with self._answering():
+            try:
+                applicant = await self._provisioning.admit(registration_id, text)
+            except TokenError as error:
+                raise NotAuthenticatedError(str(error)) from None
+        return Identity(credentials.user_name, ApplicantRights(registration_id), applicant=applicant)
+
     async def _find(self, name: Name) -> Device | None:
+        with self._answering():
+            return await self._registry.find(name)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         """The operator is told once why a registry does not answer, and devices only that it does not."""
         try:
-            device = await self._registry.find(name)
+            yield
         except RegistryUnavailableError as error:
             if not self._is_away:
                 _log.error("no device can come in: %s", error)
             self._is_away = True
             raise BusyError("the registry of devices does not answer; try again later") from error
         self._is_away = False
-        return device
 
     async def _admit(self, name: Name, device: Device | None, password: bytes) -> Admitted | None:
         """An unknown device costs what a known one does, so that names cannot be found out."""

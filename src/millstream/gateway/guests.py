@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from millstream.devices import Admitted, Device, Happened, Name, Presence, Registry, Status, What, is_good
+from millstream.devices import Admitted, Applicant, Device, Happened, Name, Presence, Registry, Status, What, is_good
 from millstream.gateway.audience import Subscriber
 from millstream.mqtt import Reason
 
@@ -35,6 +35,7 @@ class Guests:
         self._presence = presence
         self._admitted: dict[Guest, Admitted] = {}
         self._by_device: defaultdict[str, dict[Guest, None]] = defaultdict(dict)
+        self._applicants: dict[object, Applicant] = {}
         self._watchers: list[Listening] = []
         registry.watch(self._changed)
 
@@ -45,8 +46,17 @@ class Guests:
         details = {"client": client_id, "credential": admitted.kind}
         self._presence.came(admitted.name, admitted.generation, details)
 
+    def applied(self, connection: object, applicant: Applicant) -> None:
+        """One was let in that is no device yet."""
+        self._applicants[connection] = applicant
+
+    def applicant_of(self, connection: object) -> Applicant | None:
+        """Whose connection it is, if it is one of those."""
+        return self._applicants.get(connection)
+
     def gone(self, guest: Guest, reason: str) -> None:
         """One has left. Others than guests may be named."""
+        self._applicants.pop(guest, None)
         admitted = self._admitted.pop(guest, None)
         if admitted is None:
             return

@@ -239,6 +239,8 @@ class MqttListener:
         self._clients[client_id] = connection
         if self._guests is not None and identity.admitted is not None:
             self._guests.came(connection, identity.admitted, client_id)
+        elif self._guests is not None and identity.applicant is not None:
+            self._guests.applied(connection, identity.applicant)
         connection.client_id, connection.user = client_id, identity.name
         expiry = session_expiry(connect, self._limits)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from millstream.clock import Clock
-from millstream.devices import Presence, Registry, Relay, Twins
+from millstream.devices import Enrollments, Presence, Provisioning, Registry, Relay, Twins
 from millstream.gateway.auth import UserAuthenticator
 from millstream.gateway.device_auth import DeviceAuthenticator
 from millstream.gateway.fanout import FanOut
@@ -11,11 +11,14 @@ from millstream.gateway.guests import Guests
 from millstream.gateway.http import Access, Bodies, Part
 from millstream.gateway.http.device_batches import DeviceBatches
 from millstream.gateway.http.devices import Devices
+from millstream.gateway.http.enrollments import EnrollmentPart
 from millstream.gateway.http.methods import MethodPart
+from millstream.gateway.http.registrations import Registrations
 from millstream.gateway.http.twins import TwinPart
 from millstream.gateway.inbox import Inbox
 from millstream.gateway.methods import Methods
 from millstream.gateway.policy import Policy
+from millstream.gateway.registration_desk import RegistrationDesk
 from millstream.gateway.topics import Topics
 from millstream.gateway.twin_desk import TwinDesk
 from millstream.log import Log
@@ -38,10 +41,14 @@ class Reception:
         self.registry = registry
         self.presence = Presence(registry, clock)
         self.guests = Guests(registry, self.presence)
-        self.authenticator = DeviceAuthenticator(users, registry, policy.device_rights, self.presence.active, clock)
+        self.enrollments = Enrollments(registry)
+        self.provisioning = Provisioning(self.enrollments, clock)
+        rights, heard = policy.device_rights, self.presence.active
+        self.authenticator = DeviceAuthenticator(users, registry, self.provisioning, rights, heard, clock)
         self.twins = Twins(registry)
         self._inbox = Inbox(fan_out, self.guests, topics)
         self._twin_desk = TwinDesk(registry, self.twins, self.guests, self._inbox, topics)
+        self._registration_desk = RegistrationDesk(self.provisioning, self.guests, self._inbox, fan_out)
         self.methods = Methods(registry, self.guests, self._inbox, topics, clock)
         self._relay = Relay(registry, log, topics.publish, clock)
 
@@ -49,6 +56,8 @@ class Reception:
         """What there is of it by HTTP."""
         return [
             DeviceBatches(self.registry, access, bodies),
+            EnrollmentPart(self.enrollments, access, bodies),
+            Registrations(self.provisioning, access),
             MethodPart(self.methods, access, bodies),
             TwinPart(self.twins, access, bodies),
             Devices(self.registry, access, bodies),

@@ -58,10 +58,13 @@ def read_credentials(authorization: str | None) -> Credentials:
 
 
 def _read_token(text: str) -> Credentials:
-    """The device that a token is for, which is its user name, and the token in the password's place."""
-    from millstream.devices import Token, name_of
+    """The device or registration that a token is for, which is its user name, and the token in the password's place."""
+    from millstream.devices import Token, name_of, registration_of, resource_of_registration
 
     try:
-        return Credentials(str(name_of(Token.parse(text).resource)), text.encode())
+        resource = Token.parse(text).resource
+        registration_id = registration_of(resource)
+        user = str(name_of(resource)) if registration_id is None else resource_of_registration(registration_id)
+        return Credentials(user, text.encode())
     except (TokenError, DeviceError):
         return Credentials(None, None)

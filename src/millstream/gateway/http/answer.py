@@ -36,10 +36,13 @@ from millstream.errors import (
     PositionError,
     PreconditionError,
     QueryError,
+    RegistrationError,
     RegistryError,
     RegistryUnavailableError,
+    TokenError,
     TopicError,
     UnknownDeviceError,
+    UnknownEnrollmentError,
     UnknownStreamError,
 )
 
@@ -72,6 +75,9 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     QueryError: 400,
     DeviceError: 400,
     UnknownDeviceError: 404,
+    UnknownEnrollmentError: 404,
+    RegistrationError: 409,
+    TokenError: 403,
     PreconditionError: 412,
     OverloadError: 503,
     DeviceOfflineError: 409,
