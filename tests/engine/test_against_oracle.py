@@ -11,7 +11,7 @@ from tests.support.windows import Oracle, Record, Sent, Store, Ticked, cut, data
 
 from millstream.clock import SECOND
 from millstream.engine import Step, WindowedQuery
-from millstream.engine.window import Window
+from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -20,7 +20,7 @@ STREAMS = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry
 QUERY = """SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top,
                   System.Timestamp() AS window_end, System.Window().Id AS kind
            FROM telemetry TIMESTAMP BY ts WHERE ok::BOOLEAN GROUP BY device, {window}"""
-WINDOWS = {
+WINDOWS: dict[str, list[Kind]] = {
     "TumblingWindow(second, 1)": [Window(SECOND, SECOND)],
     "TumblingWindow(second, 10)": [Window(10 * SECOND, 10 * SECOND)],
     "TumblingWindow(second, 10, 3)": [Window(10 * SECOND, 10 * SECOND, 3 * SECOND)],
@@ -37,6 +37,11 @@ WINDOWS = {
         Window(10 * SECOND, 10 * SECOND, 0, "b"),
     ],
     "System.Timestamp()": [Window(1, 1)],
+    "SlidingWindow(second, 4)": [Sliding(4 * SECOND)],
+    "SlidingWindow(Duration(second, 15))": [Sliding(15 * SECOND)],
+    "SessionWindow(second, 2)": [Session(2 * SECOND)],
+    "SessionWindow(second, 5, 10) OVER (PARTITION BY device)": [Session(5 * SECOND, 10 * SECOND)],
+    "SessionWindow(Timeout(second, 9), MaxDuration(second, 4))": [Session(9 * SECOND, 4 * SECOND)],
 }
 NAMES = {0: "cd", 1: "ab"}  # the devices of each partition
 BAD = [

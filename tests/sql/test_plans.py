@@ -11,7 +11,7 @@ import pytest
 
 from millstream.clock import SECOND
 from millstream.engine import WindowPlan
-from millstream.engine.window import Window
+from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -181,6 +181,21 @@ def test_windows(window: str, expected: list[tuple[int, int, int, str | None]]) 
     assert plan_query("q", text, STREAMS, into="out").windows == tuple(
         Window(size * millisecond, hop * millisecond, offset * millisecond, id_) for size, hop, offset, id_ in expected
     )
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ("SlidingWindow(minute, 5)", Sliding(300 * SECOND)),
+        ("Sliding(Duration(hour, 1))", Sliding(3600 * SECOND)),
+        ("SessionWindow(second, 5)", Session(5 * SECOND)),
+        ("SessionWindow(second, 5, 60) OVER (PARTITION BY device)", Session(5 * SECOND, 60 * SECOND)),
+        ("SessionWindow(Timeout(s, 5), MaxDuration(mi, 1))", Session(5 * SECOND, 60 * SECOND)),
+    ],
+)
+def test_windows_that_move(window: str, expected: Kind) -> None:
+    text = f"SELECT device FROM telemetry GROUP BY device, {window}"
+    assert plan_query("q", text, STREAMS, into="out").windows == (expected,)
 
 
 def test_snapshot_is_the_window_of_one_instant() -> None:

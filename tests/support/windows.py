@@ -6,7 +6,7 @@ The oracle shares nothing with the engine: it is the text of the rules in plain 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
 from millstream.engine import Processor, Step
-from millstream.engine.window import Window
+from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.event import BATCH_SCHEMA, Batch, Tick
 
 START: Micros = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z, a multiple of every window size used in tests
@@ -129,12 +129,66 @@ def ends(window: Window, time: Micros) -> list[Micros]:
     return [end for end in around if end - window.size < time <= end]
 
 
+def last_end(window: Kind, time: Micros) -> Micros:
+    """When the last window is closed that an event may be in."""
+    return max(ends(window, time)) if isinstance(window, Window) else time
+
+
+def everything(
+    window: Kind, events: Sequence[tuple[Micros, float | None, Micros]]
+) -> Iterator[tuple[Micros, list[float | None]]]:
+    """Every window of a kind, by its end, and what is in it (of a sliding one maybe nothing)."""
+    match window:
+        case Window():
+            for end in {end for time, _, horizon in events for end in ends(window, time) if end > horizon}:
+                inside = [v for time, v, horizon in events if end in ends(window, time) and end > horizon]
+                yield end, inside
+        case Sliding(size):
+            for end in {time + passed for time, _, _ in events for passed in (0, size)}:
+                yield end, [value for time, value, _ in events if end - size < time <= end]
+        case Session(timeout, longest):
+            yield from sessions(timeout, longest, sorted((time, n) for n, (time, _, _) in enumerate(events)), events)
+
+
+def sessions(
+    timeout: Micros,
+    longest: Micros | None,
+    order: Sequence[tuple[Micros, int]],
+    events: Sequence[tuple[Micros, float | None, Micros]],
+) -> Iterator[tuple[Micros, list[float | None]]]:
+    """Sessions, event by event."""
+    inside: list[float | None] = []
+    last = cut = 0
+    for time, n in order:
+        if not inside or time - last > timeout:
+            if inside:
+                yield min(last + timeout, cut), inside
+            inside = []
+            cut = next_multiple(time + longest, longest) if longest is not None else 1 << 62
+        elif time > cut:
+            yield cut, inside
+            inside = []
+            while longest is not None and cut < time:  # the next one begins at the cut
+                cut += longest
+        inside.append(events[n][1])
+        last = time
+    if inside:
+        yield min(last + timeout, cut), inside
+
+
+def next_multiple(time: Micros, of: Micros) -> Micros:
+    return -(-time // of) * of
+
+
 @dataclass(slots=True)
 class _Key:
+    """`events` are those that were taken: their time, what they bring, and up to where windows were closed then."""
+
     high: Micros | None = None
     seen: Micros = 0
     closed: Micros | None = None
-    open: dict[tuple[Micros, int], list[float | None]] = field(default_factory=dict)
+    events: list[tuple[Micros, float | None, Micros]] = field(default_factory=list)
+    done: set[tuple[Micros, int]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -142,7 +196,7 @@ class Oracle:
     """`SELECT device, count(*) AS n, sum(v) AS total, min(v) AS low, max(v) AS top, System.Timestamp() AS window_end,
     System.Window().Id AS kind FROM telemetry TIMESTAMP BY ts WHERE ok GROUP BY device, Windows(…)`, by definition."""
 
-    windows: Sequence[Window]
+    windows: Sequence[Kind]
     idle: Micros
     grace: Micros
     keys: dict[tuple[int, str], _Key] = field(default_factory=dict)
@@ -175,38 +229,54 @@ class Oracle:
         if time > arrival + 300 * SECOND:
             time = arrival + 300 * SECOND
             self.clamped += 1
-        mine = [(end, number) for number, window in enumerate(self.windows) for end in ends(window, time)]
+        horizon = self._horizon(key)
         if payload.get("ok") is not True:
             self.filtered += 1
-        elif all(self._is_closed(key, end) for end, _ in mine):
+        elif all(last_end(window, time) <= horizon for window in self.windows):
             self.late.append(place)
         else:
-            for end, number in mine:
-                if not self._is_closed(key, end):
-                    key.open.setdefault((end, number), []).append(payload.get("v"))
+            key.events.append((time, payload.get("v"), horizon))
         key.high = time if key.high is None else max(key.high, time)
         key.seen = arrival
         self._emit(name, key)
 
     def _tick(self, name: tuple[int, str], key: _Key, now: Micros) -> None:
         if key.high is not None:
-            due = [end for end, _ in key.open if key.high + (now - key.seen) >= end + self.idle]
+            due = [end for end, _ in self._open(key) if key.high + (now - key.seen) >= end + self.idle]
             if due:
                 key.closed = max(due) if key.closed is None else max(*due, key.closed)
         self._emit(name, key)
 
-    def _is_closed(self, key: _Key, end: Micros) -> bool:
-        by_clock = key.high is not None and key.high - self.grace > end
-        return by_clock or (key.closed is not None and end <= key.closed)
+    def _horizon(self, key: _Key) -> Micros:
+        """Windows that end by then are closed."""
+        by_clock = -(1 << 62) if key.high is None else key.high - self.grace - 1
+        return by_clock if key.closed is None else max(by_clock, key.closed)
+
+    def _all(self, key: _Key) -> dict[tuple[Micros, int], list[float | None]]:
+        """Every window that there ever was, by its end and kind, and what is in it."""
+        found: dict[tuple[Micros, int], list[float | None]] = {}
+        for number, window in enumerate(self.windows):
+            for end, values in everything(window, key.events):
+                found[end, number] = values
+        return found
+
+    def _open(self, key: _Key) -> list[tuple[Micros, int]]:
+        horizon = self._horizon(key)
+        return [place for place in self._all(key) if place[0] > horizon]
 
     def _emit(self, name: tuple[int, str], key: _Key) -> None:
-        for end, number in sorted(place for place in key.open if self._is_closed(key, place[0])):
-            everything = key.open.pop((end, number))
-            values = [value for value in everything if value is not None]
+        horizon = self._horizon(key)
+        for (end, number), inside in sorted(self._all(key).items(), key=lambda item: item[0]):
+            if end > horizon or (end, number) in key.done:
+                continue
+            key.done.add((end, number))
+            if not inside:
+                continue
+            values = [value for value in inside if value is not None]
             self.results.setdefault(name, []).append(
                 {
                     "device": name[1],
-                    "n": len(everything),
+                    "n": len(inside),
                     "total": sum(values) if values else None,
                     "low": min(values, default=None),
                     "top": max(values, default=None),
@@ -220,7 +290,7 @@ class Oracle:
         instants = [
             key.seen + end + self.idle - key.high
             for (its_partition, _), key in self.keys.items()
-            for end, _ in key.open
+            for end, _ in self._open(key)
             if its_partition == partition and key.high is not None
         ]
         return -(-min(instants) // SECOND) * SECOND if instants else None

@@ -31,6 +31,9 @@ NEVER: Micros = -(1 << 62)  # before every instant; far enough from the smallest
 FOREVER: Micros = 1 << 62
 
 
+_COLUMNS = ("partition", "high", "seen", "closed", "done", "open_from")
+
+
 class Keys:
     """The keys of all partitions that a processor owns. The arrays hold `len(keys)` slots, and room behind them."""
 
@@ -41,7 +44,7 @@ class Keys:
 
     def _make_room(self, rows: int) -> None:
         used = len(self.names)
-        room = {name: np.full(rows, NEVER, np.int64) for name in ("partition", "high", "seen", "closed", "open_from")}
+        room = {name: np.full(rows, NEVER, np.int64) for name in _COLUMNS}
         if used:
             for name, column in room.items():
                 column[:used] = getattr(self, name)[:used]
@@ -49,6 +52,7 @@ class Keys:
         self.high = room["high"]
         self.seen = room["seen"]
         self.closed = room["closed"]
+        self.done = room["done"]  # up to where results were given
         self.open_from = room["open_from"]  # the end of the earliest open window; FOREVER: none is open
 
     def __len__(self) -> int:
@@ -96,7 +100,7 @@ class Keys:
         stays = np.flatnonzero(self.partition[: len(self)] != partition)
         moved = np.full(len(self), -1, np.int64)
         moved[stays] = np.arange(len(stays))
-        for column in (self.partition, self.high, self.seen, self.closed, self.open_from):
+        for column in (getattr(self, name) for name in _COLUMNS):
             column[: len(stays)] = column[stays]
             column[len(stays) : len(self)] = NEVER
         self.names = [self.names[slot] for slot in stays.tolist()]

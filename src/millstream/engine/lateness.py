@@ -156,8 +156,7 @@ def walk(
         while waiting and waiting[-1][0] <= row:
             idle_since = high - seen + waiting.pop()[1] - idle
             closed = spans.latest_of(open_spans, idle_since, closed)
-            horizon = max(high - grace - 1, closed)
-            open_spans = {span for span in open_spans if span[2] > horizon}
+            open_spans = spans.still_open(open_spans, max(high - grace - 1, closed))
         if kept:
             horizon = max(high - grace - 1, closed)
             last = max(ends[-kinds:])

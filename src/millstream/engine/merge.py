@@ -14,7 +14,9 @@ from millstream.engine.fragments import finite, guarded, literal
 from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Column, WindowPlan
+from millstream.engine.sliding import BOUNDS
 from millstream.engine.spans import Spans
+from millstream.engine.window import Sliding
 
 _TEXTS = [pa.field("key", pa.string()), pa.field("end_text", pa.string())]
 _SLOT = pa.field("slot", pa.int64())
@@ -33,7 +35,13 @@ class Merging:
         self._panes = Source(self.pane_schema)
         place = ["slot", *(f'"{field.name}"' for field in spans.fields), *groups]
         self._merge = duck.statement(_merge_text(place, merges), self._panes)
-        self._closed = Source(pa.schema([field for field in [*self.pane_schema, *_TEXTS] if field.name != "last"]))
+        self._slide = None
+        if isinstance(plan.windows[0], Sliding):
+            self._moving = Source(pa.schema([*self.pane_schema, *BOUNDS]))
+            text = _slide_text(plan.windows[0], groups, merges)
+            self._slide = duck.statement(text, self._moving)
+        windows = [field for field in self.pane_schema if field.name not in ("last", "start")]
+        self._closed = Source(pa.schema([*windows, *_TEXTS]))
         self._finish = duck.statement(_finish_text(plan, groups, merges, partials.finishes), self._closed)
 
     def merge(self, panes: pa.Table) -> pa.Table:
@@ -44,6 +52,9 @@ class Merging:
     def finish(self, panes: pa.Table, keys: Keys) -> pa.Table:
         """The results of closed windows, from their panes: `key`, `id` and `data` (JSON text), ordered by the windows'
         ends and then by key."""
+        if self._slide is not None:
+            self._moving.table = panes
+            panes = self._slide.run()
         names = _of_distinct(panes.column("slot"), keys.names.__getitem__)
         ends = _of_distinct(
             panes.column("end"), _end_text
@@ -72,6 +83,41 @@ def _merge(name: str, type_: pa.DataType, function: str) -> str:
 
 def _merge_text(place: list[str], merges: list[str], *more: str) -> str:
     return select([*place, *merges, *more], "source", group=place)
+
+
+def _slide_text(window: Sliding, groups: list[str], merges: list[str]) -> str:
+    """What is in the windows that end between `done` and `horizon`, each time at which that changes.
+
+    Such a time stands among the panes as a row without values, and looks back over the panes in its window."""
+    values = [merge.rpartition(" AS ")[2] for merge in merges]
+    by = ["slot", *groups]
+    points = [
+        select(
+            [*by, f'"end" + {passed} AS moment'],
+            "panes",
+            where=f'"end" + {passed} > done AND "end" + {passed} <= horizon',
+        )
+        for passed in (0, window.size)
+    ]
+    rows = [
+        select([*by, '"end" AS moment', *values, "1 AS panes"], "panes"),
+        select([*by, "moment", *(f"NULL AS {value}" for value in values), "0 AS panes"], " UNION ".join(points)),
+    ]
+    frame = f"(PARTITION BY {', '.join(by)} ORDER BY moment RANGE BETWEEN {window.size - 1} PRECEDING AND CURRENT ROW)"
+    merged = [f"{_over(merge)} AS {value}" for merge, value in zip(merges, values, strict=True)]
+    framed = select(
+        ["slot", 'moment AS "end"', *groups, *merged, "panes", "sum(panes) OVER w AS inside"], " UNION ALL ".join(rows)
+    )
+    framed += f" WINDOW w AS {frame}"
+    windows = select(["slot", '"end"', *groups, *values], framed, where="panes = 0 AND inside > 0")
+    return f"WITH panes AS MATERIALIZED ({select(['*'], 'source')}) {windows}"
+
+
+def _over(merge: str) -> str:
+    """A merging aggregate over the window frame: `sum(p0)::BIGINT AS p0` as `(sum(p0) OVER w)::BIGINT`."""
+    call, _, _ = merge.rpartition(" AS ")
+    call, colons, type_ = call.partition("::")
+    return f"({call} OVER w){colons}{type_}"
 
 
 def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:

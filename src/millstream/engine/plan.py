@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.window import Window, duration
+from millstream.engine.window import Kind, duration
 
 ATTRIBUTES = {
     "_topic": "VARCHAR",
@@ -88,7 +88,7 @@ class WindowPlan:
     into: str
     filters: tuple[str, ...]
     key: str | None
-    windows: tuple[Window, ...]
+    windows: tuple[Kind, ...]
     columns: tuple[Column, ...]
     aggregates: tuple[Aggregate, ...] = ()
     fields: tuple[Field, ...] = ()
@@ -105,6 +105,11 @@ class WindowPlan:
     def tumbles(self) -> bool:
         """Whether an event is in one window only."""
         return len(self.windows) == 1 and self.windows[0].tumbles
+
+    @property
+    def moves(self) -> bool:
+        """Whether the place of windows depends on the events."""
+        return self.windows[0].moves
 
     @property
     def late(self) -> str:

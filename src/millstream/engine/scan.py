@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from millstream.clock import SECOND, Micros
 from millstream.engine.aggregate import FLOATS
 from millstream.engine.duck import select
+from millstream.engine.fixed import first_text, last_text
 from millstream.engine.fragments import finite, guarded, literal, quoted
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Field, WindowPlan
-from millstream.engine.spans import first_text, last_text
-from millstream.engine.window import Window
+from millstream.engine.window import Kind, Session, Window
 
 AHEAD: Micros = 300 * SECOND
 """An event time further than this beyond its arrival is brought back to it: one wrong clock must not close the
@@ -58,7 +58,7 @@ def fold_text(plan: WindowPlan, partials: Partials, data: str) -> str:
 
 
 def _panes_text(
-    plan: WindowPlan, window: Window, events: str, by: list[str], folds: list[str], invalid: list[str] | None = None
+    plan: WindowPlan, window: Kind, events: str, by: list[str], folds: list[str], invalid: list[str] | None = None
 ) -> str:
     """Panes of one kind of window; `invalid` is what stands in the place of an event that is not valid, if it shall."""
     place = [text for text, _ in _ends(plan, window)]
@@ -78,9 +78,11 @@ def _panes_text(
     return select([*by, *folds], placed, group=by)
 
 
-def _ends(plan: WindowPlan, window: Window) -> list[tuple[str, str]]:
+def _ends(plan: WindowPlan, window: Kind) -> list[tuple[str, str]]:
     """What says to which windows an event belongs (`spans.py`), and the names of it."""
-    if plan.tumbles:
+    if isinstance(window, Session):
+        return [("time", '"end"'), ("time", "start")]
+    if plan.tumbles or not isinstance(window, Window):
         return [(first_text(window, "time"), '"end"')]
     number = plan.windows.index(window)
     return [
@@ -93,7 +95,8 @@ def _ends(plan: WindowPlan, window: Window) -> list[tuple[str, str]]:
 def events_text(plan: WindowPlan, data: str) -> str:
     """Each event, with the first (`e0`, `e1`, …) and then the last ends (`l0`, …) of its windows of each kind."""
     firsts = [f"{first_text(window, 'time')} AS e{n}" for n, window in enumerate(plan.windows)]
-    lasts = [] if plan.tumbles else [f"{last_text(window, 'time')} AS l{n}" for n, window in enumerate(plan.windows)]
+    overlapping = [] if plan.tumbles else [window for window in plan.windows if isinstance(window, Window)]
+    lasts = [f"{last_text(window, 'time')} AS l{n}" for n, window in enumerate(overlapping)]
     columns = ["row", "slot", "arrival", "time", "kept", *firsts, *lasts]
     return select(columns, _timed_text(plan, [], data), where="valid", order=["row"])
 

@@ -1,129 +1,66 @@
-"""Which windows a pane belongs to, where windows overlap.
-
-An event at time t is in every window `(end - size, end]` around it: those that end from `first(t)`, the first end at or
-after t, to `last(t)`, the last end before `t + size`. All events with the same two are in the same windows, so they are
-one pane, of which a few partial values are kept however many windows it is in; they are merged into each of these when
-it closes. A pane has `end`, the first window that it is still to be merged into, `last`, and `w`, the number of the
-kind of window. Where windows tumble both ends are the same, and a pane has `end` alone.
-"""
+"""Which windows a pane belongs to: what the state of a query asks of its kind of windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
 from millstream.engine.keys import Ints
-from millstream.engine.panes import chosen
-from millstream.engine.window import Window
 
-_PIECE_ROWS = 1 << 20  # of panes, one for each window, that are merged at a time: bounds the memory
+OpenSpans = set[tuple[int, Micros, Micros]]
+"""Open windows of a key: the number of their kind, and the first and last end (of windows that move: the first and last
+time of a pane)."""
 
 
-class Spans:
-    """The ends of a plan's windows, of panes by the thousand (and in SQL)."""
+class Spans(Protocol):
+    """Panes are tables with the columns `slot` and `fields`, and others that are of no concern here. `horizon` is for
+    each pane the instant up to which windows of its key are closed."""
 
-    def __init__(self, windows: Sequence[Window]) -> None:
-        self._windows = windows
-        self.kinds = len(windows)
-        self.tumbles = self.kinds == 1 and windows[0].tumbles
-        self._hop = np.array([window.hop for window in windows], np.int64)
-        self._offset = np.array([window.offset for window in windows], np.int64)
+    kinds: int
+    """How many kinds of windows there are."""
+    tumbles: bool
+    """Whether an event is in one pane only, of which `end` says all."""
+    moves: bool
+    """Whether windows depend on the events: then every table of panes must hold all panes of its keys."""
 
     @property
     def fields(self) -> list[pa.Field]:
-        """The columns of a pane that say where it belongs."""
-        names = ("end",) if self.tumbles else ("end", "last", "w")
-        return [pa.field(name, pa.int64()) for name in names]
+        """The columns of a pane that say where it belongs, of which the first is `end`."""
+        ...
 
     def latest(self, panes: pa.Table, until: Ints) -> Ints:
-        """For each pane that has a window ending by `until` the last of these ends."""
-        if self.tumbles:
-            end: Ints = panes.column("end").to_numpy()
-            return end
-        hop, offset = self._steps(panes)
-        latest: Ints = np.minimum(panes.column("last").to_numpy(), offset + (until - offset) // hop * hop)
-        return latest
+        """For each pane the last end by `until` of a window that it is in (any instant before, if there is none)."""
+        ...
 
     def rest(self, panes: pa.Table, horizon: Ints) -> pa.Table:
-        """The panes of windows that are open when all windows up to `horizon` are closed."""
-        end = panes.column("end").to_numpy()
-        if self.tumbles:
-            return chosen(panes, end > horizon)
-        hop, offset = self._steps(panes)
-        end = np.maximum(end, offset + ((horizon - offset) // hop + 1) * hop)
-        place = panes.schema.get_field_index("end")
-        moved = panes.set_column(place, panes.schema.field(place), pa.array(end))
-        return chosen(moved, end <= panes.column("last").to_numpy())
+        """The panes that are still needed when all windows up to `horizon` are closed."""
+        ...
 
-    def closed(self, panes: pa.Table, horizon: Ints) -> Iterator[pa.Table]:
-        """The panes once for each of their windows up to `horizon`, whose end is their `end` then; in pieces, in the
-        order of ends."""
-        if self.tumbles:
-            yield panes
-            return
-        first, last = panes.column("end").to_numpy(), self.latest(panes, horizon)
-        yield from self._pieces(panes.drop_columns(["last"]), first, last)
+    def next_ends(self, panes: pa.Table, horizon: Ints) -> Ints:
+        """The end of the first open window of each pane (of `rest`); `FOREVER` where there is none."""
+        ...
 
-    def _pieces(self, panes: pa.Table, first: Ints, last: Ints) -> Iterator[pa.Table]:
-        hop, offset = self._steps(panes)
-        counts = np.maximum((last - first) // hop + 1, 0)
-        total = int(counts.sum())
-        if not total:
-            return
-        begin, end = int(first[counts > 0].min()), int(last.max())
-        if total <= _PIECE_ROWS or begin == end:
-            row = np.repeat(np.arange(len(counts)), counts)
-            nth = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-            ends = first[row] + nth * hop[row]
-            place = panes.schema.get_field_index("end")
-            yield panes.take(pa.array(row)).set_column(place, panes.schema.field(place), pa.array(ends))
-            return
-        middle = (begin + end) // 2
-        before = offset + (middle - offset) // hop * hop  # the last end up to the middle
-        yield from self._pieces(panes, first, np.minimum(last, before))
-        yield from self._pieces(panes, np.maximum(first, before + hop), last)
-
-    def _steps(self, panes: pa.Table) -> tuple[Ints, Ints]:
-        kind = panes.column("w").to_numpy()
-        return self._hop[kind], self._offset[kind]
+    def closed(self, panes: pa.Table, horizon: Ints, done: Ints) -> Iterator[pa.Table]:
+        """The panes once for each of their windows up to `horizon` that was not closed up to `done`, whose end is
+        their `end` then. In pieces, in the order of ends."""
+        ...
 
     def of(self, panes: pa.Table) -> Iterator[tuple[int, tuple[int, Micros, Micros]]]:
-        """The slots of panes, and their windows as kind, first and last end."""
-        slot, end = panes.column("slot").to_pylist(), panes.column("end").to_pylist()
-        last = end if self.tumbles else panes.column("last").to_pylist()
-        kind = [0] * len(end) if self.tumbles else panes.column("w").to_pylist()
-        return zip(slot, zip(kind, end, last, strict=True), strict=True)
+        """The slots of panes, each with one of `OpenSpans`."""
+        ...
 
     def open(self, ends: Sequence[Micros], horizon: Micros) -> Iterator[tuple[int, Micros, Micros]]:
-        """The windows of an event that are not closed, as kind, first and last end; `ends` are its first ends of each
-        kind, and then the last ones (unless windows tumble)."""
-        for kind, window in enumerate(self._windows):
-            first, last = ends[kind], ends[kind - self.kinds]
-            if first <= horizon:
-                first = window.offset + ((horizon - window.offset) // window.hop + 1) * window.hop
-            if first <= last:
-                yield kind, first, last
+        """The windows of an event that are not closed; `ends` are its first ends of each kind, and then the last ones
+        (unless it is in one pane only)."""
+        ...
 
-    def latest_of(self, open_spans: set[tuple[int, Micros, Micros]], until: Micros, default: Micros) -> Micros:
-        """The last end by `until` of open windows, given as kind, first and last end; else `default`."""
-        ends = [default]
-        for kind, first, last in open_spans:
-            hop, offset = self._windows[kind].hop, self._windows[kind].offset
-            end = min(last, offset + (until - offset) // hop * hop)
-            if end >= first:
-                ends.append(end)
-        return max(ends)
+    def still_open(self, open_spans: OpenSpans, horizon: Micros) -> OpenSpans:
+        """Those of some windows that are still needed."""
+        ...
 
-
-def first_text(window: Window, time: str) -> str:
-    """In SQL the first end at or after a time (the remainder has the sign of what is divided)."""
-    since = f"({time} - {window.offset})" if window.offset else time
-    return f"{time} - {since} % {window.hop} + CASE WHEN {since} % {window.hop} > 0 THEN {window.hop} ELSE 0 END"
-
-
-def last_text(window: Window, time: str) -> str:
-    """In SQL the end of the last window that a time is in."""
-    return f"{first_text(window, f'({time} + {window.size})')} - {window.hop}"
+    def latest_of(self, open_spans: OpenSpans, until: Micros, default: Micros) -> Micros:
+        """The last end by `until` of open windows; `default` if there is none, or that is later."""
+        ...

@@ -26,6 +26,15 @@ class Saved:
     drop: dict[int, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Panes of windows that are closed up to a `horizon`, and were before up to `done`."""
+
+    panes: pa.Table
+    horizon: Ints
+    done: Ints
+
+
 class WindowState:
     """Keys and open windows of the partitions that a processor owns.
 
@@ -58,6 +67,7 @@ class WindowState:
             for name in ("high", "seen", "closed"):
                 getattr(self.keys, name)[slots] = keys.column(name).to_numpy()
             of_pane = slots[panes.column("slot").to_numpy()]
+            self.keys.done[slots] = keys.column("closed").to_numpy()  # which is the horizon
             tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
         table = pa.concat_tables(tables)
         self.add(self._spans.rest(table, self._horizon_of(table)))
@@ -73,7 +83,8 @@ class WindowState:
         """Keep panes of open windows."""
         if len(panes):
             self.panes.append(panes)
-            np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), panes.column("end").to_numpy())
+            next_ends = self._spans.next_ends(panes, self._horizon_of(panes))
+            np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), next_ends)
 
     def tick(self, ticks: Mapping[int, Ticks], last_row: Ints, fresh: pa.Table) -> Ints:
         """Close the windows, open ones and those of the step's `fresh` panes, that are due at a tick behind the last
@@ -85,21 +96,22 @@ class WindowState:
             passed = its_ticks.latest(last_row[slots]) - keys.seen[slots]
             until[slots] = keys.high[slots] + passed - self._plan.idle
         found = []
-        for slot, end, panes in (
-            (self.panes.slot, self.panes.end, self.panes.table),
-            (fresh.column("slot").to_numpy(), fresh.column("end").to_numpy(), fresh),
-        ):
-            due = end <= until[slot]
+        both = [self.panes.table, fresh]
+        for panes in [pa.concat_tables(both)] if self._spans.moves else both:
+            slot, end = panes.column("slot").to_numpy(), panes.column("end").to_numpy()
+            due = np.full(len(slot), True) if self._spans.moves else end <= until[slot]
             if due.any():
                 found.append(slot[due])
                 np.maximum.at(keys.closed, slot[due], self._spans.latest(chosen(panes, due), until[slot[due]]))
         changed: Ints = np.unique(np.concatenate([*found, np.empty(0, np.int64)]))
         return changed
 
-    def close(self, changed: Ints, fresh: pa.Table) -> tuple[pa.Table, pa.Table]:
+    def close(self, changed: Ints, fresh: pa.Table) -> tuple[Closed, pa.Table]:
         """Keep the panes of windows that are open, among them the step's `fresh` ones. Gives the panes of windows that
-        are closed now, which only the keys `changed` can have, as they were before, and the fresh ones that stay."""
+        are closed now, which only the keys `changed` can have, as they were before, and the fresh ones to save."""
         keys, grace = self.keys, self._plan.grace
+        if self._spans.moves:
+            return self._close_moving(changed, fresh)
         closes = fresh.column("end").to_numpy() <= self._horizon_of(fresh)
         closed, stays = chosen(fresh, closes), chosen(fresh, ~closes)
         closing = changed[keys.open_from[changed] <= keys.horizon(grace, changed)]
@@ -112,11 +124,24 @@ class WindowState:
             taken = closed.slice(0, 0)
         stays = pa.concat_tables([stays, self._rest(closed)])
         self.add(stays)
-        return pa.concat_tables([taken, closed]), stays
+        return self._closed(pa.concat_tables([taken, closed])), stays
 
-    def finished(self, closed: pa.Table) -> Iterator[pa.Table]:
+    def _close_moving(self, changed: Ints, fresh: pa.Table) -> tuple[Closed, pa.Table]:
+        """Which windows there are can only be told from all panes of a key."""
+        keys = self.keys
+        everything = pa.concat_tables([self.panes.take(np.isin(self.panes.slot, changed)), fresh])
+        closed = self._closed(everything)
+        keys.done[changed] = keys.horizon(self._plan.grace, changed)
+        keys.open_from[changed] = FOREVER
+        self.add(self._rest(everything))
+        return closed, fresh
+
+    def _closed(self, panes: pa.Table) -> Closed:
+        return Closed(panes, self._horizon_of(panes), self.keys.done[panes.column("slot").to_numpy()])
+
+    def finished(self, closed: Closed) -> Iterator[pa.Table]:
         """What `close` gave as closed, once for each of its windows."""
-        return self._spans.closed(closed, self._horizon_of(closed))
+        return self._spans.closed(closed.panes, closed.horizon, closed.done)
 
     def _rest(self, panes: pa.Table) -> pa.Table:
         return self._spans.rest(panes, self._horizon_of(panes))

@@ -18,6 +18,11 @@ class Window:
     id: str | None = None
 
     @property
+    def moves(self) -> bool:
+        """Whether its place depends on the events."""
+        return False
+
+    @property
     def tumbles(self) -> bool:
         """Whether an event is in one window only."""
         return self.size == self.hop
@@ -29,6 +34,61 @@ class Window:
         kind += "" if self.tumbles else f" every {duration(self.hop)}"
         kind += f", moved by {duration(self.offset)}" if self.offset else ""
         return kind + (f" ({self.id})" if self.id is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sliding:
+    """The windows `(t - size, t]` of every instant t at which what is in them changes: when an event comes in, and
+    when one goes out after `size` microseconds."""
+
+    size: Micros
+    id: str | None = None
+
+    @property
+    def moves(self) -> bool:
+        """See `Window.moves`."""
+        return True
+
+    @property
+    def tumbles(self) -> bool:
+        """Whether an event is in one pane only."""
+        return True
+
+    @property
+    def title(self) -> str:
+        """What kind it is, for a person."""
+        return f"sliding window of {duration(self.size)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Events that follow each other by at most `timeout` microseconds. It ends that long after its last event, but at
+    the latest at the first multiple of `longest` at which it has lasted for `longest`; if it goes on, the next one
+    begins there."""
+
+    timeout: Micros
+    longest: Micros | None = None
+    id: str | None = None
+
+    @property
+    def moves(self) -> bool:
+        """See `Window.moves`."""
+        return True
+
+    @property
+    def tumbles(self) -> bool:
+        """Whether an event is in one pane only."""
+        return True
+
+    @property
+    def title(self) -> str:
+        """What kind it is, for a person."""
+        most = f", of at most {duration(self.longest)}" if self.longest is not None else ""
+        return f"session with pauses of up to {duration(self.timeout)}{most}"
+
+
+Kind = Window | Sliding | Session
+"""A kind of window."""
 
 
 def duration(micros: Micros) -> str:

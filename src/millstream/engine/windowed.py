@@ -27,6 +27,7 @@ import pyarrow as pa
 from millstream.clock import Micros
 from millstream.engine.decode import Decoder, Decoders
 from millstream.engine.duck import Duck
+from millstream.engine.fixed import FixedSpans
 from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Ints
 from millstream.engine.lateness import Glance, Ticks, Windows, suspects, walk
@@ -37,9 +38,12 @@ from millstream.engine.panes import chosen
 from millstream.engine.partials import Partials
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import reason
+from millstream.engine.sessions import SessionSpans
+from millstream.engine.sliding import SlidingSpans
 from millstream.engine.spans import Spans
-from millstream.engine.state import WindowState
+from millstream.engine.state import Closed, WindowState
 from millstream.engine.step import Rejected, Step
+from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.event import Batch
 
 
@@ -78,7 +82,7 @@ class WindowedQuery:
         self._inputs = Inputs(plan)
         duck = Duck()
         self._decoder = Decoder(duck, plan, partials, self._inputs.schema)
-        self._spans = Spans(plan.windows)
+        self._spans = _spans(plan.windows)
         self._merging = Merging(duck, plan, self._spans, partials, self._decoder.pane_columns)
         duck.lock()
         self._decoders = Decoders(self._decoder, self._another_decoder, threads or _usable_cores())
@@ -162,7 +166,8 @@ class WindowedQuery:
         glance = Glance(
             gathered, keys.partition[slot], keys.horizon(plan.grace, slot), keys.high[slot], keys.seen[slot]
         )
-        size = plan.windows[0].size if plan.tumbles else None
+        first = plan.windows[0]
+        size = first.size if plan.tumbles and isinstance(first, Window) else None
         lanes = suspects(glance, ticks, size, plan.idle, times_go_on and not plan.grace)
         return self._walk(inputs, np.unique(lanes // kinds), ticks) if len(lanes) else _Late.of()
 
@@ -206,8 +211,8 @@ class WindowedQuery:
         keys.seen[touched] = inputs.column("#arrival").to_numpy()[last_row[touched]]
         return last_row
 
-    def _results(self, closed: pa.Table) -> pa.RecordBatch | None:
-        if not len(closed):
+    def _results(self, closed: Closed) -> pa.RecordBatch | None:
+        if not len(closed.panes):
             return None
         windows = self._state.finished(closed)
         return result_events(self.plan, [self._merging.finish(panes, self._state.keys) for panes in windows])
@@ -228,6 +233,15 @@ class WindowedQuery:
             if partition not in self._due or self._due[partition] != due:
                 self._due[partition] = changed[self.plan.stream, partition] = due
         return changed
+
+
+def _spans(windows: Sequence[Kind]) -> Spans:
+    match windows[0]:
+        case Sliding() as sliding:
+            return SlidingSpans(sliding)
+        case Session() as session:
+            return SessionSpans(session)
+    return FixedSpans([window for window in windows if isinstance(window, Window)])
 
 
 def _counts(windows: pa.Table, rejected: int, late: int) -> dict[str, int]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from millstream.engine.window import Window
+from millstream.engine.window import Kind
 from millstream.log.contract import StreamSpec
 from millstream.sql.scope import Scope
 from millstream.sql.text import QueryText
-from millstream.sql.window import misspelt, window_name, windows_of
+from millstream.sql.window import misspelt, partitioned, window_name, windows_of
 
 _EXAMPLE = "GROUP BY {key}, TumblingWindow(second, 10)"
 
@@ -23,7 +23,7 @@ _EXAMPLE = "GROUP BY {key}, TumblingWindow(second, 10)"
 class Grouping:
     """GROUP BY, taken apart: the windows, and the other expressions, resolved."""
 
-    windows: tuple[Window, ...]
+    windows: tuple[Kind, ...]
     keys: tuple[exp.Expr, ...]
     others: tuple[exp.Expr, ...]
 
@@ -43,7 +43,13 @@ def grouping(query: QueryText, scope: Scope, spec: StreamSpec) -> Grouping:
         raise query.error(
             "a query has one window; several at once are Windows(Window('a', …), Window('b', …))", windows[1]
         )
-    kinds = windows_of(query, windows[0])
+    window, parts = partitioned(windows[0])
+    kinds = windows_of(query, window)
+    for part in parts:
+        if not _is_column(scope.resolve(part), spec.key, "_key"):
+            raise query.error(
+                f"windows are of each key by itself: PARTITION BY takes {spec.key or '_key'}, or may be left out", part
+            )
     groups = [_group(query, scope, node) for node in written if not window_name(node)]
     keys = [node for node in groups if _is_column(node, spec.key, "_key")]
     if not keys:

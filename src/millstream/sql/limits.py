@@ -8,6 +8,7 @@ from sqlglot.dialects.duckdb import DuckDB
 from millstream.sql.functions import function_name, functions
 from millstream.sql.scope import is_system_window
 from millstream.sql.text import QueryText
+from millstream.sql.window import window_name
 
 _CLAUSES: dict[str, str] = {
     "with_": "WITH is not supported yet; a query reads a stream directly",
@@ -54,7 +55,7 @@ def check_parts(query: QueryText, node: exp.Expr) -> None:
     """Raise `QueryError` for a construct that there is not inside of an expression."""
     for inner in node.walk():
         message = _PARTS.get(type(inner))
-        if message is not None:
+        if message is not None and not (isinstance(inner, exp.Window) and window_name(inner)):
             raise query.error(message, inner)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Func):
             called = inner.expression.name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.window import Window
+from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.sql.scope import is_window_end, nearest
 from millstream.sql.text import QueryText
 
@@ -41,9 +41,16 @@ class _Kind:
 
 _TUMBLING = _Kind(("Duration", "Offset"), 1, "TumblingWindow(second, 10)")
 _HOPPING = _Kind(("Duration", "Hop", "Offset"), 2, "HoppingWindow(second, 10, 5)")
-_KINDS = {"tumbling": _TUMBLING, "hopping": _HOPPING}
-_LATER = {"sliding", "session"}
-_MEANING = {"Duration": "size", "Hop": "hop", "Offset": "offset"}
+_SLIDING = _Kind(("Duration",), 1, "SlidingWindow(second, 10)")
+_SESSION = _Kind(("Timeout", "MaxDuration"), 1, "SessionWindow(minute, 5, 60)")
+_KINDS = {"tumbling": _TUMBLING, "hopping": _HOPPING, "sliding": _SLIDING, "session": _SESSION}
+_MEANING = {
+    "Duration": "size",
+    "Hop": "hop",
+    "Offset": "offset",
+    "Timeout": "timeout",
+    "MaxDuration": "maximum duration",
+}
 _SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
 
 
@@ -51,27 +58,37 @@ def window_name(node: exp.Expr) -> str | None:
     """The name of a window function, None if the expression is none."""
     if is_window_end(node):
         return "System.Timestamp()"
+    node = node.this if isinstance(node, exp.Window) else node
     if not isinstance(node, exp.Anonymous):
         return None
     kind = _kind_of(node)
-    return str(node.this) if kind in _KINDS or kind in _LATER or kind == "windows" else None
+    return str(node.this) if kind in _KINDS or kind == "windows" else None
 
 
 def misspelt(node: exp.Expr) -> str | None:
     """The window function that the name of a call comes near to, if it is none."""
     if not isinstance(node, exp.Anonymous) or window_name(node):
         return None
-    names = {name.lower(): name for name in ("TumblingWindow", "HoppingWindow", "Windows")}
+    names = {
+        name.lower(): name for name in ("TumblingWindow", "HoppingWindow", "SlidingWindow", "SessionWindow", "Windows")
+    }
     near = nearest(str(node.this).lower(), list(names))
     return next((name for lower, name in names.items() if f"'{lower}'" in near), None)
 
 
-def windows_of(query: QueryText, node: exp.Expr) -> tuple[Window, ...]:
+def partitioned(node: exp.Expr) -> tuple[exp.Expr, list[exp.Expr]]:
+    """A window function, and what its `OVER (PARTITION BY …)` names."""
+    if isinstance(node, exp.Window):
+        return node.this, list(node.args.get("partition_by") or ())
+    return node, []
+
+
+def windows_of(query: QueryText, node: exp.Expr) -> tuple[Kind, ...]:
     """The windows that a window function of GROUP BY stands for. `QueryError`: it is not said as it has to be."""
     if is_window_end(node):
         return (_SNAPSHOT,)
     if _kind_of(node) != "windows":
-        return (_window(query, node),)
+        return (_kind(query, node),)
     given = list(node.expressions)
     named = [inner for inner in given if isinstance(inner, exp.Anonymous) and str(inner.this).lower() == "window"]
     if not given or (named and len(named) < len(given)):
@@ -94,17 +111,31 @@ def _identified(query: QueryText, node: exp.Expr) -> Window:
     return replace(_window(query, arguments[1]), id=arguments[0].name)
 
 
+def _kind(query: QueryText, node: exp.Expr) -> Kind:
+    kind = _KINDS.get(_kind_of(node))
+    if kind is None or kind not in (_SLIDING, _SESSION):
+        return _window(query, node)
+    numbers = _numbers(query, node, kind, str(window_name(node)))
+    _check_length(query, node, numbers)
+    if kind is _SLIDING:
+        return Sliding(numbers["Duration"])
+    return Session(numbers["Timeout"], numbers.get("MaxDuration"))
+
+
+def _check_length(query: QueryText, node: exp.Expr, numbers: dict[str, Micros]) -> None:
+    if any(span > _LONGEST for word, span in numbers.items() if word != "Offset"):
+        raise query.error("a window of more than 366 days is not supported", node.expressions[-1])
+
+
 def _window(query: QueryText, node: exp.Expr) -> Window:
     name = window_name(node)
     kind = _KINDS.get(_kind_of(node))
-    if kind is None:
-        later = name is not None and _kind_of(node) in _LATER
-        message = f"{name} is not supported yet" if later else f"{query.written(node)} is no window"
-        raise query.error(f"{message}; there are {_TUMBLING.example} and {_HOPPING.example}", node)
+    if kind not in (_TUMBLING, _HOPPING):
+        message = f"{query.written(node)} is no window" if kind is None else f"{name} stands alone in GROUP BY"
+        raise query.error(f"{message}; Windows(…) takes {_TUMBLING.example} and {_HOPPING.example}", node)
     numbers = _numbers(query, node, kind, str(name))
     size, hop = numbers["Duration"], numbers.get("Hop", numbers["Duration"])
-    if size > _LONGEST:
-        raise query.error("a window of more than 366 days is not supported", node.expressions[-1])
+    _check_length(query, node, numbers)
     if hop > size:
         raise query.error(
             f"the hop of {name} is longer than its size, so that events between two windows would be in none; "

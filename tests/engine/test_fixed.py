@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.windows import ends
 
-from millstream.engine import spans
+from millstream.engine import fixed
 from millstream.engine.duck import Duck
-from millstream.engine.spans import Spans, first_text, last_text
+from millstream.engine.fixed import FixedSpans, first_text, last_text
 from millstream.engine.window import Window
 
 
@@ -40,7 +40,7 @@ def test_sql_finds_the_first_and_the_last_window(window: Window, time: int) -> N
 def test_every_window_gets_its_panes_once(
     kinds: list[Window], events: list[tuple[int, int]], horizons: list[int], rows: int
 ) -> None:
-    made = Spans(kinds)
+    made = FixedSpans(kinds)
     placed = [(n, kind % len(kinds), time) for n, (kind, time) in enumerate(events)]
     horizon = np.array(horizons[: len(events)], np.int64)
     columns = {"n": [n for n, _, _ in placed]}
@@ -50,8 +50,8 @@ def test_every_window_gets_its_panes_once(
         columns["w"] = [kind for _, kind, _ in placed]
     panes = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items()})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spans, "_PIECE_ROWS", rows)
-        pieces = [] if made.tumbles else list(made.closed(panes, horizon))
+        patch.setattr(fixed, "_PIECE_ROWS", rows)
+        pieces = [] if made.tumbles else list(made.closed(panes, horizon, horizon))
     if not made.tumbles:
         closed = [(row["n"], row["end"]) for piece in pieces for row in piece.to_pylist()]
         expected = [(n, e) for n, kind, t in placed for e in ends(kinds[kind], t) if e <= horizons[n]]
