@@ -23,6 +23,11 @@ class Window:
         return False
 
     @property
+    def reach(self) -> Micros:
+        """For how long after an event a window that it is in may be open, without grace."""
+        return self.size
+
+    @property
     def tumbles(self) -> bool:
         """Whether an event is in one window only."""
         return self.size == self.hop
@@ -50,6 +55,11 @@ class Sliding:
         return True
 
     @property
+    def reach(self) -> Micros:
+        """See `Window.reach`."""
+        return self.size
+
+    @property
     def tumbles(self) -> bool:
         """Whether an event is in one pane only."""
         return True
@@ -74,6 +84,11 @@ class Session:
     def moves(self) -> bool:
         """See `Window.moves`."""
         return True
+
+    @property
+    def reach(self) -> Micros:
+        """See `Window.reach`: if nothing follows the event, or the session may last only so long."""
+        return self.timeout + 2 * (self.longest or 0)
 
     @property
     def tumbles(self) -> bool:

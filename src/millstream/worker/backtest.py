@@ -55,7 +55,7 @@ class Backtest:
         self._log = log
         self._span = span
         self._reach = (
-            max(window.size for window in plan.windows) + plan.grace + plan.idle + SECOND
+            max(window.reach for window in plan.windows) + plan.grace + plan.idle + SECOND
         )  # so long after a record something of it may fall due
         self._processor = WindowedQuery(plan)
 
