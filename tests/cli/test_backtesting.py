@@ -1,4 +1,4 @@
-"""`millstream backtest` and `explain-query`."""
+"""`millstream backtest`, `shadow` and `explain-query`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _numbers = itertools.count()
 class Site:
     """A data folder in which a query has raised an alert for each of three devices, and an application."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, text: str = APP) -> None:
         self._folder = folder
-        self.write(APP)
+        self.write(text)
         asyncio.run(self._work_for_a_while())
 
     def write(self, text: str) -> None:
@@ -53,6 +53,9 @@ class Site:
     def run(self, *arguments: str) -> int:
         return frame.execute(["backtest", str(self.app), *arguments, "--data", str(self._folder / "data")])
 
+    def shadow(self, *arguments: str) -> int:
+        return frame.execute(["shadow", str(self.app), *arguments, "--data", str(self._folder / "data")])
+
     async def _work_for_a_while(self) -> None:
         clock = VirtualClock()
         log = await SqliteLog.open(self._folder / "data", LogSettings(), clock)
@@ -63,7 +66,8 @@ class Site:
             for device, celsius in (("a", 81), ("b", 82.5), ("c", 83)):
                 data = {"ts": to_text(clock.now()), "celsius": celsius if turn < 5 else 20}
                 await plant.publish((f"site/{device}", data))
-        await plant.caught_up("peaks")
+        for query in load_app(str(self.app)).queries:
+            await plant.caught_up(query.name)
         await plant.stop(worker)
         await log.close()
 
@@ -123,6 +127,62 @@ def test_a_stream_that_is_not_there_is_told(site: Site, capfd: pytest.CaptureFix
     site.write(APP.replace('"telemetry"', '"readings"').replace("FROM telemetry", "FROM readings"))
     assert site.run() != 0
     assert "reads the stream 'readings', which is not in this log yet" in capfd.readouterr().err
+
+
+SHADOWED = (
+    APP
+    + """
+app.query("peaks-2", '''
+    SELECT device, max(celsius) AS peak, System.Timestamp() AS "end"
+    FROM telemetry TIMESTAMP BY ts
+    GROUP BY device, TumblingWindow(second, 10)
+    HAVING max(celsius) < 83''', shadow="peaks", start="earliest")
+"""
+)
+
+
+def test_a_shadow_runs_beside_the_one_in_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    site = Site(tmp_path, SHADOWED)
+    assert site.shadow() == 0
+    shown = capfd.readouterr().out
+    assert "peaks, published 3: same 2, new 3, gone 1" in shown
+    assert "4 of 4 differences" in shown
+    assert site.shadow("peaks-2", "--json") == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert sorted((row["standing"], row["data"]["peak"]) for row in rows) == [
+        ("gone", 83.0),
+        ("new", 20.0),
+        ("new", 20.0),
+        ("new", 20.0),
+    ]
+
+
+def test_a_shadow_with_other_values_shows_both(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before, after = SHADOWED.split('app.query("peaks-2"')
+    changed = after.replace("max(celsius) AS peak", "max(celsius) + 1 AS peak").replace("< 83", "> 80")
+    site = Site(tmp_path, f'{before}app.query("peaks-2"{changed}')
+    assert site.shadow() == 0
+    shown = capfd.readouterr().out
+    assert "changed 3" in shown
+    assert '"peak":83.5' in shown
+    assert '"peak":82.5' in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["peaks"], "no shadow 'peaks'; there is 'peaks-2'"), (["--since", "x"], "--since x: say how long ago")],
+)
+def test_what_is_no_shadow_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    site = Site(tmp_path)
+    assert site.shadow() != 0
+    assert "has no shadow; declare one with" in capfd.readouterr().err
+    site.write(SHADOWED)
+    assert site.shadow() != 0
+    assert "query 'peaks-2' has not begun" in capfd.readouterr().err
+    assert site.shadow(*arguments) != 0
+    assert told in capfd.readouterr().err
 
 
 def test_a_query_is_explained(site: Site, capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from millstream.app.checks import (
     group_name,
     parse_filter,
     parse_into,
+    shadow_problems,
     text_place,
 )
 from millstream.app.declarations import (
@@ -212,13 +213,16 @@ class App:
         start: Start = LATEST,
         payload: Any = None,
         grace: Duration = 0,
+        shadow: str | None = None,
     ) -> Stream:
         """Run a query over a stream for ever. Its results are published on the topic `into` (by default `name`), which
         is also a stream of that name, and events that came too late on `<name>.late`.
 
         `payload` is the type of the source's payloads, if its stream does not tell. `grace` (`"5s"`, a `timedelta`,
-        seconds) is how much event time after its end a window closes: for events that come out of order. Returns the
-        stream of the results, for handlers. Errors in the text are told by `plan`. Raises `AppError`.
+        seconds) is how much event time after its end a window closes: for events that come out of order. `shadow` names
+        the query in force beside which this one runs without effect: its results go to a stream of its own, and
+        `millstream shadow` shows how they differ. Returns the stream of the results, for handlers. Errors in the text
+        are told by `plan`. Raises `AppError`.
         """
         place = place_of(caller(1))
         where = f"{place}: query {name!r}"
@@ -232,7 +236,9 @@ class App:
             results, topic = self._results_of(name, into or name, where)
             late = f"{name}.late"
             self._results.setdefault(late, name)
-            self.queries.append(Query(name, sql, topic, late, check_start(start, where), payload, late_by, place))
+            self.queries.append(
+                Query(name, sql, topic, late, check_start(start, where), payload, late_by, place, shadow)
+            )
         return results
 
     def publish(
@@ -282,7 +288,7 @@ class App:
     def plan(self) -> dict[str, WindowPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
         beginning with the user's own file and line."""
-        problems = self._result_problems()
+        problems = [*self._result_problems(), *shadow_problems(self.queries)]
         plans = self._plan(problems)
         if problems:
             raise AppError("\n".join(problems))
@@ -290,7 +296,7 @@ class App:
 
     def problems(self) -> list[str]:
         """Everything that `plan` would raise, and whatever else can never do what it is there for, a line each."""
-        problems = self._result_problems()
+        problems = [*self._result_problems(), *shadow_problems(self.queries)]
         plans = self._plan(problems)
         return problems + review(self, plans)
 

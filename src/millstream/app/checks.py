@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from millstream.app.declarations import Retry, Stream
+from millstream.app.declarations import Query, Retry, Stream
 from millstream.app.parameter import Signature
 from millstream.app.payload import payload_decoder, type_name
 from millstream.clock import SECOND, Micros
@@ -107,3 +108,23 @@ def text_place(error: QueryError) -> str:
     if error.line is None:
         return ""
     return f", line {error.line}" + (f", column {error.column}" if error.column is not None else "")
+
+
+def shadow_problems(queries: Sequence[Query]) -> list[str]:
+    """Shadows of queries that are not there, and shadows that are seen where the query in force is."""
+    by_name = {query.name: query for query in queries}
+    problems = []
+    for query in queries:
+        if query.shadow is None:
+            continue
+        where, force = f"{query.place}: query {query.name!r}", by_name.get(query.shadow)
+        if force is None or force is query or force.shadow is not None:
+            others = sorted(other.name for other in queries if other is not query and other.shadow is None)
+            near = difflib.get_close_matches(query.shadow, others, 1) or others
+            known = f"; there is {', '.join(map(repr, near))}" if near else ""
+            problems.append(f"{where}: shadow={query.shadow!r} is no query in force{known}")
+        elif query.into == force.into:
+            problems.append(
+                f"{where} is a shadow, and publishes on {query.into!r} as the query in force; leave out into=…"
+            )
+    return problems

@@ -96,7 +96,8 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class Query:
     """SQL over a stream. Its consumer group has its name; `into` is the topic of its results, `late` of the events
-    that came too late; `grace` is how much later than its end a window closes, in microseconds of event time."""
+    that came too late; `grace` is how much later than its end a window closes, in microseconds of event time; `shadow`
+    the query in force beside which it runs."""
 
     name: str
     sql: str
@@ -106,3 +107,4 @@ class Query:
     payload: Any
     grace: Micros
     place: Place
+    shadow: str | None = None

@@ -328,6 +328,25 @@ def backtest(
     backtesting.backtest(app, queries or [], start, end, limit, json, data, config)
 
 
+@commands.command(epilog="Example: millstream shadow plant.py overheating-2")
+def shadow(
+    app: App,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Its name.", show_default="all")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME|AGO", help="Since when.", show_default="it began"),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show the last N differences.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Every difference as a JSON line.")] = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Show how queries that run as shadows differ from the ones in force. Needs no server."""
+    from millstream.cli import shadowing
+
+    shadowing.shadow(app, query, since, limit, json, data, config)
+
+
 @commands.command("explain-query", epilog="Example: millstream explain-query plant.py overheating")
 def explain_query(
     app: App,
