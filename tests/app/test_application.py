@@ -355,18 +355,18 @@ def test_override_cannot_depend_on_what_it_stands_in_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("shadow", "into", "told"),
     [
-        ({"shadow": "peeks"}, "shadow='peeks' is no query in force; there is 'peaks'"),
-        ({"shadow": "peaks-2"}, "shadow='peaks-2' is no query in force"),
-        ({"shadow": "peaks", "into": "alerts"}, "publishes on 'alerts' as the query in force"),
+        ("peeks", None, "shadow='peeks' is no query in force; there is 'peaks'"),
+        ("peaks-2", None, "shadow='peaks-2' is no query in force"),
+        ("peaks", "alerts", "publishes on 'alerts' as the query in force"),
     ],
 )
-def test_what_is_no_shadow_is_told_at_its_place(more: dict[str, str], told: str) -> None:
+def test_what_is_no_shadow_is_told_at_its_place(shadow: str, into: str | None, told: str) -> None:
     app = App("plant")
     app.stream("telemetry", topics="site/{device}", key="device")
     text = "SELECT device, count(*) AS n FROM telemetry GROUP BY device, TumblingWindow(second, 10)"
     app.query("peaks", text, into="alerts")
-    app.query("peaks-2", text, **more)
+    app.query("peaks-2", text, into=into, shadow=shadow)
     with pytest.raises(AppError, match=rf"{HERE}:\d+: query 'peaks-2'.*{told}"):
         app.plan()
