@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOR ?=
 
-.PHONY: demo test check format docs bench crash faults clean
+.PHONY: demo test check format docs bench crash faults kafka clean
 
 demo: $(VENV)/.installed
 	$(BIN)/millstream demo $(if $(FOR),--for $(FOR))
@@ -40,6 +40,14 @@ crash: $(VENV)/.installed-dev
 # The disk fails and the power is cut at every call of a scripted run, instead of at some.
 faults: $(VENV)/.installed-dev
 	MILLSTREAM_FAULTS=all $(BIN)/python -m pytest tests/faults
+
+# The tests that need Apache Kafka, on a broker that they start: needs Java 17, and Maven once.
+kafka: $(VENV)/.installed-dev .ci/kafka/.copied
+	MILLSTREAM_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka
+
+.ci/kafka/.copied: .ci/kafka.pom.xml
+	mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.ci/kafka
+	touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

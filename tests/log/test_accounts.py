@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from tests.support.records import append, events, gain, poll_events
+from tests.support.records import append, events, gain, offsets, poll_events
 
 from millstream.clock import SECOND, VirtualClock
 from millstream.log import EARLIEST, LATEST, Group, GroupAccount, Log, Position, StreamSpec
@@ -56,14 +56,16 @@ async def test_what_the_log_counts_is_not_among_a_groups_counts(log: Log) -> Non
 
 async def test_a_group_has_read_what_its_positions_passed_since_it_began(log: Log) -> None:
     await append(log, "a", 0, "before", "before")
+    start = (await log.bounds("a", 0)).next
     group = await log.join("g", ["a"], start=LATEST)
     await gain(group)
     await append(log, "a", 0, *"abcdef")
-    assert (await account(log)).starts == {("a", 0): 2, ("a", 1): 0}
+    assert (await account(log)).starts == {("a", 0): start, ("a", 1): 0}
     assert (await account(log)).read == {"a": 0}
-    await commit(group, Position(3, (5, 6)), {})
+    its = [offset for offset in await offsets(log, "a") if offset >= start]
+    await commit(group, Position(its[1], (its[3], its[4])), {})
     assert (await account(log)).read == {"a": 3}
-    await commit(group, Position(8), {})
+    await commit(group, Position((await log.bounds("a", 0)).next), {})
     assert (await account(log)).read == {"a": 6}
 
 
@@ -79,12 +81,14 @@ async def test_ticks_are_no_events(log: Log, clock: VirtualClock) -> None:
     (batch,) = (await poll_events(group)).batches
     assert batch.ticks
     await append(log, "a", 0, "y")
-    await commit(group, Position(3), {})
+    await commit(group, Position((await log.bounds("a", 0)).next), {})
     accounts = await log.accounts()
     assert (accounts.streams["a"].events, accounts.groups["g"].read) == (2, {"a": 2})
 
 
-async def test_a_dropped_stream_leaves_what_was_read_of_it(log: Log) -> None:
+async def test_a_dropped_stream_leaves_what_was_read_of_it(log: Log, backend: str) -> None:
+    if backend == "kafka":
+        pytest.skip("brokers forget a group's offsets with the topic")
     group = await log.join("g", ["a"], start=EARLIEST)
     await gain(group)
     await append(log, "a", 0, "x", "y", "z")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from tests.log.conftest import AnotherLog
-from tests.support.records import LIMIT, WAIT, append, gain, payloads, poll_events
+from tests.support.records import LIMIT, WAIT, append, gain, offsets, payloads, poll_events
 from tests.support.streams import eventually
 
 from millstream.clock import VirtualClock
 from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
 from millstream.event import Batch, Event, to_columns
-from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec
+from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec, Transaction
 from millstream.topic import Filter
 
 PARTITIONS = 4
@@ -45,7 +46,9 @@ async def test_the_only_member_gains_everything(log: Log) -> None:
         3: {"a": zero},
     }
     found = await poll_events(group)
-    assert [(batch.stream, batch.partition, batch.next_offset) for batch in found.batches] == [("a", 1, 2)]
+    (batch,) = found.batches
+    assert (batch.stream, batch.partition) == ("a", 1)
+    assert batch.next_offset >= 2
     assert payloads(found.batches) == ["x", "y"]
 
 
@@ -53,8 +56,9 @@ async def test_a_new_group_starts_at_the_latest_or_earliest_record(log: Log) -> 
     await append(log, "a", 0, "old")
     late = await log.join("late", ["a"], start=LATEST)
     early = await log.join("early", ["a"], start=EARLIEST)
+    end = (await log.bounds("a", 0)).next
     await append(log, "a", 0, "new")
-    assert (await gain(late))[0] == {"a": Position(1)}
+    assert (await gain(late))[0] == {"a": Position(end)}
     assert (await gain(early))[0] == {"a": Position(0)}
     assert payloads((await poll_events(late)).batches) == ["new"]
     assert payloads((await poll_events(early)).batches) == ["old", "new"]
@@ -105,8 +109,11 @@ async def test_a_paused_poll_brings_no_batches(log: Log, another_log: AnotherLog
     assert await group.poll(LIMIT, timeout=0, pause=True) == Poll()
     polling = asyncio.ensure_future(group.poll(LIMIT, pause=True))
     rival = await (await another_log()).join("g", ["a"])
-    assert len((await asyncio.wait_for(polling, WAIT)).lost) == PARTITIONS // 2
+    lost = (await asyncio.wait_for(polling, WAIT)).lost
+    assert len(lost) == PARTITIONS // 2
     await rival.leave()
+    if 0 in lost:
+        await append(log, "a", min(set(range(PARTITIONS)) - lost), "x")
     assert payloads((await poll_events(group)).batches) == ["x"]
 
 
@@ -155,7 +162,7 @@ async def test_a_group_goes_on_at_its_position(log: Log, another_log: AnotherLog
     assert (await gain(again))[0] == {"a": Position(3, (5, 6, 9))}
     found = await poll_events(again)
     assert payloads(found.batches) == ["d", "e", "h", "i"]
-    assert found.batches[0].next_offset == 10
+    assert found.batches[0].next_offset >= 10
 
 
 async def test_events_that_are_all_done_are_passed_over(log: Log) -> None:
@@ -174,10 +181,10 @@ async def test_events_that_are_all_done_are_passed_over(log: Log) -> None:
 async def test_groups_are_shown_with_lag_and_members(log: Log, another_log: AnotherLog) -> None:
     await append(log, "a", 0, *"abcdef")
     group = await log.join("g", ["a"], start=EARLIEST)
-    await (await another_log()).join("g", ["a"])
-    await log.join("stateless", [])
     await gain(group)
     await commit(group, 0, 2, 4)
+    await (await another_log()).join("g", ["a"])
+    await log.join("stateless", [])
     found = {status.name: status for status in await log.groups()}
     assert {name: status.members for name, status in found.items()} == {"g": 2, "stateless": 1}
     assert found["g"].positions["a", 0] == Position(2, (4,))
@@ -200,22 +207,26 @@ async def share(log: Log, another_log: AnotherLog) -> tuple[Group, Group, frozen
 
 
 async def test_a_lost_partition_is_committed_before_it_is_gained(log: Log, another_log: AnotherLog) -> None:
-    await append(log, "a", 3, "x", "y")
+    for partition in range(PARTITIONS):
+        await append(log, "a", partition, "x", "y")
     one, two, lost = await share(log, another_log)
-    assert 3 in lost
+    number = max(lost)
     transaction = one.transaction()
-    transaction.position("a", 3, Position(1))
-    transaction.save(3, "s", b"state")
+    transaction.position("a", number, Position(1))
+    transaction.save(number, "s", b"state")
     await transaction.commit()
     gaining = asyncio.ensure_future(two.poll(LIMIT))
     await one.release(lost)
     gained = (await asyncio.wait_for(gaining, WAIT)).gained
     assert set(gained) == set(lost)
-    assert gained[3] == {"a": Position(1)}
-    assert dict(await two.state(3)) == {"s": b"state"}
-    assert payloads((await poll_events(two)).batches) == ["y"]
+    assert gained[number]["a"] == Position(1)
+    assert dict(await two.state(number)) == {"s": b"state"}
+    seen: list[str] = []
+    while len(seen) < 3:
+        seen += payloads((await poll_events(two)).batches)
+    assert sorted(seen) == ["x", "y", "y"]
     with pytest.raises(FencedError, match="gone to another member"):
-        await commit(one, 3, 2)
+        await commit(one, number, 2)
 
 
 async def test_a_lost_partition_is_not_polled(log: Log, another_log: AnotherLog) -> None:
@@ -223,8 +234,10 @@ async def test_a_lost_partition_is_not_polled(log: Log, another_log: AnotherLog)
     for partition in range(PARTITIONS):
         await append(log, "a", partition, str(partition))
     kept = set(range(PARTITIONS)) - lost
-    found = await poll_events(one)
-    assert {batch.partition for batch in found.batches} == kept
+    seen: set[int] = set()
+    while seen != kept:
+        seen |= {batch.partition for batch in (await poll_events(one)).batches}
+        assert seen <= kept
     assert await one.poll(LIMIT, timeout=0) == Poll()
 
 
@@ -299,6 +312,11 @@ async def test_every_event_goes_to_one_member(log: Log, another_log: AnotherLog)
     """Members come and go while events come: nothing is left out, and nothing committed is brought again."""
     seen: list[str] = []
 
+    async def commit_and_note(transaction: Transaction, mine: list[str]) -> None:
+        with suppress(FencedError):
+            await transaction.commit()
+            seen.extend(mine)
+
     async def work(group: Group, events_to_see: int) -> None:
         while len(seen) < events_to_see:
             found = await group.poll(200, timeout=None)
@@ -309,11 +327,12 @@ async def test_every_event_goes_to_one_member(log: Log, another_log: AnotherLog)
             for batch in found.batches:
                 transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
                 mine += payloads([batch])
+            committing = asyncio.ensure_future(commit_and_note(transaction, mine))
             try:
-                await transaction.commit()
-            except FencedError:
-                continue
-            seen.extend(mine)
+                await asyncio.shield(committing)
+            except asyncio.CancelledError:
+                await committing
+                raise
 
     members: list[Group] = [await log.join("g", ["a"], start=EARLIEST)]
     workers = [asyncio.ensure_future(work(members[0], 300))]
@@ -373,8 +392,8 @@ async def test_a_member_may_want_some_topics(log: Log) -> None:
 async def read_up(log: Log, group: Group) -> dict[int, list[Batch]]:
     """All batches of the stream `a`, by partition, read in small steps."""
     found: dict[int, list[Batch]] = {0: [], 1: []}
-    ends = {partition: (await log.bounds("a", partition)).next for partition in found}
-    while any(not batches or batches[-1].next_offset < ends[partition] for partition, batches in found.items()):
+    ends = {partition: (await offsets(log, "a", partition))[-1] for partition in found}
+    while any(not batches or batches[-1].next_offset <= ends[partition] for partition, batches in found.items()):
         for batch in (await asyncio.wait_for(group.poll(900), WAIT)).batches:
             found[batch.partition].append(batch)
     return found

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.log.conftest import AnotherLog
-from tests.support.records import WAIT, append, contents, events, payloads
+from tests.support.records import WAIT, append, contents, events, offsets, payloads
 
 from millstream.clock import SECOND, VirtualClock
 from millstream.errors import LogError, UnknownStreamError
@@ -35,16 +35,21 @@ async def test_every_attribute_of_an_event_comes_back(log: Log, stream: str, clo
     transaction.append(stream, 1, to_columns([full, bare]))
     committed = await transaction.commit()
     assert committed.time == clock.now()
-    assert committed.first_offsets == (0,)
+    (first,) = committed.first_offsets
     batch = await log.read(stream, 1, 0)
     assert batch.events.schema.equals(BATCH_SCHEMA)
     got = list(batch)
     for sent, received in zip((full, bare), got, strict=True):
         for name in ("topic", "payload", "key", "id", "type", "content_type", "headers"):
             assert getattr(received, name) == getattr(sent, name), name
-    assert [event.position for event in got] == ["a:1:0", "a:1:1"]
+    assert [event.position for event in got] == [f"a:1:{first}", f"a:1:{first + 1}"]
     assert all(event.time is not None for event in got)
-    assert (batch.stream, batch.partition, batch.next_offset, batch.ticks) == (stream, 1, 2, ())
+    assert (batch.stream, batch.partition, batch.next_offset, batch.ticks) == (
+        stream,
+        1,
+        (await log.bounds(stream, 1)).next,
+        (),
+    )
 
 
 async def test_partitions_keep_the_order_of_the_commits(log: Log, stream: str) -> None:
@@ -53,16 +58,18 @@ async def test_partitions_keep_the_order_of_the_commits(log: Log, stream: str) -
     for partition in (0, 1):
         numbers = range(partition, 40, 2)
         assert await contents(log, stream, partition) == [text for n in numbers for text in (str(n), f"{n}'")]
-        assert [committed[n].first_offsets for n in numbers] == [(2 * place,) for place in range(20)]
+        firsts = [committed[n].first_offsets[0] for n in numbers]
+        assert await offsets(log, stream, partition) == [offset for first in firsts for offset in (first, first + 1)]
 
 
 async def test_a_batch_begins_and_ends_where_it_is_asked_to(log: Log, stream: str) -> None:
     for start in range(0, 12, 3):
         await append(log, stream, 0, *(str(number) for number in range(start, start + 3)))
-    for offset in range(12):
+    every = await offsets(log, stream)
+    for number, offset in enumerate(every):
         batch = await log.read(stream, 0, offset)
-        assert payloads([batch]) == [str(number) for number in range(offset, 12)]
-        assert batch.events.column("offset").to_pylist() == list(range(offset, 12))
+        assert payloads([batch]) == [str(each) for each in range(number, 12)]
+        assert batch.events.column("offset").to_pylist() == every[number:]
     for limit in (1, 20, 60, 200):
         assert await contents(log, stream, limit_bytes=limit) == [str(number) for number in range(12)]
     assert payloads([await log.read(stream, 0, 0, limit_bytes=1)]) == ["0"]
@@ -79,19 +86,25 @@ async def test_large_and_small_events_mix(log: Log, stream: str) -> None:
 async def test_an_append_without_events_changes_nothing(log: Log, stream: str) -> None:
     assert (await append(log, stream, 0)).first_offsets == (0,)
     assert (await log.bounds(stream, 0)).next == 0
+    await append(log, stream, 0, "x")
+    end = (await log.bounds(stream, 0)).next
+    assert (await append(log, stream, 0)).first_offsets == (end,)
+    assert (await log.bounds(stream, 0)).next == end
 
 
 async def test_where_there_is_nothing_the_batch_is_empty(log: Log, stream: str) -> None:
     await append(log, stream, 0, "x")
-    batch = await log.read(stream, 0, 1)
-    assert (len(batch), batch.next_offset, batch.ticks) == (0, 1, ())
+    end = (await log.bounds(stream, 0)).next
+    batch = await log.read(stream, 0, end)
+    assert (len(batch), batch.next_offset, batch.ticks) == (0, end, ())
     assert batch.events.schema.equals(BATCH_SCHEMA)
 
 
 async def test_a_reader_waits_for_the_next_record(log: Log, stream: str, another_log: AnotherLog) -> None:
     other = await another_log()
     for number in range(20):
-        reading = asyncio.ensure_future(log.read(stream, 1, number, wait=None))
+        end = (await other.bounds(stream, 1)).next
+        reading = asyncio.ensure_future(log.read(stream, 1, end, wait=None))
         await other.bounds(stream, 1)
         assert not reading.done()
         await append(other, stream, 1, str(number))
@@ -115,12 +128,14 @@ async def test_bounds_and_times(log: Log, stream: str, clock: VirtualClock) -> N
         await append(log, stream, 0, f"{number}a", f"{number}b")
         await clock.advance(10)
     bounds = await log.bounds(stream, 0)
-    assert (bounds.first, bounds.next) == (0, 10)
+    every = await offsets(log, stream)
+    assert (bounds.first, len(every)) == (0, 10)
+    assert bounds.next > every[-1]
     assert (bounds.first_time, bounds.last_time) == (start, start + 40 * SECOND)
     for number in range(5):
         at = start + number * 10 * SECOND
-        assert await log.offset_at(stream, 0, at) == 2 * number
-        assert await log.offset_at(stream, 0, at + 1) == 2 * number + 2
+        assert await log.offset_at(stream, 0, at) == every[2 * number]
+        assert await log.offset_at(stream, 0, at + 1) == [*every, bounds.next][2 * number + 2]
     assert await log.offset_at(stream, 0, 0) == 0
     assert await log.offset_at(stream, 1, start) == 0
 
@@ -130,7 +145,7 @@ async def test_times_do_not_decrease_when_the_wall_clock_does(log: Log, stream: 
     await clock.advance(-3600)
     after = (await append(log, stream, 0, "b")).time
     assert after >= before
-    assert await log.offset_at(stream, 0, before + 1) == 2
+    assert await log.offset_at(stream, 0, before + 1) == (await log.bounds(stream, 0)).next
 
 
 @pytest.mark.parametrize(("stream_name", "partition", "error"), [("none", 0, UnknownStreamError), ("a", 2, LogError)])

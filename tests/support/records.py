@@ -49,6 +49,12 @@ async def contents(log: Log, stream: str, partition: int = 0, *, limit_bytes: in
     return payloads([batch async for batch in everything(log, stream, partition, limit_bytes=limit_bytes)])
 
 
+async def offsets(log: Log, stream: str, partition: int = 0) -> list[int]:
+    """The offsets of all events of a partition; a log may have gaps between them."""
+    batches = [batch async for batch in everything(log, stream, partition)]
+    return [offset for batch in batches for offset in batch.events.column("offset").to_pylist()]
+
+
 async def gain(group: Group) -> Mapping[int, Mapping[str, Position]]:
     """What a member has gained, which is all that has happened to it."""
     poll = await group.poll(LIMIT, pause=True)

@@ -1,7 +1,8 @@
 """The durable log: streams in partitions, groups that read them, transactions that commit.
 
 `contract` says what every backend promises; `router` finds the partitions of a topic; `start` where to begin reading;
-`merge` puts the partitions of a stream into one sequence; `sqlite` is the embedded backend.
+`merge` puts the partitions of a stream into one sequence; `draft` gathers a transaction and `records` are those of a
+partition in memory, for every backend; `sqlite` is the embedded backend, `kafka` the one for many machines.
 """
 
 from millstream.log.contract import (

@@ -60,7 +60,7 @@ class StreamSpec:
 class Bounds:
     """`first` is the lowest offset still there, `next` the one that the next record gets. Empty: they are equal.
 
-    `events` is how many of the records in between are events; a backend that cannot tell counts all of them.
+    `events` is how many of the records in between are events; a backend that cannot tell counts all offsets.
     `first_time` and `last_time` are the commit times of the oldest and newest record, None when empty."""
 
     first: int
@@ -101,7 +101,7 @@ class Poll:
 @dataclass(frozen=True, slots=True)
 class Committed:
     """The outcome of a transaction: the commit time, and the first offset of each append in the order of the calls
-    (the append's events have consecutive offsets from there on, in backends without gaps)."""
+    (the append's events have consecutive offsets from there on, unless others append to the partition meanwhile)."""
 
     time: Micros
     first_offsets: tuple[int, ...] = ()
@@ -109,8 +109,9 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """A group as an operator sees it. `positions` and `lag` (events between position and end) are by stream and
-    partition; `members` counts the live ones; `counts` are all that transactions counted, by name."""
+    """A group as an operator sees it. `positions` and `lag` (events between position and end; a backend that cannot
+    tell counts offsets where there are many) are by stream and partition; `members` counts the live ones; `counts` are
+    all that transactions counted, by name."""
 
     name: str
     members: int
@@ -122,7 +123,8 @@ class GroupStatus:
 @dataclass(frozen=True, slots=True)
 class StreamAccount:
     """What went into a stream since it was made. `events` are all that were ever appended to it, `dropped` those of
-    them that retention has taken since; `sources` says how many came in whose transactions, by group ("": nobody's)."""
+    them that retention has taken since (a backend that cannot tell counts their offsets); `sources` says how many came
+    in whose transactions, by group ("": nobody's)."""
 
     name: str
     events: int
@@ -135,7 +137,8 @@ class GroupAccount:
     """What a group has done since it first joined (the members in `status` are not known).
 
     `read` are the events that its positions have passed or list as completed, by stream, since it began at `starts`
-    (offsets by stream and partition). `expired` are those that retention took before they were read, and that no
+    (offsets by stream and partition); a backend may forget those of streams that are dropped. `expired` are those that
+    retention took before they were read, and that no
     member has been told of yet: a transaction will count them."""
 
     status: GroupStatus
@@ -179,7 +182,8 @@ class Transaction(Protocol):
 
     def due(self, stream: str, partition: int, at: Micros | None) -> None:
         """Ask for a tick in the partition when the log's clock reaches `at`; replaces what this group asked for
-        there before, None takes it back. Survives a restart. One tick serves every group."""
+        there before, None takes it back. Survives a restart, but where nobody owns the partition it may wait for the
+        next owner. One tick serves every group of the process that appends it, and all who read it."""
         ...
 
     def count(self, name: str, n: int) -> None:
@@ -192,7 +196,8 @@ class Transaction(Protocol):
         ...
 
     async def commit(self) -> Committed:
-        """Return once everything is durable, in the order of the calls of `commit`.
+        """Return once everything is durable, in the order of the calls of `commit`; reads of the same log find it then,
+        those of other processes soon.
 
         `FencedError`: the member does not own a partition it commits; nothing is done. `UnknownStreamError`: nothing is
         done. `DiskFullError`: nothing is done, and the same transaction may be committed again.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.records import events
 
 from millstream.event import EVENT_SCHEMA, Event, to_columns
+from millstream.log.records import concatenate
 from millstream.log.sqlite.format import (
     CHUNK_BYTES,
     Body,
@@ -26,7 +27,6 @@ from millstream.log.sqlite.format import (
     seal,
     unpack,
 )
-from millstream.log.sqlite.records import concatenate
 
 texts = st.text(max_size=8)
 some_events = st.lists(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
-from millstream.errors import LogError, UnknownStreamError
+from millstream.errors import LogError
 from millstream.log.contract import StreamSpec
+from millstream.log.specs import unknown_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,6 @@ class Catalog:
         if not 0 <= number < len(partitions):
             raise LogError(f"stream {name!r} has the partitions 0 to {len(partitions) - 1}; there is no {number}")
         return partitions[number]
-
-
-def unknown_stream(name: str, streams: Mapping[str, object]) -> UnknownStreamError:
-    """The error that names the streams there are."""
-    known = ", ".join(sorted(streams)[:10]) or "none yet"
-    return UnknownStreamError(f"there is no stream {name!r}; the streams are: {known}")
 
 
 def catalog_version(db: apsw.Connection) -> int:

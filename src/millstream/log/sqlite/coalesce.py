@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import apsw
 
+from millstream.log.records import TICK_BYTES, concatenate
 from millstream.log.sqlite.format import CorruptError, Row, offset_of, pack_records, partition_of, row_id, seal, unpack
 from millstream.log.sqlite.index import Index
-from millstream.log.sqlite.records import TICK_BYTES, concatenate
 from millstream.log.sqlite.scan import headers_between, last_headers, rows_between
 from millstream.log.sqlite.stage import INSERT_CHUNK
 

@@ -27,9 +27,9 @@ from millstream.log.sqlite.scan import Piece
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.store import Store
 from millstream.log.sqlite.ticker import Ticker
-from millstream.log.sqlite.transaction import Draft
-from millstream.log.sqlite.waiting import Timer, Waiters
+from millstream.log.sqlite.transaction import SqliteDraft
 from millstream.log.sqlite.writer import Writer
+from millstream.log.waiting import Timer, Waiters
 from millstream.topic import Filter
 
 _STREAMS = "streams"  # the key of those who wait for a change of the streams
@@ -120,7 +120,7 @@ class Core:
 
     # --- committing
 
-    async def commit(self, draft: Draft) -> Committed:
+    async def commit(self, draft: SqliteDraft) -> Committed:
         if draft.group:
             self._coordinator.check(draft.group, draft.member, draft.epochs, draft.owned)
         return await self._commit(draft.changes, draft.shown)

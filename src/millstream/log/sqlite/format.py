@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
-from millstream.log.sqlite.records import (
+from millstream.log.records import (
     FIRST_EVENT_COLUMN,
     NO_HELD,
     NO_NUMBERS,

@@ -14,8 +14,8 @@ from millstream.clock import SECOND, Clock
 from millstream.errors import DiskFaultError, DiskFullError, LogClosedError, LogError
 from millstream.log.sqlite.folder import Ballast
 from millstream.log.sqlite.stage import Stage
-from millstream.log.sqlite.waiting import Timer
 from millstream.log.sqlite.writer import Writer
+from millstream.log.waiting import Timer
 
 PAUSE_SECONDS = 0.05  # between merges while commits come, at least
 PAUSE_SHARE = 25  # times as long as the last merge, with its wait for the thread: merging waits for quieter times

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from millstream.bus import Peer
 from millstream.clock import Clock
-from millstream.log.sqlite.waiting import Timer
+from millstream.log.waiting import Timer
 
 LEASE_SECONDS = 10.0  # without a sign of life, and a process's members are expelled
 RENEW_SECONDS = 3.0  # between signs of life of a process that has nothing else to say: three fit into a lease

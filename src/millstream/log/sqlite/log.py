@@ -22,7 +22,7 @@ from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.schema import FILE_NAME, abandon, open_memory, open_writer, unusable
 from millstream.log.sqlite.store import Store
-from millstream.log.sqlite.transaction import Draft
+from millstream.log.sqlite.transaction import SqliteDraft
 from millstream.metrics import Reading
 from millstream.settings import LogSettings
 from millstream.topic import Filter
@@ -128,8 +128,8 @@ class SqliteLog:
     async def offset_at(self, stream: str, partition: int, time: Micros) -> int:
         return await self.core.reads.run(lambda reader: reader.offset_at(stream, partition, time))
 
-    def transaction(self) -> Draft:
-        return Draft(self.core.commit)
+    def transaction(self) -> SqliteDraft:
+        return SqliteDraft(self.core.commit)
 
     # --- groups
 

@@ -15,7 +15,7 @@ from millstream.log.contract import Committed, Poll, Position
 from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.place import Cursor, Place, Resume
 from millstream.log.sqlite.scan import Piece
-from millstream.log.sqlite.transaction import Draft
+from millstream.log.sqlite.transaction import SqliteDraft
 from millstream.topic import Filter
 
 Resumes = dict[int, dict[str, Resume]]
@@ -46,7 +46,7 @@ class Link(Protocol):
 
     async def state(self, group: str, number: int) -> dict[str, bytes]: ...
 
-    async def commit(self, draft: Draft) -> Committed: ...
+    async def commit(self, draft: SqliteDraft) -> Committed: ...
 
     async def release(self, member: int, epochs: Mapping[int, int]) -> None: ...
 
@@ -98,9 +98,9 @@ class Member:
         self._check()
         return await self._link.state(self.name, partition)
 
-    def transaction(self) -> Draft:
+    def transaction(self) -> SqliteDraft:
         """See the contract. It is bound to what the member owns now: what it gains later takes another one."""
-        return Draft(self._link.commit, self.name, self._id, dict(self._owned))
+        return SqliteDraft(self._link.commit, self.name, self._id, dict(self._owned))
 
     async def release(self, partitions: frozenset[int]) -> None:
         """See the contract."""

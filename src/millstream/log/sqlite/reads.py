@@ -14,9 +14,9 @@ import apsw
 from millstream.clock import Clock
 from millstream.errors import LogClosedError
 from millstream.event import Batch
+from millstream.log.records import NO_EVENTS
 from millstream.log.sqlite.place import Cursor, Place
 from millstream.log.sqlite.reader import Reader
-from millstream.log.sqlite.records import NO_EVENTS
 from millstream.log.sqlite.schema import open_reader, read_error
 from millstream.log.sqlite.writer import Writer
 

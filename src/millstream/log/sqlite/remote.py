@@ -36,7 +36,7 @@ from millstream.log.sqlite.reader import Reader
 from millstream.log.sqlite.reads import FileReads, read_batch
 from millstream.log.sqlite.scan import Piece
 from millstream.log.sqlite.schema import FILE_NAME
-from millstream.log.sqlite.transaction import Draft
+from millstream.log.sqlite.transaction import SqliteDraft
 from millstream.log.sqlite.wire import (
     AskResume,
     Beyond,
@@ -133,13 +133,13 @@ class RemoteLink:
     async def state(self, group: str, number: int) -> dict[str, bytes]:
         return await self.reads.run(lambda reader: reader.state(group, number))
 
-    async def commit(self, draft: Draft) -> Committed:
+    async def commit(self, draft: SqliteDraft) -> Committed:
         body = await self._pack(draft)
         done = decode(await self._request("log.commit", body), type=Done)
         self._hear(draft.member, done.version)
         return Committed(done.time, done.first_offsets)
 
-    async def _pack(self, draft: Draft) -> bytes:
+    async def _pack(self, draft: SqliteDraft) -> bytes:
         if draft.size <= _PACK_HERE_BYTES:
             return _packed(draft)
         return await asyncio.get_running_loop().run_in_executor(self._packing, _packed, draft)
@@ -163,7 +163,7 @@ class RemoteLink:
             self._peer.notify("log.alive", b"")
 
 
-def _packed(draft: Draft) -> bytes:
+def _packed(draft: SqliteDraft) -> bytes:
     return encode(Commit(draft.changes(), [events.serialize().to_pybytes() for events in draft.shown]))
 
 
@@ -235,8 +235,8 @@ class RemoteLog:
     async def offset_at(self, stream: str, partition: int, time: Micros) -> int:
         return await self._link.reads.run(lambda reader: reader.offset_at(stream, partition, time))
 
-    def transaction(self) -> Draft:
-        return Draft(self._link.commit)
+    def transaction(self) -> SqliteDraft:
+        return SqliteDraft(self._link.commit)
 
     # --- groups
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from millstream.errors import CorruptChunkError
 from millstream.event import Batch, Selection
+from millstream.log.records import NO_NUMBERS, NO_RECORDS, TICK_BYTES, Records, concatenate
 from millstream.log.sqlite.catalog import Stream
 from millstream.log.sqlite.format import CorruptError, Row, partition_of, row_id, unpack
 from millstream.log.sqlite.place import Cursor, Mark
-from millstream.log.sqlite.records import NO_NUMBERS, NO_RECORDS, TICK_BYTES, Records, concatenate
 from millstream.topic import Filter
 
 _COLUMNS = ", ".join(Row._fields)

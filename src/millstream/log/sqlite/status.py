@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import apsw
 
 from millstream.log.contract import Accounts, GroupAccount, GroupStatus, Position, StreamAccount
+from millstream.log.draft import OWN
 from millstream.log.sqlite.catalog import Catalog
 from millstream.log.sqlite.format import count_events
 from millstream.log.sqlite.index import unpack_done
 from millstream.log.sqlite.place import Place
 from millstream.log.sqlite.scan import first_mark, header_at, last_header
-from millstream.log.sqlite.transaction import APPENDED, OWN, PASSED
+from millstream.log.sqlite.transaction import APPENDED, PASSED
 
 _GROUPS = "SELECT id, name FROM consumer_groups ORDER BY name"
 _COUNTS = "SELECT name, n FROM counts WHERE group_id = ? ORDER BY name"

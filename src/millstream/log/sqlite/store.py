@@ -14,9 +14,9 @@ import apsw
 import msgspec
 
 from millstream.clock import Clock, Micros
-from millstream.errors import AppError, LogError, StreamMismatchError
+from millstream.errors import LogError
 from millstream.log.contract import EARLIEST, Committed, Start, StreamSpec
-from millstream.log.router import Router
+from millstream.log.specs import check_same, check_spec
 from millstream.log.sqlite.catalog import load_catalog
 from millstream.log.sqlite.changes import Changes
 from millstream.log.sqlite.checkpoint import Checkpointer
@@ -30,8 +30,6 @@ from millstream.log.sqlite.schema import abandon, write_error
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.status import close_accounts
 from millstream.settings import LogSettings
-
-MAX_PARTITIONS_A_STREAM = 1024  # each costs every reader a seek a poll; a wrong setting should not cost a million
 
 Outcome = Committed | LogError
 
@@ -114,10 +112,10 @@ class Store:
 
     def create(self, spec: StreamSpec) -> bool:
         """Make a stream or bring it up to date; whether that changed anything."""
-        _check(spec)
+        check_spec(spec)
         known = self.index.catalog.streams.get(spec.name)
         if known is not None:
-            _check_same(known.spec, spec)
+            check_same(known.spec, spec)
             if known.spec == spec:
                 return False
         with self.transaction():
@@ -193,22 +191,3 @@ class Store:
                     position = self.index.positions.get((group_id, partition)) or GroupPosition(0)
                     resumes[name] = Resume(*position, self.index.firsts[partition])
         return found
-
-
-def _check(spec: StreamSpec) -> None:
-    if not spec.name or "\0" in spec.name:
-        raise AppError(f"{spec.name!r} is no name for a stream: it needs at least one character, and none of them null")
-    if not 1 <= spec.partitions <= MAX_PARTITIONS_A_STREAM:
-        raise AppError(
-            f"stream {spec.name!r} cannot have {spec.partitions} partitions; choose 1 to {MAX_PARTITIONS_A_STREAM}"
-        )
-    Router([spec])  # raises if a filter is wrong, or lacks the key
-
-
-def _check_same(known: StreamSpec, spec: StreamSpec) -> None:
-    if (known.key, known.partitions) != (spec.key, spec.partitions):
-        raise StreamMismatchError(
-            f"stream {spec.name!r} exists with key {known.key!r} and {known.partitions} partitions, and is "
-            f"declared with {spec.key!r} and {spec.partitions}; these never change: declare it as it is, or under "
-            "another name"
-        )

@@ -9,8 +9,8 @@ from millstream.clock import SECOND, Clock, Micros
 from millstream.errors import DiskFaultError, DiskFullError, LogClosedError
 from millstream.log.sqlite.stage import Stage
 from millstream.log.sqlite.store import Store
-from millstream.log.sqlite.waiting import Timer
 from millstream.log.sqlite.writer import Writer
+from millstream.log.waiting import Timer
 
 RETRY_SECONDS = 1.0  # when there was no room on the disk for a tick
 LONGEST_SLEEP = 60.0  # towards a due time: the wall clock may be set forward meanwhile

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from millstream.log.records import Records
 from millstream.log.sqlite.format import Row
-from millstream.log.sqlite.records import Records
 from millstream.log.sqlite.scan import unpack_row
 
 _BYTES = 8 << 20

@@ -1,0 +1,224 @@
+"""Topics and groups as an administrator sees them. Every method blocks, and is called from one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from millstream.errors import LogUnavailableError
+from millstream.log.kafka.cluster import CALL_SECONDS, Cluster
+from millstream.log.kafka.failure import GONE, log_error, reason_of
+
+T = TypeVar("T")
+
+TopicPlace = tuple[str, int]
+"""A topic and a partition number."""
+
+_UNSTABLE_SECONDS = 60.0  # for an open transaction that moves an offset; brokers end it earlier if its producer is gone
+_PAUSE_SECONDS = 0.1  # between tries
+
+
+class Offset(NamedTuple):
+    """A committed offset with its metadata."""
+
+    offset: int
+    metadata: str | None
+
+
+class Admin:
+    """Over one client."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._replication = cluster.replication
+        self._client = AdminClient(cluster.admin())
+
+    # --- topics
+
+    def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        """Make a topic; False if there is one of that name."""
+        new = NewTopic(topic, partitions, self._replication, config=dict(config))
+        try:
+            _result(self._client.create_topics([new], operation_timeout=CALL_SECONDS)[topic])
+        except KafkaException as error:
+            if reason_of(error).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise log_error(f"making the topic {topic!r}", reason_of(error)) from None
+        _patiently(lambda: self.partitions(topic) or None)  # until the brokers tell each other
+        return True
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; 0 if there is none of that name."""
+        try:
+            found = self._client.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[topic]
+            return len(_result(found).partitions)
+        except KafkaException as error:
+            if reason_of(error).code() in GONE:
+                return 0
+            raise log_error(f"asking for the topic {topic!r}", reason_of(error)) from None
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        try:
+            _result(self._client.create_partitions([NewPartitions(topic, partitions)])[topic])
+        except KafkaException as error:
+            raise log_error(f"adding partitions to {topic!r}", reason_of(error)) from None
+
+    def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Set some of a topic's properties."""
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        try:
+            _result(self._client.incremental_alter_configs([resource])[resource])
+        except KafkaException as error:
+            raise log_error(f"changing the topic {topic!r}", reason_of(error)) from None
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic. One that is not there is fine."""
+        try:
+            _result(self._client.delete_topics([topic], operation_timeout=CALL_SECONDS)[topic])
+        except KafkaException as error:
+            if reason_of(error).code() not in GONE:
+                raise log_error(f"deleting the topic {topic!r}", reason_of(error)) from None
+        _patiently(lambda: self.partitions(topic) == 0 or None)
+
+    def firsts(self, places: Iterable[TopicPlace]) -> dict[TopicPlace, int]:
+        """The lowest offset that is left of partitions. Those that are not there are left out."""
+        return self._list(places, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED)
+
+    def ends(self, places: Iterable[TopicPlace], *, committed: bool) -> dict[TopicPlace, int]:
+        """The offset that the next record of partitions gets; `committed`: the one after all that is committed. Those
+        that are not there are left out."""
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        return self._list(places, OffsetSpec.latest(), level)
+
+    def _list(self, places: Iterable[TopicPlace], spec: OffsetSpec, level: IsolationLevel) -> dict[TopicPlace, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        if not asked:
+            return {}
+        found: dict[TopicPlace, int] = {}
+        for place, future in self._client.list_offsets(asked, isolation_level=level).items():
+            try:
+                found[place.topic, place.partition] = _result(future).offset
+            except KafkaException as error:
+                if reason_of(error).code() not in GONE:
+                    raise log_error(f"asking where {place.topic!r} ends", reason_of(error)) from None
+        return found
+
+    # --- groups
+
+    def offsets(self, group: str, places: Iterable[TopicPlace] | None = None) -> dict[TopicPlace, Offset]:
+        """A group's committed offsets in some places, or all there are. One that an open transaction is about to move
+        is waited for: it cannot be told before the transaction has ended (KIP-447). The first one of a place is seen to
+        be about to come only if the place is asked for."""
+        asked = None if places is None else [TopicPartition(*place) for place in places]
+        return _patiently(lambda: self._stable_offsets(group, asked), _UNSTABLE_SECONDS)
+
+    def _stable_offsets(self, group: str, places: list[TopicPartition] | None) -> dict[TopicPlace, Offset] | None:
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        try:
+            found = self._client.list_consumer_group_offsets(asked, require_stable=True, request_timeout=CALL_SECONDS)
+            places = _result(found[group]).topic_partitions
+        except KafkaException as error:
+            if reason_of(error).code() in _UNSETTLED:
+                return None
+            raise log_error(f"asking where the group {group!r} is", reason_of(error)) from None
+        if any(place.error is not None and place.error.code() in _UNSETTLED for place in places):
+            return None
+        failed = next((place.error for place in places if place.error is not None), None)
+        if failed is not None:
+            raise log_error(f"asking where the group {group!r} is", failed)
+        return {
+            (place.topic, place.partition): Offset(place.offset, place.metadata)
+            for place in places
+            if place.offset >= 0
+        }
+
+    def alter_offsets(self, group: str, places: Sequence[TopicPartition]) -> bool:
+        """Commit offsets of a group that has no members; False if it has some."""
+        found = self._client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, list(places))])
+        try:
+            errors = [place.error for place in _result(found[group]).topic_partitions if place.error is not None]
+        except KafkaException as error:
+            errors = [reason_of(error)]
+        if not errors:
+            return True
+        if errors[0].code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
+            return False
+        raise log_error(f"giving the group {group!r} a position", errors[0])
+
+    def members(self, groups: Sequence[str]) -> dict[str, int]:
+        """How many live members each group has."""
+        if not groups:
+            return {}
+        described = self._client.describe_consumer_groups(list(groups), request_timeout=CALL_SECONDS)
+        counts: dict[str, int] = {}
+        for group, future in described.items():
+            try:
+                counts[group] = len(_result(future).members)
+            except KafkaException as error:
+                if reason_of(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise log_error(f"asking who is in the group {group!r}", reason_of(error)) from None
+                counts[group] = 0
+        return counts
+
+    def topics(self) -> frozenset[str]:
+        """The names of all topics."""
+        try:
+            return frozenset(self._client.list_topics(timeout=CALL_SECONDS).topics)
+        except KafkaException as error:
+            raise log_error("asking for the topics", reason_of(error)) from None
+
+    def groups(self) -> Sequence[str]:
+        """The ids of all groups."""
+        try:
+            listed = _result(self._client.list_consumer_groups(request_timeout=CALL_SECONDS))
+        except KafkaException as error:
+            raise log_error("asking for the groups", reason_of(error)) from None
+        return sorted(group.group_id for group in listed.valid)
+
+
+_UNSETTLED = frozenset(
+    {
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+
+
+def _result(future: Future[Any]) -> Any:
+    return future.result(2 * CALL_SECONDS)
+
+
+def _patiently(look: Callable[[], T | None], seconds: float = CALL_SECONDS) -> T:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        if time.monotonic() >= deadline:
+            raise LogUnavailableError(f"Kafka has not settled within {seconds:g} s; see what the brokers say")
+        time.sleep(_PAUSE_SECONDS)
+    return found
