@@ -41,7 +41,9 @@ TIME = (
 CASES = [
     # the text
     ("", 1, 1, "the query is empty; write SELECT … FROM stream … GROUP BY …, TumblingWindow(second, 10)"),
-    ("SELECT (device FROM telemetry", 1, 16, "the query cannot be read near 'FROM'"),
+    ("SELECT (device FROM telemetry", 1, 8, "this ( is not closed"),
+    (f"SELECT device, max(celsius AS peak FROM telemetry {WINDOW}", 1, 19, "this ( is not closed"),
+    (f"SELECT device, max(celsius)) AS peak FROM telemetry {WINDOW}", 1, 28, "this ) closes nothing"),
     ("SELECT device FROM telemetry\nWHERE", 2, 1, "the query cannot be read near 'WHERE'"),
     ("SELECT 'device FROM telemetry", 1, 8, "a quote or a comment is not closed"),
     ("DROP TABLE telemetry", 1, 1, "DROP is not supported; a query is one SELECT"),
@@ -121,7 +123,7 @@ CASES = [
     (f"SELECT device FROM telemetry TIMESTAMP BY ts::BIGINT {WINDOW}", 1, 43, TIME),
     (f"SELECT device FROM telemetry\nTIMESTAMP BY\n{WINDOW}", 2, 1, "TIMESTAMP BY needs an expression: the field with the event's time"),
     (f"SELECT device FROM telemetry TIMESTAMP BY a, b {WINDOW}", 1, 43, "TIMESTAMP BY takes one expression, without a name"),
-    (f"SELECT device FROM telemetry TIMESTAMP BY (ts {WINDOW}", 1, 47, "the query cannot be read near 'GROUP BY'"),
+    (f"SELECT device FROM telemetry TIMESTAMP BY (ts {WINDOW}", 1, 43, "this ( is not closed"),
     (f"SELECT device, [max(v)] AS x FROM telemetry {WINDOW}", 1, 17, "a column of the result is a plain value, and 'x' is a DOUBLE[]"),
     ("SELECT device FROM telemetry GROUP BY device, a::JSON, TumblingWindow(second, 1)", 1, 47, "GROUP BY takes plain values, and this is a JSON"),
     # functions

@@ -35,6 +35,7 @@ from millstream.app.declarations import (
     Stream,
     Subscription,
 )
+from millstream.app.fluent import Options
 from millstream.app.function import name_of
 from millstream.app.lifespan import Lifespan, read_lifespan
 from millstream.app.parameter import Signature
@@ -89,7 +90,7 @@ class App:
         self._wrong: set[str] = set()  # streams that are left out because they are wrong, where that is not raised
         self._results: dict[str, str] = {}  # streams that queries imply by publishing on a topic of that name
         if catch_all:
-            self._streams[CATCH_ALL] = Stream(StreamSpec(CATCH_ALL, ("#",)))
+            self._streams[CATCH_ALL] = self._stream_of(CATCH_ALL, ("#",))
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
@@ -123,7 +124,7 @@ class App:
         place = place_of(caller(1))
         filters = (topics,) if isinstance(topics, str) else tuple(topics)
         spec = StreamSpec(name, filters, key, partitions, retention_age, retention_bytes)
-        stream = Stream(spec, payload, place)
+        stream = Stream(spec, payload, place, self._declare_query)
         with declaring(self._wrong, name):
             self._check_stream(stream, f"{place}: stream {name!r}")
             self._streams[name] = stream
@@ -224,21 +225,23 @@ class App:
         `millstream shadow` shows how they differ. Returns the stream of the results, for handlers. Errors in the text
         are told by `plan`. Raises `AppError`.
         """
-        place = place_of(caller(1))
-        where = f"{place}: query {name!r}"
-        results = into if isinstance(into, Stream) else Stream(StreamSpec(into or name, (into or name,)))
+        options = Options(name, into or name, start, grace, shadow)
+        return self._declare_query(place_of(caller(1)), sql, options, payload)
+
+    def _declare_query(self, place: Place, sql: str, options: Options, payload: Any = None) -> Stream:
+        name, where = options.name, f"{place}: query {options.name!r}"
+        into = options.into
+        results = into if isinstance(into, Stream) else self._stream_of(into, (into,))
         with declaring(self._wrong, results.name):
             check_name(name, where)
             self._check_group(name, where)
             if payload is not None:
                 check_payload(payload, where)
-            late_by = check_grace(grace, where)
-            results, topic = self._results_of(name, into or name, where)
+            grace, start = check_grace(options.grace, where), check_start(options.start, where)
+            results, topic = self._results_of(name, into, where)
             late = f"{name}.late"
             self._results.setdefault(late, name)
-            self.queries.append(
-                Query(name, sql, topic, late, check_start(start, where), payload, late_by, place, shadow)
-            )
+            self.queries.append(Query(name, sql, topic, late, start, payload, grace, place, options.shadow))
         return results
 
     def publish(
@@ -393,7 +396,11 @@ class App:
             return into, topic
         check_name(topic, where)
         self._results.setdefault(topic, query)
-        return self._streams.get(topic) or Stream(StreamSpec(topic, (topic,))), topic
+        return self._streams.get(topic) or self._stream_of(topic, (topic,)), topic
+
+    def _stream_of(self, name: str, topics: tuple[str, ...]) -> Stream:
+        """A stream that nobody declared."""
+        return Stream(StreamSpec(name, topics), declare=self._declare_query)
 
     def _check_group(self, name: str, where: str) -> None:
         declared = [(handler.group, handler.place) for handler in self.handlers]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from millstream.app.fluent import Declare, Keyed
 from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
 from millstream.clock import Micros
@@ -54,10 +55,21 @@ class Stream:
     spec: StreamSpec
     payload: Any = None
     place: Place | None = None
+    declare: Declare | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def key_by(self, *columns: str) -> Keyed:
+        """Begin a query over this stream: `telemetry.key_by("device").tumbling("1m").agg(n="count(*)").into("counts")`.
+        The columns are the stream's key, or the levels that determine it, and others if you like."""
+        place = place_of(caller(1))
+        if self.declare is None:
+            raise AppError(f"{place}: stream {self.name!r} belongs to no app; make it with app.stream(…)")
+        if not columns:
+            raise AppError(f"{place}: key_by() names no column; for example key_by('device')")
+        return Keyed(self.declare, self.name, columns)
 
 
 @dataclass(frozen=True, slots=True)

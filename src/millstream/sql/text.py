@@ -35,6 +35,7 @@ class QueryText:
     @staticmethod
     def parse(text: str) -> QueryText:
         """Raise `QueryError` where the text is not one SELECT."""
+        _check_parentheses(text)
         begin, end = _time_clause(text)
         if begin == end:
             return QueryText(text, _parse(text, text), None)
@@ -100,6 +101,20 @@ def _tokens(text: str) -> Sequence[Token]:
         quote = max((text.rfind(mark) for mark in "'\"" if text.count(mark) % 2), default=-1)
         message = "a quote or a comment is not closed"
         raise (error_at(text, quote, message) if quote >= 0 else QueryError(message)) from None
+
+
+def _check_parentheses(text: str) -> None:
+    """The parser forgives one that is not closed before `AS`, and then reads something else than was written."""
+    opened: list[int] = []
+    for token in _tokens(text):
+        if token.text == "(":
+            opened.append(token.start)
+        elif token.text == ")" and not opened:
+            raise error_at(text, token.start, "this ) closes nothing")
+        elif token.text == ")":
+            opened.pop()
+    if opened:
+        raise error_at(text, opened[-1], "this ( is not closed")
 
 
 def _time_clause(text: str) -> tuple[int, int]:
