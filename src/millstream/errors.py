@@ -73,6 +73,10 @@ class UnknownEnrollmentError(DeviceError):
     """The registry has no such enrollment."""
 
 
+class UnknownCommandError(DeviceError):
+    """No such command waits for the device: it was settled, purged, or has expired."""
+
+
 class RegistrationError(DeviceError):
     """A device may not register: it is disabled, registered already, or another's."""
 

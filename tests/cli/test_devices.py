@@ -142,6 +142,15 @@ def test_an_enrollment_is_made_changed_and_deleted(shell: Shell) -> None:
     assert "no enrollment 'one'" in shell.devices("show", "one", group="enrollments").stderr
 
 
+def test_a_command_is_queued_and_purged(shell: Shell) -> None:
+    shell.shown("create", "press-9")
+    sent = shell.shown("send", "press-9", '{"valve": "close"}', "--ttl", "60", group="commands")
+    assert (sent["payload"], sent["deliveries"]) == ({"valve": "close"}, 0)
+    assert shell.shown("list", "press-9", group="commands") == sent
+    assert shell.devices("purge", "press-9", group="commands").stderr == "1 command purged\n"
+    assert shell.devices("list", "press-9", group="commands").stdout == ""
+
+
 def test_many_are_imported_listed_and_exported_again(shell: Shell, tmp_path: Path) -> None:
     source = tmp_path / "many.ndjson"
     lines = [json.dumps({"id": f"m-{n:04}", "tags": {"n": n}, "credentials": {"keys": {}}}) for n in range(2_500)]

@@ -26,7 +26,7 @@ NAMES = [
     "status",
 ]
 NAMES += ["ledger", "explain", "backtest", "shadow", "explain-query", "grafana", "password", "deadletters"]
-NAMES += ["devices", "enrollments", "twins"]
+NAMES += ["devices", "enrollments", "twins", "commands"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -145,6 +145,26 @@ def call(name: str, method: str, payload: str | None, timeout: int, wait: int, p
         output.write_json(api.ask("POST", path, (payload or "").encode(), JSON))
 
 
+def queue(name: str, payload: str | None, ttl: int, place: Place) -> None:
+    """Queue a command for a device, and show it."""
+    with connected(place) as api:
+        output.write_json(api.ask("POST", f"{path_of(name)}/commands?ttl={ttl}", (payload or "").encode(), JSON))
+
+
+def show_queue(name: str, place: Place) -> None:
+    """Show the commands that wait for a device."""
+    with connected(place) as api:
+        for command in api.ask("GET", path_of(name) + "/commands")["commands"]:
+            output.write_line(json.dumps(command, ensure_ascii=False))
+
+
+def purge(name: str, place: Place) -> None:
+    """Take back what waits for a device."""
+    with connected(place) as api:
+        purged = api.ask("DELETE", path_of(name) + "/commands")["purged"]
+    output.tell("1 command purged" if purged == 1 else f"{purged} commands purged")
+
+
 def count(devices: int) -> str:
     """So many devices, in words."""
     return "1 device" if devices == 1 else f"{devices} devices"

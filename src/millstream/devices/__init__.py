@@ -4,6 +4,8 @@
 `presence` who is connected. Nothing here knows a wire dialect.
 """
 
+from millstream.devices.command import Command
+from millstream.devices.commands import Commands
 from millstream.devices.credentials import Credentials, CredentialsGiven, KeysGiven, SymmetricKeys, Thumbprints
 from millstream.devices.device import Change, Device, Status
 from millstream.devices.enrollment import Again, Enrollment, EnrollmentChange, Kind
@@ -28,6 +30,8 @@ __all__ = [
     "Again",
     "Applicant",
     "Change",
+    "Command",
+    "Commands",
     "Credentials",
     "CredentialsGiven",
     "Definition",

@@ -48,6 +48,11 @@ class What(enum.StrEnum):
     DESIRED = "desired"
     REPORTED = "reported"
     METHOD = "method"
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    PURGED = "purged"
 
     @property
     def stream(self) -> StreamSpec:
@@ -61,7 +66,7 @@ class What(enum.StrEnum):
 
 
 _OF_TWINS = frozenset((What.TAGS, What.DESIRED, What.REPORTED))
-_OF_COMMANDS = frozenset((What.METHOD,))
+_OF_COMMANDS = frozenset((What.METHOD, What.QUEUED, What.DELIVERED, What.REJECTED, What.EXPIRED, What.PURGED))
 _KINDS = {STREAM.name: "device", TWINS.name: "twin", COMMANDS.name: "command"}
 
 

@@ -40,7 +40,7 @@ class Registry:
         self.database = database
         self.store = store
         self.vault = store.vault
-        self._clock = clock
+        self.clock = clock
         self._watchers: list[Watcher] = []
 
     @classmethod
@@ -144,7 +144,7 @@ class Registry:
 
     async def transact(self, names: Iterable[Name], by: str | None, act: Callable[[Work], T]) -> T:
         """Do something to devices, in a thread, in one transaction with the events about it."""
-        now = self._clock.now()
+        now = self.clock.now()
 
         def write(connection: Connection) -> tuple[T, Sequence[Happened]]:
             work = Work(self.store, connection, list(names), now, by)

@@ -72,6 +72,26 @@ twins = Table(
 )
 """The two sides of devices' twins; who has none has no row."""
 
+commands = Table(
+    "commands",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
+    Column("device", NAME, nullable=False),
+    Column("module", NAME, nullable=False),
+    Column("generation", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("queued", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+    Column("sent", BigInteger),
+    Index("commands_device", "device", "module", "number"),
+    Index("commands_expires", "expires"),
+    Index("commands_sent", "sent"),
+    sqlite_autoincrement=True,
+)
+"""Commands that wait for their devices, in order."""
+
 outbox = Table(
     "outbox",
     metadata,

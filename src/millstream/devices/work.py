@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from millstream.clock import Micros
 from millstream.devices import lifecycle
+from millstream.devices.command_store import remove_all_commands
 from millstream.devices.credentials import NO_CREDENTIALS, Credentials, SymmetricKeys
 from millstream.devices.device import Change, Device
 from millstream.devices.document import difference, same
@@ -167,6 +168,12 @@ class Work:
         for name in self._deleted:
             self._store.delete(self.connection, name)
         delete_sides(self.connection, self._deleted)
+        for command in remove_all_commands(self.connection, self._deleted):
+            its = {"command": command.id, "deliveries": command.deliveries, **self.details}
+            happened = Happened(
+                what=What.PURGED, name=command.name, generation=command.generation, time=self.now, details=its
+            )
+            self.note(happened)
         lifecycle.put(self.connection, self._happened)
         return self._happened
 

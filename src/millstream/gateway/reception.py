@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from millstream.clock import Clock
-from millstream.devices import Enrollments, Presence, Provisioning, Registry, Relay, Twins
+from millstream.devices import Commands, Enrollments, Presence, Provisioning, Registry, Relay, Twins
 from millstream.gateway.auth import UserAuthenticator
+from millstream.gateway.command_desk import CommandDesk
 from millstream.gateway.device_auth import DeviceAuthenticator
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.guests import Guests
 from millstream.gateway.http import Access, Bodies, Part
+from millstream.gateway.http.commands import CommandPart
 from millstream.gateway.http.device_batches import DeviceBatches
 from millstream.gateway.http.devices import Devices
 from millstream.gateway.http.enrollments import EnrollmentPart
@@ -50,6 +52,8 @@ class Reception:
         self._twin_desk = TwinDesk(registry, self.twins, self.guests, self._inbox, topics)
         self._registration_desk = RegistrationDesk(self.provisioning, self.guests, self._inbox, fan_out)
         self.methods = Methods(registry, self.guests, self._inbox, topics, clock)
+        self.commands = Commands(registry)
+        self._command_desk = CommandDesk(registry, self.commands, self.guests, self._inbox, topics, clock)
         self._relay = Relay(registry, log, topics.publish, clock)
 
     def parts(self, access: Access, bodies: Bodies) -> list[Part]:
@@ -58,6 +62,7 @@ class Reception:
             DeviceBatches(self.registry, access, bodies),
             EnrollmentPart(self.enrollments, access, bodies),
             Registrations(self.provisioning, access),
+            CommandPart(self.commands, self._command_desk, access, bodies),
             MethodPart(self.methods, access, bodies),
             TwinPart(self.twins, access, bodies),
             Devices(self.registry, access, bodies),
@@ -71,10 +76,12 @@ class Reception:
         """Put right what a server that died has left, and tell what it did not live to tell."""
         await self.presence.start()
         await self._relay.start()
+        self._command_desk.start()
 
     async def close(self) -> None:
         """After the last connection: note that it has gone, and tell the rest."""
         await self._inbox.close()
         await self._twin_desk.close()
+        await self._command_desk.close()
         await self.presence.close()
         await self._relay.close()

@@ -12,7 +12,7 @@ import pytest
 from tests.support.devices import VISION, auth, connect
 from tests.support.gateway import Plant
 from tests.support.http import client_of, error_of
-from tests.support.mqtt import RawClient
+from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import VirtualClock
 from millstream.devices import Registry
@@ -45,11 +45,12 @@ async def answer(client: RawClient, call: p.Publish, content: Any) -> None:
 
 async def log(site: Plant, count: int) -> list[dict[str, Any]]:
     """The first events of `$commands`."""
-    while True:
-        told = await site.read("$commands") if "$commands" in await site.log.streams() else []
-        if len(told) >= count:
-            return [event.data for event in told]
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            told = await site.read("$commands") if "$commands" in await site.log.streams() else []
+            if len(told) >= count:
+                return [event.data for event in told]
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("version", list(Version))
