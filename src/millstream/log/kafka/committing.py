@@ -26,7 +26,7 @@ from millstream.log.kafka.membership import Membership
 from millstream.log.kafka.names import Names
 from millstream.log.kafka.offsets import COUNTS_CHUNK, Counts, pack
 from millstream.log.kafka.positions import Held, Numbered
-from millstream.log.kafka.transactor import Job, OutcomeUnknown, Transactor
+from millstream.log.kafka.transactor import Job, Transactor
 
 _RETRY_SECONDS = 0.5  # between looks whether the brokers are back
 
@@ -215,10 +215,10 @@ class Committing:
         number, numbered = next(iter(after.items()))
         while True:
             try:
-                await self._transactor.commit(job)
-                break
-            except OutcomeUnknown as error:
-                self._backend.wait(str(error))
+                unknown = await self._transactor.commit(job)
+                if unknown is None:
+                    break
+                self._backend.wait(unknown)
                 if await self._is_committed(number, numbered.serial):
                     break
             except FencedError:

@@ -31,7 +31,7 @@ from millstream.log.kafka.reader import Reader
 from millstream.log.kafka.record import decode
 from millstream.log.kafka.streams import Streams
 from millstream.log.kafka.ticker import Ticker
-from millstream.log.kafka.transactor import Job, OutcomeUnknown, Transactor
+from millstream.log.kafka.transactor import Job, Transactor
 from millstream.log.records import NO_EVENTS
 from millstream.topic import Filter
 
@@ -254,10 +254,9 @@ class KafkaLog:
 
     async def _submit(self, job: Job) -> None:
         """Commit what belongs to no group: nothing tells later what has become of it."""
-        try:
-            await self._transactor.commit(job)
-        except OutcomeUnknown as error:
-            raise LogUnavailableError(str(error)) from None
+        unknown = await self._transactor.commit(job)
+        if unknown is not None:
+            raise LogUnavailableError(unknown)
 
     def commit_time(self) -> Micros:
         """Now, in the milliseconds of Kafka; never before what was told earlier."""

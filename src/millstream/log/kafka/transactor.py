@@ -30,10 +30,6 @@ _TRIES = 5  # of a transaction that was aborted for a reason that may pass
 _log = logging.getLogger(__name__)
 
 
-class OutcomeUnknown(Exception):  # noqa: N818 (no error that anybody else sees)
-    """Whether the transaction is committed cannot be told yet."""
-
-
 @dataclass(slots=True)
 class Job:
     """What a transaction is to do.
@@ -63,9 +59,9 @@ class Transactor:
         self._calls = Calls("kafka-transactor")
         self._producer: Producer | None = None
 
-    async def commit(self, job: Job) -> None:
-        """Return when it is committed. `OutcomeUnknown`: see there; after any other error nothing is done."""
-        await self._calls.run(self._commit, job)
+    async def commit(self, job: Job) -> str | None:
+        """None when it is committed; why its outcome is unknown, when it is. After an error nothing is done."""
+        return await self._calls.run(self._commit, job)
 
     async def settle(self) -> None:
         """Return when the transaction before has an outcome that others can see. `LogUnavailableError`: not yet."""
@@ -77,22 +73,25 @@ class Transactor:
 
     # --- in the thread
 
-    def _commit(self, job: Job) -> None:
+    def _commit(self, job: Job) -> str | None:
         for attempt in range(1, _TRIES + 1):
             producer = self._ready()
             job.firsts.clear()
-            reason = self._try(producer, job)
+            reason, is_unknown = self._try(producer, job)
             if reason is None:
-                return
+                break
+            if is_unknown:
+                return f"Kafka: committing: {reason.name()}: {reason.str()}"
             _log.debug("attempt %d to commit: %s", attempt, reason.str())
             if attempt == _TRIES or not (reason.code() in FENCING or _may_pass(reason)):
                 raise log_error("committing", reason)
             if reason.code() in FENCING:
                 time.sleep(attempt * _FENCED_SECONDS)
                 job.check()
+        return None
 
-    def _try(self, producer: Producer, job: Job) -> KafkaError | None:
-        """Commit; or abort, and tell why."""
+    def _try(self, producer: Producer, job: Job) -> tuple[KafkaError | None, bool]:
+        """Commit; or abort, and tell why; or tell why it is unknown which of them has happened."""
         committing = False
         try:
             producer.begin_transaction()
@@ -108,13 +107,12 @@ class Transactor:
                 self._abort(producer)
             else:
                 self._give_up()
-                if committing:
-                    raise OutcomeUnknown(f"Kafka: committing: {reason.name()}: {reason.str()}") from None
-            return reason
+                return reason, committing
+            return reason, False
         except BaseException:
             self._abort(producer)
             raise
-        return None
+        return None, False
 
     def _abort(self, producer: Producer) -> None:
         try:
