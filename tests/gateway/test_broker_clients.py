@@ -102,15 +102,52 @@ print(json.dumps(asyncio.run(visit(sys.argv[1], int(sys.argv[2]), int(sys.argv[3
 """
 
 
+PAHO_1 = """
+import json, queue, sys, time
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+version = int(sys.argv[4])
+got, subscribed = queue.Queue(), queue.Queue()
+client = paho.Client("visitor", clean_session=None if version == 5 else False, protocol=version)
+client.on_message = lambda client, data, message: got.put(message.payload.decode())
+client.on_subscribe = lambda *told: subscribed.put(None)
+if version == 5:
+    its = Properties(PacketTypes.CONNECT)
+    its.SessionExpiryInterval = 3_600
+    client.connect(host, port, clean_start=False, properties=its)
+else:
+    client.connect(host, port)
+client.loop_start()
+client.subscribe("news/#", qos=2)
+subscribed.get(timeout=10)
+print(json.dumps([got.get(timeout=10) for _ in range(count)]))
+client.disconnect()
+client.loop_stop()
+"""
+
+
+def visit_by_paho_1(version: int) -> Visit:
+    async def visit(address: tuple[str, int], count: int) -> list[str]:
+        return await _visit_by_script("paho1", PAHO_1, address, count, version)
+
+    return visit
+
+
 async def visit_by_gmqtt(address: tuple[str, int], count: int) -> list[str]:
-    folder = MODULES.parent / "gmqtt"  # by itself, since it would bring a package 'tests'
+    return await _visit_by_script("gmqtt", GMQTT, address, count)
+
+
+async def _visit_by_script(package: str, script: str, address: tuple[str, int], *arguments: int) -> list[str]:
+    """By a package that is in a folder of its own, since it would hide another one."""
+    folder = MODULES.parent / package
     if not folder.is_dir():
-        pytest.skip("gmqtt is not installed; .ci/run does it")
+        pytest.skip(f"{package} is not installed; .ci/run does it")
     host, port = address
+    command = [sys.executable, "-c", script, host, str(port), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", GMQTT, host, str(port), str(count), stdout=asyncio.subprocess.PIPE, env=environment
-    )
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     out, _ = await process.communicate()
     assert process.returncode == 0
     found: list[str] = json.loads(out)
@@ -162,6 +199,8 @@ async def visit_by_javascript(address: tuple[str, int], count: int) -> list[str]
 VISITS: dict[str, Visit] = {
     "paho, 3.1.1": visit_by_paho(MQTTProtocolVersion.MQTTv311),
     "paho, 5": visit_by_paho(MQTTProtocolVersion.MQTTv5),
+    "paho 1.6, 3.1.1": visit_by_paho_1(4),
+    "paho 1.6, 5": visit_by_paho_1(5),
     "aiomqtt": visit_by_aiomqtt,
     "gmqtt": visit_by_gmqtt,
     "mosquitto_sub": visit_by_mosquitto,
