@@ -163,6 +163,8 @@ class ListenerSettings(BaseModel):
     """Its private key, if that is not in the same file."""
     client_ca: Path | None = None
     """If set, clients must show a certificate that this PEM file vouches for. Its common name is their user name."""
+    client_crl: Path | None = None
+    """A PEM file with the revocation lists of those authorities: whose certificate is on one of them is not let in."""
 
     @property
     def is_secure(self) -> bool:
@@ -173,6 +175,8 @@ class ListenerSettings(BaseModel):
     def _fits(self) -> Self:
         if self.is_secure and self.certificate is None:
             raise ValueError(f"{self.protocol} needs a certificate")
+        if self.client_crl and not self.client_ca:
+            raise ValueError("client_crl needs client_ca, which says whose certificates may be revoked")
         if not self.is_secure and (self.certificate or self.key or self.client_ca):
             raise ValueError(f"{self.protocol} has no certificates; for TLS say mqtts or wss")
         return self

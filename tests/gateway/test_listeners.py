@@ -7,13 +7,19 @@ import queue
 import shutil
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import paho.mqtt.client as paho
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from tests.gateway.test_broker_clients import MODULES, NODE
+from tests.gateway.test_kept_sessions import pass_time
 from tests.support.gateway import Plant, limits
 from tests.support.mqtt import PATIENCE, RawClient
 from websockets.asyncio.client import connect as open_websocket
@@ -23,7 +29,7 @@ from websockets.typing import Subprotocol
 from millstream.clock import VirtualClock
 from millstream.errors import SettingsError
 from millstream.gateway.tls import Certificate
-from millstream.mqtt import Version, decode, encode
+from millstream.mqtt import Reason, Version, decode, encode
 from millstream.mqtt import packet as p
 from millstream.settings import ListenerSettings
 
@@ -138,6 +144,90 @@ async def test_a_new_certificate_is_used_without_a_restart(
         while await asyncio.to_thread(ssl.get_server_certificate, address) == before:
             await clock.advance(1)
     assert await staying.is_silent()
+
+
+def make_list(folder: Path, *revoked: str) -> bytes:
+    """The revocation list of the authority."""
+    pem = (folder / "authority.pem").read_bytes()
+    now = datetime.now(UTC)
+    made = x509.CertificateRevocationListBuilder(
+        x509.load_pem_x509_certificate(pem).subject, now - timedelta(days=1), now + timedelta(days=1)
+    )
+    for name in revoked:
+        number = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes()).serial_number
+        one = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+        made = made.add_revoked_certificate(one)
+    key = load_pem_private_key((folder / "authority.key").read_bytes(), None)
+    assert isinstance(key, RSAPrivateKey)
+    return made.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+async def enter(folder: Path, address: tuple[str, int], name: str) -> RawClient | None:
+    """A client that shows its certificate, or None if it is not let in."""
+    context = ssl.create_default_context(cafile=str(folder / "localhost.pem"))
+    context.load_cert_chain(folder / f"{name}.pem")
+    try:
+        client = RawClient(*await asyncio.open_connection(*address, ssl=context), Version.V5)
+    except OSError:
+        return None
+    client.send(p.Connect(version=Version.V5, client_id=name))
+    try:  # by TLS 1.3, a client learns of its refusal when it reads
+        assert (await client.read(p.Connack)).reason is Reason.SUCCESS
+    except (OSError, AssertionError):
+        await client.close()
+        return None
+    return client
+
+
+async def test_who_is_revoked_is_not_let_in_and_cut_off(
+    plant: Plant, certificates: Path, tmp_path: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("press-2", "press-3"):
+        make_certificate(certificates, name, by="authority")
+    file = tmp_path / "revoked.pem"
+    file.write_bytes(make_list(certificates, "press-2"))
+    settings = secure(certificates, client_ca=certificates / "authority.pem", client_crl=file)
+    address = await listening(plant, settings, allow_anonymous=False)
+    assert await enter(certificates, address, "press-2") is None
+    first, third = await enter(certificates, address, "press-1"), await enter(certificates, address, "press-3")
+    assert first is not None and third is not None
+
+    file.write_bytes(b"nothing")
+    await pass_time(clock, lambda: "revoked.pem has no revocation list" in caplog.text)
+    assert await enter(certificates, address, "press-2") is None, "the old list stays"
+    assert await first.is_silent()
+
+    file.write_bytes(make_list(certificates, "press-1"))
+    await pass_time(clock, lambda: plant.statistics["connections"] == 1)
+    (last,) = await first.rest()
+    assert isinstance(last, p.Disconnect) and last.reason is Reason.ADMINISTRATIVE_ACTION
+    assert await third.is_silent()
+    assert await enter(certificates, address, "press-1") is None
+    second = await enter(certificates, address, "press-2")
+    assert second is not None, "it is on the list no longer"
+    for client in (first, second, third):
+        await client.close()
+
+
+async def test_an_authority_that_is_taken_out_of_the_file_is_not_trusted_any_more(
+    plant: Plant, certificates: Path, tmp_path: Path, clock: VirtualClock
+) -> None:
+    file = tmp_path / "authorities.pem"
+    shutil.copy(certificates / "authority.pem", file)
+    address = await listening(plant, secure(certificates, client_ca=file), allow_anonymous=False)
+    client = await enter(certificates, address, "press-1")
+    assert client is not None
+    await client.close()
+    shutil.copy(certificates / "localhost.pem", file)
+    async with asyncio.timeout(PATIENCE):
+        while (client := await enter(certificates, address, "press-1")) is not None:
+            await client.close()
+            await clock.advance(1)
+
+
+def test_a_revocation_list_is_one_of_somebody(certificates: Path) -> None:
+    with pytest.raises(ValueError, match="client_crl needs client_ca"):
+        secure(certificates, client_crl=certificates / "revoked.pem")
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:

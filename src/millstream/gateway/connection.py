@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from millstream.gateway.tls import common_name
+from millstream.gateway.tls import common_name, is_revoked
 from millstream.mqtt import (
     Action,
     Allowance,
@@ -33,6 +34,8 @@ from millstream.rights import Rights
 from millstream.topic import filter_matches
 
 if TYPE_CHECKING:
+    from cryptography.x509 import CertificateRevocationList
+
     from millstream.gateway.kept import Kept
     from millstream.gateway.mqtt_listener import MqttListener
 
@@ -257,6 +260,10 @@ class Connection(asyncio.Protocol):
         """End the connection for a reason of the server's."""
         if self.session.state is not State.ENDED:
             self._leave(self.session.end(reason, text))
+
+    def is_revoked(self, lists: Sequence[CertificateRevocationList]) -> bool:
+        """Whether the certificate that the client has shown is on one of these lists."""
+        return self.certificate is not None and self._transport is not None and is_revoked(self._transport, lists)
 
     def abort(self) -> None:
         """Cut the connection, without a word."""

@@ -17,7 +17,7 @@ from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
 from millstream.gateway.kept import NEVER
-from millstream.gateway.listening import listen
+from millstream.gateway.listening import Door
 from millstream.gateway.roster import TooManySessionsError
 from millstream.gateway.sessions import Sessions
 from millstream.gateway.statistics import Statistics
@@ -74,9 +74,9 @@ class MqttListener:
         self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
+        self._watching: asyncio.Task[None] | None = None
         self._held = False
-        self._servers: list[asyncio.Server] = []
-        self._certificates: list[Certificate] = []
+        self._doors: list[Door] = []
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -87,19 +87,20 @@ class MqttListener:
 
     async def start(self, address: str) -> tuple[str, int]:
         """Listen by TCP, and give the address. `SettingsError` if it cannot be."""
-        server, where = await listen(lambda: Connection(self), address, "mqtt", _BACKLOG)
-        self._servers.append(server)
-        return where
+        return await self._open(Door(self._make, _BACKLOG), address, "mqtt")
 
     async def add(self, settings: ListenerSettings) -> tuple[str, int]:
         """Listen at a further address, likewise."""
         certificate = Certificate(settings) if settings.is_secure else None
-        if certificate is not None:
-            self._certificates.append(certificate)
         make = self._make_websocket if settings.protocol in ("ws", "wss") else self._make
-        context = certificate.context if certificate is not None else None
-        server, where = await listen(make, settings.address, "listeners", _BACKLOG, context)
-        self._servers.append(server)
+        where = await self._open(Door(make, _BACKLOG, certificate), settings.address, "listeners")
+        if certificate is not None and self._watching is None:
+            self._watching = self._spawn(self._watch_certificates())
+        return where
+
+    async def _open(self, door: Door, address: str, setting: str) -> tuple[str, int]:
+        where = await door.open(address, setting)
+        self._doors.append(door)
         return where
 
     def _make(self) -> Connection:
@@ -110,8 +111,8 @@ class MqttListener:
 
     def stop_accepting(self) -> None:
         """Close the listening sockets."""
-        for server in self._servers:
-            server.close()
+        for door in self._doors:
+            door.close()
 
     def hold(self, held: bool) -> None:
         """Stop reading from all connections, or go on."""
@@ -259,7 +260,6 @@ class MqttListener:
         while self._connections:
             await self.clock.sleep(_SWEEP)
             now = self.clock.monotonic()
-            self._look_at_certificates()
             self._broker_topics.look_at_clock()
             for connection in list(self._connections):
                 if self._guests is not None and connection.incoming.active:
@@ -267,13 +267,22 @@ class MqttListener:
                 connection.look_at_clock(now)
         self._sweeping = False
 
-    def _look_at_certificates(self) -> None:
-        for certificate in self._certificates:
-            try:
-                if certificate.refresh():
-                    _log.info("a certificate was read again")
-            except SettingsError as error:
-                _log.error("%s; the old certificate stays", error)
+    async def _watch_certificates(self) -> None:
+        while True:
+            await self.clock.sleep(_SWEEP)
+            for door in self._doors:
+                try:
+                    if await door.refresh():
+                        _log.info("a certificate was read again")
+                        self._cut_revoked(door)
+                except SettingsError as error:
+                    _log.error("%s; the old ones stay", error)
+
+    def _cut_revoked(self, door: Door) -> None:
+        lists = door.certificate.revoked if door.certificate is not None else ()
+        for connection in list(self._connections) if lists else ():
+            if connection.is_revoked(lists):
+                connection.end(Reason.ADMINISTRATIVE_ACTION, "its certificate was revoked")
 
     async def _cut(self, linger: float) -> None:
         await self.clock.sleep(linger)

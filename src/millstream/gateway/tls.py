@@ -1,55 +1,71 @@
-"""TLS 1.2 and 1.3 for listeners: certificates from files, which are read again when they change."""
+"""TLS 1.2 and 1.3: certificates and revocation lists from files, which are read again when they change."""
 
 from __future__ import annotations
 
+import re
 import ssl
 from asyncio import BaseTransport
+from collections.abc import Sequence
 from pathlib import Path
+
+from cryptography import x509
 
 from millstream.errors import SettingsError
 from millstream.settings import ListenerSettings
 
+_LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+
 
 class Certificate:
-    """A listener's certificate. `SettingsError` naming the file that cannot be used."""
+    """A listener's certificate, and whose certificates it trusts: `context` is what the files said when they were read
+    last, `revoked` the lists among them. `SettingsError` naming the file that cannot be used."""
 
     def __init__(self, settings: ListenerSettings) -> None:
         assert settings.certificate is not None, "a setting that TLS must have"
-        self._files = [settings.certificate, settings.key or settings.certificate]
-        self._clients = settings.client_ca
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._clients is not None:
-            self.context.verify_mode = ssl.CERT_REQUIRED
-        self._times = self._load()
+        self._chain, self._key = settings.certificate, settings.key or settings.certificate
+        self._authorities, self._list = settings.client_ca, settings.client_crl
+        self._times = self._now()
+        self.context, self.revoked = self._read()
 
     def refresh(self) -> bool:
-        """Read the files again if they have changed: new connections get the new certificate. Whether they were read;
-        `SettingsError` if they cannot be used, and then the old one stays."""
-        if self._times == _times(self._watched):
+        """Read the files again if they have changed; whether they have. `SettingsError` if they cannot be used, and
+        then the old ones stay."""
+        times = self._now()
+        if times == self._times:
             return False
-        self._times = self._load()
+        self._times = times
+        self.context, self.revoked = self._read()
         return True
 
     @property
-    def _watched(self) -> list[Path]:
-        return [*self._files, *([self._clients] if self._clients is not None else [])]
+    def _files(self) -> list[Path]:
+        return [each for each in (self._chain, self._key, self._authorities, self._list) if each is not None]
 
-    def _load(self) -> list[int]:
-        times = _times(self._watched)
+    def _now(self) -> list[int]:
+        """When they were written; 0 for one that is not there, as for a moment while it is replaced."""
+        return [path.stat().st_mtime_ns if path.exists() else 0 for path in self._files]
+
+    def _read(self) -> tuple[ssl.SSLContext, Sequence[x509.CertificateRevocationList]]:
+        """A context of its own for each reading: what is no longer in a file is not trusted any more, and nobody goes
+        on with a session of TLS that an earlier one began."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        revoked: list[x509.CertificateRevocationList] = []
         try:
-            self.context.load_cert_chain(self._files[0], self._files[1])
-            if self._clients is not None:
-                self.context.load_verify_locations(self._clients)
-        except (OSError, ssl.SSLError) as error:
-            names = ", ".join(str(path) for path in self._watched)
+            context.load_cert_chain(self._chain, self._key)
+            if self._authorities is not None:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(self._authorities)
+            if self._list is not None:
+                revoked = [x509.load_pem_x509_crl(each) for each in _LIST.findall(self._list.read_bytes())]
+                if not revoked:
+                    raise ValueError(f"{self._list} has no revocation list")
+                context.load_verify_locations(self._list)
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        except (OSError, ssl.SSLError, ValueError) as error:
+            names = ", ".join(str(path) for path in self._files)
             raise SettingsError(f"setting 'listeners': {names} cannot be used: {error}; PEM files are wanted") from None
-        return times
-
-
-def _times(paths: list[Path]) -> list[int]:
-    """When they were written; 0 for one that is not there, as for a moment while it is replaced."""
-    return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
+        return context, revoked
 
 
 def common_name(transport: BaseTransport) -> str | None:
@@ -58,3 +74,17 @@ def common_name(transport: BaseTransport) -> str | None:
     if not found:
         return None
     return next((value for part in found.get("subject", ()) for name, value in part if name == "commonName"), None)
+
+
+def is_revoked(transport: BaseTransport, lists: Sequence[x509.CertificateRevocationList]) -> bool:
+    """Whether the certificate that a client has shown is on one of these lists."""
+    spoken = transport.get_extra_info("ssl_object")
+    shown = spoken.getpeercert(binary_form=True) if spoken is not None else None
+    if shown is None:
+        return False
+    its = x509.load_der_x509_certificate(shown)
+    number = its.serial_number
+    return any(
+        each.issuer == its.issuer and each.get_revoked_certificate_by_serial_number(number) is not None
+        for each in lists
+    )
