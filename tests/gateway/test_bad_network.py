@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import paho.mqtt.client as paho
@@ -22,8 +22,10 @@ _PATIENCE = 90.0
 
 
 @contextmanager
-def client(address: tuple[str, int], name: str, version: MQTTProtocolVersion) -> Iterator[paho.Client]:
-    """One that comes back by itself, into the session that is kept for it."""
+def client(
+    address: tuple[str, int], name: str, version: MQTTProtocolVersion, prepare: Callable[[paho.Client], None]
+) -> Iterator[paho.Client]:
+    """One that comes back by itself, into the session that is kept for it. It is prepared before it connects."""
     is_5 = version is MQTTProtocolVersion.MQTTv5
     made = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=version, clean_session=None if is_5 else False)
     made.reconnect_delay_set(0.01, 0.05)  # type: ignore[arg-type]  # seconds, whole or not
@@ -33,6 +35,7 @@ def client(address: tuple[str, int], name: str, version: MQTTProtocolVersion) ->
         made.connect_async(*address, clean_start=False, properties=its)
     else:
         made.connect_async(*address)
+    prepare(made)
     made.loop_start()
     try:
         yield made
@@ -46,24 +49,32 @@ def work(proxy: Proxy, version: MQTTProtocolVersion, qos: int) -> list[tuple[str
     address = proxy.address
     got: queue.Queue[tuple[str, int]] = queue.Queue()
     subscribed: queue.Queue[None] = queue.Queue()
-    names = ("one", "two")
-    with client(address, "subscriber", version) as subscriber:
+    acknowledged: queue.Queue[None] = queue.Queue()
+    count = 2 * _MESSAGES
+
+    def subscribe(subscriber: paho.Client) -> None:
         subscriber.on_message = lambda client, data, message: got.put((message.topic, int(message.payload)))
         subscriber.on_subscribe = lambda *told: subscribed.put(None)
         subscriber.on_connect = lambda client, *told: client.subscribe("line/#", qos)
+
+    def publish(name: str) -> Callable[[paho.Client], None]:
+        """All of it before it connects: what paho publishes while it comes back may overtake what it sends again."""
+
+        def give(publisher: paho.Client) -> None:
+            publisher.on_publish = lambda *told: acknowledged.put(None)
+            for number in range(_MESSAGES):
+                publisher.publish(f"line/{name}", f"{number:100}", qos)
+
+        return give
+
+    with client(address, "subscriber", version, subscribe):
         subscribed.get(timeout=_PATIENCE)
         proxy.rages = True
-        with client(address, names[0], version) as one, client(address, names[1], version) as two:
-            acknowledged: queue.Queue[None] = queue.Queue()
-            for publisher in (one, two):
-                publisher.on_publish = lambda *told: acknowledged.put(None)
-            for number in range(_MESSAGES):
-                for name, publisher in zip(names, (one, two), strict=True):
-                    publisher.publish(f"line/{name}", f"{number:100}", qos)
-            for _ in range(len(names) * _MESSAGES):
+        with client(address, "one", version, publish("one")), client(address, "two", version, publish("two")):
+            for _ in range(count):
                 acknowledged.get(timeout=_PATIENCE)
         found: list[tuple[str, int]] = []
-        while len(set(found)) < len(names) * _MESSAGES:
+        while len(set(found)) < count:
             found.append(got.get(timeout=_PATIENCE))
         proxy.rages = False
         return found

@@ -100,6 +100,31 @@ REFUSED = {
     "MQTT 6": (b"\x10\x0c\x00\x04MQTT\x06\x02\x00\x00\x00\x00", Reason.UNSUPPORTED_PROTOCOL_VERSION),
     "reserved connect flag": (b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00", Reason.MALFORMED_PACKET),
     "will QoS without a will": (b"\x10\x0c\x00\x04MQTT\x04\x0a\x00\x00\x00\x00", Reason.MALFORMED_PACKET),
+    "will RETAIN without a will": (b"\x10\x0c\x00\x04MQTT\x04\x22\x00\x00\x00\x00", Reason.MALFORMED_PACKET),
+    "will of QoS 3": (b"\x10\x12\x00\x04MQTT\x04\x1e\x00\x00\x00\x00\x00\x01a\x00\x01b", Reason.MALFORMED_PACKET),
+    "user name without its flag": (b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x00\x00\x01x", Reason.MALFORMED_PACKET),
+    "password without its flag": (
+        b"\x10\x12\x00\x04MQTT\x04\x82\x00\x00\x00\x00\x00\x01x\x00\x01y",
+        Reason.MALFORMED_PACKET,
+    ),
+    "client identifier that is no UTF-8": (
+        b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01\xff",
+        Reason.MALFORMED_PACKET,
+    ),
+    "will topic that is no UTF-8": (
+        b"\x10\x12\x00\x04MQTT\x04\x06\x00\x00\x00\x00\x00\x01\xff\x00\x01b",
+        Reason.MALFORMED_PACKET,
+    ),
+    "user name that is no UTF-8": (
+        b"\x10\x0f\x00\x04MQTT\x04\x82\x00\x00\x00\x00\x00\x01\xff",
+        Reason.MALFORMED_PACKET,
+    ),
+    "filter that is no UTF-8": (b"\x82\x06\x00\x01\x00\x01\xff\x00", Reason.MALFORMED_PACKET),
+    "filter to end that is no UTF-8": (b"\xa2\x05\x00\x01\x00\x01\xff", Reason.MALFORMED_PACKET),
+    "flags of a PUBREL": (b"\x60\x02\x00\x01", Reason.MALFORMED_PACKET),
+    "flags of a SUBSCRIBE": (b"\x80\x06\x00\x01\x00\x01a\x00", Reason.MALFORMED_PACKET),
+    "flags of an UNSUBSCRIBE": (b"\xa0\x05\x00\x01\x00\x01a", Reason.MALFORMED_PACKET),
+    "flags of a DISCONNECT": (b"\xe1\x00", Reason.MALFORMED_PACKET),
     "password without user name": (b"\x10\x0f\x00\x04MQTT\x04\x42\x00\x00\x00\x00\x00\x01x", Reason.MALFORMED_PACKET),
 }
 
@@ -122,6 +147,9 @@ REFUSED_PROPERTIES = {
     "topic alias 0": (b"\x23\x00\x00", Reason.TOPIC_ALIAS_INVALID),
     "subscription identifier 0": (b"\x0b\x00", Reason.PROTOCOL_ERROR),
     "cut short": (b"\x02\x00", Reason.MALFORMED_PACKET),
+    "content type that is no UTF-8": (b"\x03\x00\x01\xff", Reason.MALFORMED_PACKET),
+    "response topic that is no UTF-8": (b"\x08\x00\x01\xff", Reason.MALFORMED_PACKET),
+    "user property that is no UTF-8": (b"\x26\x00\x01\xff\x00\x01a", Reason.MALFORMED_PACKET),
     "longer than their length": (b"\x03\x00\x09a", Reason.MALFORMED_PACKET),
 }
 
@@ -129,6 +157,11 @@ REFUSED_PROPERTIES = {
 @pytest.mark.parametrize(("raw", "reason"), REFUSED_PROPERTIES.values(), ids=REFUSED_PROPERTIES)
 def test_properties_that_may_not_be_are_refused(raw: bytes, reason: Reason) -> None:
     assert decode_or_refuse(_publish_with(raw), Version.V5) is reason
+
+
+@pytest.mark.parametrize("data", [b"\xf1\x00", b"\xf0\x01\x01"], ids=["flags", "reason"])
+def test_an_auth_that_may_not_be_is_refused(data: bytes) -> None:
+    assert decode_or_refuse(data, Version.V5) is not None
 
 
 def test_properties_longer_than_the_packet_are_refused() -> None:
