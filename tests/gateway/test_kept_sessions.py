@@ -391,6 +391,22 @@ async def test_a_message_that_has_expired_is_not_delivered(running: Plant, clock
     assert running.statistics["expired"] == 1
 
 
+async def test_what_is_on_its_way_does_not_expire(running: Plant, clock: VirtualClock) -> None:
+    subscriber = await come(running)
+    await subscriber.subscribe("a", 2)
+    publisher = await running.connect("publisher")
+    properties = Properties(message_expiry_interval=5)
+    publisher.send(p.Publish(topic="a", payload=b"1", qos=2, packet_id=1, properties=properties))
+    await publisher.read(p.Pubrec)
+    sent = await subscriber.read(p.Publish)
+    await go(running, subscriber)
+    await clock.advance(20)
+    publisher.send(p.Pubrel(packet_id=1))
+    assert (await publisher.read(p.Pubcomp)).reason is Reason.SUCCESS
+    again = await take_one(await come(running))
+    assert (again.payload, again.packet_id, again.duplicate) == (b"1", sent.packet_id, True)
+
+
 async def test_what_retention_takes_from_a_session_is_counted_and_told(
     plant: Plant, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
