@@ -1,4 +1,4 @@
-"""`millstream backtest`, `shadow` and `explain-query`."""
+"""`millstream backtest`, `shadow`, `state` and `explain-query`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ class Site:
 
     def shadow(self, *arguments: str) -> int:
         return frame.execute(["shadow", str(self.app), *arguments, "--data", str(self._folder / "data")])
+
+    def state(self, *arguments: str) -> int:
+        return frame.execute(["state", str(self.app), *arguments, "--data", str(self._folder / "data")])
 
     async def _work_for_a_while(self) -> None:
         clock = VirtualClock()
@@ -183,6 +186,26 @@ def test_what_is_no_shadow_is_told(
     assert "query 'peaks-2' has not begun" in capfd.readouterr().err
     assert site.shadow(*arguments) != 0
     assert told in capfd.readouterr().err
+
+
+def test_open_windows_are_shown_as_they_are_so_far(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    assert site.state("peaks", "--json") == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert sorted((row["key"], row["data"]["peak"], row["data"]["end"]) for row in rows) == [
+        (device, 20.0, "2026-01-01T00:00:30Z") for device in "abc"
+    ]
+    assert site.state("counts", "--key", "b") == 0
+    shown = capfd.readouterr().out
+    assert "1 of key 'b'" in shown
+    assert '{"device":"b","n":30}' in shown
+    assert site.state("counts", "-n", "2") == 0
+    assert "2 of 3 windows" in capfd.readouterr().out
+
+
+def test_state_of_another_query_is_told(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    site.change("TumblingWindow(second, 10)", "TumblingWindow(second, 20)")
+    assert site.state("peaks") != 0
+    assert "peaks" in capfd.readouterr().err
 
 
 def test_a_query_is_explained(site: Site, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ NAMES = [
     "groups",
     "status",
 ]
-NAMES += ["ledger", "explain", "backtest", "shadow", "explain-query", "grafana", "password", "deadletters"]
+NAMES += ["ledger", "explain", "backtest", "shadow", "state", "explain-query", "grafana", "password", "deadletters"]
 NAMES += ["devices", "enrollments", "twins", "commands"]
 
 

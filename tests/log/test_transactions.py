@@ -47,6 +47,8 @@ async def test_everything_in_a_transaction_commits_together(log: Log, group: Gro
     assert await contents(log, "out", 1) == ["z"]
     assert list((await group.state(0)).items()) == [("one", b"1"), ("two", b"2")]
     assert dict(await group.state(1)) == {"one": b"other"}
+    assert list((await log.state("g", 0)).items()) == [("one", b"1"), ("two", b"2")]
+    assert dict(await log.state("nobody", 0)) == {}
     assert await status(log, "g") == (
         {("in", 0): Position(2, (4,)), ("in", 1): Position(0)},
         {"processed": 3, "late": 1},

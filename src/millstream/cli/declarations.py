@@ -348,6 +348,22 @@ def shadow(
     shadowing.shadow(app, query, since, limit, json, data, config)
 
 
+@commands.command(epilog="Example: millstream state plant.py overheating --key press-1")
+def state(
+    app: App,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Its name.")],
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only the windows of one key.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show N windows.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Every window as a JSON line.")] = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Show the windows that a query has open, as of its last commit, with their results so far. Needs no server."""
+    from millstream.cli import opened
+
+    opened.state(app, query, key, limit, json, data, config)
+
+
 @commands.command("explain-query", epilog="Example: millstream explain-query plant.py overheating")
 def explain_query(
     app: App,

@@ -283,6 +283,11 @@ class Log(Protocol):
         the rest, and says so in `Batch.selection`."""
         ...
 
+    async def state(self, group: str, partition: int) -> Mapping[str, bytes]:
+        """The state chunks that a group has saved for a partition number, ordered by name, as of its last commit. None
+        for a group that there is not."""
+        ...
+
     async def groups(self) -> Sequence[GroupStatus]:
         """Every group that has a position or a member."""
         ...

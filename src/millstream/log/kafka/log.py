@@ -26,6 +26,7 @@ from millstream.log.kafka.cluster import Cluster
 from millstream.log.kafka.fetcher import Place
 from millstream.log.kafka.member import Member
 from millstream.log.kafka.names import Names
+from millstream.log.kafka.offsets import visible
 from millstream.log.kafka.positions import Numbered, first_offsets, needs_chunks, read_number
 from millstream.log.kafka.reader import Reader
 from millstream.log.kafka.record import decode
@@ -348,6 +349,9 @@ class KafkaLog:
         self._ticker.forget(member)
         if member in self._members:
             self._members.remove(member)
+
+    async def state(self, group: str, partition: int) -> Mapping[str, bytes]:
+        return visible(await self.chunks(group, partition))
 
     async def groups(self) -> Sequence[GroupStatus]:
         return await self._look(read_groups)

@@ -23,7 +23,7 @@ from millstream.log.kafka.cluster import Cluster
 from millstream.log.kafka.committing import Committing
 from millstream.log.kafka.fetcher import Fetcher, Place, Taken
 from millstream.log.kafka.membership import Membership
-from millstream.log.kafka.offsets import HIDDEN
+from millstream.log.kafka.offsets import visible
 from millstream.log.kafka.positions import Held, Numbered
 from millstream.log.kafka.transactor import Transactor
 from millstream.log.waiting import Timer, Waiters
@@ -115,8 +115,7 @@ class Member:
     async def state(self, partition: int) -> Mapping[str, bytes]:
         """See the contract."""
         self._check()
-        chunks = await self._backend.chunks(self.name, partition)
-        return {name: chunk for name, chunk in sorted(chunks.items()) if not name.startswith(HIDDEN)}
+        return visible(await self._backend.chunks(self.name, partition))
 
     def transaction(self) -> Draft:
         """See the contract. It is bound to what the member owns now: what it gains later takes another one."""

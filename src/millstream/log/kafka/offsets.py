@@ -114,3 +114,8 @@ COUNTS_CHUNK = f"{HIDDEN}counts"
 def chunk_of(chunks: Mapping[str, bytes], name: str) -> bytes:
     """A hidden chunk; empty JSON if it is not there."""
     return chunks.get(name, b"{}")
+
+
+def visible(chunks: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The chunks that a group has saved itself, ordered by name."""
+    return {name: chunk for name, chunk in sorted(chunks.items()) if not name.startswith(HIDDEN)}

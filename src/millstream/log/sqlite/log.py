@@ -139,6 +139,9 @@ class SqliteLog:
         member, counts = await self.core.join(group, streams, start)
         return Member(group, member, counts, self.core, topics)
 
+    async def state(self, group: str, partition: int) -> Mapping[str, bytes]:
+        return await self.core.state(group, partition)
+
     async def groups(self) -> Sequence[GroupStatus]:
         return await self.core.groups()
 

@@ -70,6 +70,9 @@ class ReadOnlyLog:
     async def offset_at(self, stream: str, partition: int, time: Micros) -> int:
         return await self._reads.run(lambda reader: reader.offset_at(stream, partition, time))
 
+    async def state(self, group: str, partition: int) -> Mapping[str, bytes]:
+        return await self._reads.run(lambda reader: reader.state(group, partition))
+
     async def groups(self) -> Sequence[GroupStatus]:
         return await self._reads.run(lambda reader: reader.groups())
 

@@ -246,6 +246,9 @@ class RemoteLog:
         joined = await self._link.join(group, streams, start)
         return Member(group, joined.member, joined.streams, self._link, topics)
 
+    async def state(self, group: str, partition: int) -> Mapping[str, bytes]:
+        return await self._link.state(group, partition)
+
     async def groups(self) -> Sequence[GroupStatus]:
         statuses = decode(await self._link.ask("log.groups", None), type=list[_Status])
         return [
