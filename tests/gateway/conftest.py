@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from tests.support.certificates import make_certificate
 from tests.support.gateway import Plant
 
 from millstream.clock import VirtualClock
@@ -43,3 +45,13 @@ async def running(plant: Plant) -> Plant:
     """Started, with defaults."""
     await plant.start()
     return plant
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `NAME.pem` of the server (localhost), of an authority, and of a client that it vouches for."""
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificate(folder, "localhost")
+    make_certificate(folder, "authority")
+    make_certificate(folder, "press-1", by="authority")
+    return folder

@@ -6,20 +6,15 @@ import asyncio
 import queue
 import shutil
 import ssl
-import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import paho.mqtt.client as paho
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from tests.gateway.test_broker_clients import MODULES, NODE
 from tests.gateway.test_kept_sessions import pass_time
+from tests.support.certificates import enter, make_certificate, make_list, secure
 from tests.support.gateway import Plant, limits
 from tests.support.mqtt import PATIENCE, RawClient
 from websockets.asyncio.client import connect as open_websocket
@@ -33,49 +28,12 @@ from millstream.mqtt import Reason, Version, decode, encode
 from millstream.mqtt import packet as p
 from millstream.settings import ListenerSettings
 
-OPENSSL = shutil.which("openssl")
 MQTT = Subprotocol("mqtt")
-
-
-def make_certificate(folder: Path, name: str, by: str | None = None) -> Path:
-    """A certificate and key for a name, in one file; signed by itself, or by another one."""
-    if OPENSSL is None:
-        pytest.skip("openssl is not installed")
-    file, request = folder / f"{name}.pem", folder / f"{name}.csr"
-    key = folder / f"{name}.key"
-    new = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-subj", f"/CN={name}"]
-    if by is None:
-        names = ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-x509"]
-        run(*new, *names, "-out", str(file))
-    else:
-        run(*new, "-out", str(request))
-        run("x509", "-req", "-in", str(request), "-CA", f"{folder / by}.pem", "-days", "2", "-out", str(file))
-    file.write_text(file.read_text() + key.read_text())
-    return file
-
-
-def run(*arguments: str) -> None:
-    assert OPENSSL is not None
-    subprocess.run([OPENSSL, *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificate(folder, "localhost")
-    make_certificate(folder, "authority")
-    make_certificate(folder, "press-1", by="authority")
-    return folder
 
 
 async def listening(plant: Plant, settings: ListenerSettings, **more: Any) -> tuple[str, int]:
     gateway = await plant.start(listeners=[settings], **more)
     return gateway.listeners[0]
-
-
-def secure(folder: Path, protocol: Literal["mqtts", "wss"] = "mqtts", **more: Path) -> ListenerSettings:
-    certificate = folder / "localhost.pem"
-    return ListenerSettings(address="127.0.0.1:0", protocol=protocol, certificate=certificate, **more)
 
 
 def use_paho(
@@ -144,39 +102,6 @@ async def test_a_new_certificate_is_used_without_a_restart(
         while await asyncio.to_thread(ssl.get_server_certificate, address) == before:
             await clock.advance(1)
     assert await staying.is_silent()
-
-
-def make_list(folder: Path, *revoked: str) -> bytes:
-    """The revocation list of the authority."""
-    pem = (folder / "authority.pem").read_bytes()
-    now = datetime.now(UTC)
-    made = x509.CertificateRevocationListBuilder(
-        x509.load_pem_x509_certificate(pem).subject, now - timedelta(days=1), now + timedelta(days=1)
-    )
-    for name in revoked:
-        number = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes()).serial_number
-        one = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
-        made = made.add_revoked_certificate(one)
-    key = load_pem_private_key((folder / "authority.key").read_bytes(), None)
-    assert isinstance(key, RSAPrivateKey)
-    return made.sign(key, SHA256()).public_bytes(Encoding.PEM)
-
-
-async def enter(folder: Path, address: tuple[str, int], name: str) -> RawClient | None:
-    """A client that shows its certificate, or None if it is not let in."""
-    context = ssl.create_default_context(cafile=str(folder / "localhost.pem"))
-    context.load_cert_chain(folder / f"{name}.pem")
-    try:
-        client = RawClient(*await asyncio.open_connection(*address, ssl=context), Version.V5)
-    except OSError:
-        return None
-    client.send(p.Connect(version=Version.V5, client_id=name))
-    try:  # by TLS 1.3, a client learns of its refusal when it reads
-        assert (await client.read(p.Connack)).reason is Reason.SUCCESS
-    except (OSError, AssertionError):
-        await client.close()
-        return None
-    return client
 
 
 async def test_who_is_revoked_is_not_let_in_and_cut_off(

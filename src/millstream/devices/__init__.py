@@ -11,7 +11,16 @@ from millstream.devices.device import Change, Device, Status
 from millstream.devices.enrollment import Again, Enrollment, EnrollmentChange, Kind
 from millstream.devices.enrollments import Enrollments
 from millstream.devices.lifecycle import STREAM, STREAMS, Happened, What
-from millstream.devices.login import Admitted, admit, admit_by_token, is_good, may_connect, name_of, resource_of
+from millstream.devices.login import (
+    Admitted,
+    admit,
+    admit_by_certificate,
+    admit_by_token,
+    is_good,
+    may_connect,
+    name_of,
+    resource_of,
+)
 from millstream.devices.name import Name
 from millstream.devices.presence import Presence
 from millstream.devices.provisioning import Applicant, Provisioning, registration_of, resource_of_registration
@@ -61,6 +70,7 @@ __all__ = [
     "Twins",
     "What",
     "admit",
+    "admit_by_certificate",
     "admit_by_token",
     "derive_key",
     "is_good",

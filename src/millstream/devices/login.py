@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 import msgspec
@@ -38,6 +38,17 @@ def admit_by_token(device: Device, text: str, now: Micros) -> Admitted:
     if keys is None:
         raise TokenError("the device has no symmetric keys")
     return admit(device, KEY, Token.parse(text).check((keys.primary, keys.secondary), [resource_of(device.name)], now))
+
+
+def admit_by_certificate(device: Device, thumbprints: Sequence[str]) -> Admitted | None:
+    """A device that shows a certificate of its name, which was checked, with its digests (lower-case hexadecimal).
+    None: it is known neither by that certificate nor by its authority."""
+    its = device.credentials.thumbprints
+    known = () if its is None else (its.primary, its.secondary)
+    for each in thumbprints:
+        if each in known:
+            return admit(device, THUMBPRINT, each)
+    return admit(device, AUTHORITY, "") if device.credentials.authority else None
 
 
 def resource_of(name: Name) -> str:

@@ -15,11 +15,28 @@ from millstream.rights import EVERYTHING, Rights
 if TYPE_CHECKING:
     from millstream.devices import Admitted, Applicant
 
-__all__ = ["Authenticator", "BusyError", "Credentials", "Identity", "NotAuthenticatedError", "UserAuthenticator"]
+__all__ = [
+    "Authenticator",
+    "BusyError",
+    "Credentials",
+    "Identity",
+    "NotAuthenticatedError",
+    "ShownCertificate",
+    "UserAuthenticator",
+]
 
 
 class NotAuthenticatedError(MillstreamError):
     """User name and password do not belong together, or are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """A certificate that a client has shown to a listener which checks them: whose it is by its common name, and its
+    digests by SHA-256 and SHA-1, as lower-case hexadecimal digits."""
+
+    common_name: str
+    thumbprints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +46,7 @@ class Credentials:
     user_name: str | None
     password: bytes | None
     client_id: str = ""
-    certificate: str | None = None
-    """The common name of the certificate that it has shown to a listener which checks them."""
+    certificate: ShownCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +117,7 @@ class UserAuthenticator:
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`."""
         if credentials.certificate is not None:
-            return self._identity(credentials.certificate, credentials)
+            return self._identity(credentials.certificate.common_name, credentials)
         name = credentials.user_name
         if self._anonymous and (name is None or not self._hashes):
             return self._identity(None, credentials)

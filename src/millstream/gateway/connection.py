@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from millstream.gateway.tls import common_name, is_revoked
+from millstream.gateway.auth import ShownCertificate
+from millstream.gateway.tls import is_revoked, shown_by
 from millstream.mqtt import (
     Action,
     Allowance,
@@ -91,8 +92,8 @@ class Connection(asyncio.Protocol):
         self.client_id = ""
         self.user: str | None = None
         """Who has come in by it."""
-        self.certificate: str | None = None
-        """The common name of the certificate that the client has shown."""
+        self.certificate: ShownCertificate | None = None
+        """What the client has shown."""
         self.kept: Kept | None = None
         """Its session, if that is one that is kept."""
         self.taker: Kept | None = None
@@ -138,7 +139,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.certificate = common_name(transport)
+        self.certificate = shown_by(transport)
         self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:

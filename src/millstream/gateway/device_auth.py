@@ -1,8 +1,9 @@
-"""Devices of the registry come in beside the users of the settings, by password or by a signed token.
+"""Devices of the registry come in beside the users of the settings: by password, by a signed token, by certificate.
 
 A device shows its name as the user name (a module `DEVICE/MODULE`), and its password, or a token in the password's
-place. Whoever the settings name is a user, and no device. A change of the registry that comes while a device is checked
-makes the check begin anew: so nobody comes in with what is good no more.
+place; or a certificate, whose common name is its name. Whoever the settings name is a user, and no device. A change of
+the registry that comes while a device is checked makes the check begin anew: so nobody comes in with what is good no
+more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from millstream.devices import (
     Provisioning,
     Registry,
     admit,
+    admit_by_certificate,
     admit_by_token,
     may_connect,
     registration_of,
@@ -35,6 +37,7 @@ from millstream.rights import Rights
 _log = logging.getLogger(__name__)
 
 _WRONG = "user name or password is wrong"
+_WRONG_CERTIFICATE = "the device of this name has another certificate, see its credentials in the registry"
 
 
 class DeviceAuthenticator:
@@ -63,16 +66,18 @@ class DeviceAuthenticator:
 
     def recall(self, credentials: Credentials) -> Identity | None:
         """See `Authenticator`. Whether a device comes in, only the registry tells."""
-        if credentials.user_name is not None and not self._users.knows(credentials.user_name):
+        name = _claimed_by(credentials)
+        if name is not None and not self._users.knows(name):
             return None
         return self._users.recall(credentials)
 
     async def authenticate(self, credentials: Credentials) -> Identity:
         """See `Authenticator`."""
-        registration_id = registration_of(credentials.user_name)
-        if registration_id is not None and not self._users.knows(credentials.user_name or ""):
-            return await self._apply(registration_id, credentials)
-        name = _name(credentials.user_name)
+        if credentials.certificate is None:
+            registration_id = registration_of(credentials.user_name)
+            if registration_id is not None and not self._users.knows(credentials.user_name or ""):
+                return await self._apply(registration_id, credentials)
+        name = _name(_claimed_by(credentials))
         if name is None or self._users.knows(str(name)):
             return await self._users.authenticate(credentials)
         while True:
@@ -87,11 +92,15 @@ class DeviceAuthenticator:
 
     async def _try(self, name: Name, credentials: Credentials) -> Identity:
         device = await self._find(name)
-        if device is None and self._users.lets_anybody_in:
+        if device is None and (credentials.certificate is not None or self._users.lets_anybody_in):
             return await self._users.authenticate(credentials)
-        admitted = await self._admit(name, device, credentials.password or b"")
+        if credentials.certificate is None:
+            admitted = await self._admit(name, device, credentials.password or b"")
+        else:
+            shown = credentials.certificate.thumbprints
+            admitted = admit_by_certificate(device, shown) if device is not None else None
         if device is None or admitted is None:
-            raise NotAuthenticatedError(_WRONG)
+            raise NotAuthenticatedError(_WRONG if credentials.certificate is None else _WRONG_CERTIFICATE)
         parent = await self._find(Name(name.device)) if name.module else None
         if not may_connect(device, parent):
             raise NotAuthenticatedError(f"device {str(name)!r} is disabled")  # only who has its password is told
@@ -163,6 +172,11 @@ class _Attempt:
     def __init__(self, device: str) -> None:
         self.device = device
         self.outdated = False
+
+
+def _claimed_by(credentials: Credentials) -> str | None:
+    """Who a client says that it is. A certificate, where it has shown one, says it for it."""
+    return credentials.user_name if credentials.certificate is None else credentials.certificate.common_name
 
 
 def _name(user_name: str | None) -> Name | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 from asyncio import BaseTransport
@@ -11,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 
 from millstream.errors import SettingsError
+from millstream.gateway.auth import ShownCertificate
 from millstream.settings import ListenerSettings
 
 _LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
@@ -68,21 +70,32 @@ class Certificate:
         return context, revoked
 
 
-def common_name(transport: BaseTransport) -> str | None:
-    """The common name of the certificate that a client has shown, which was checked."""
+def shown_by(transport: BaseTransport) -> ShownCertificate | None:
+    """The certificate that a client has shown, which was checked. None without one, or one without a common name."""
     found = transport.get_extra_info("peercert")
     if not found:
         return None
-    return next((value for part in found.get("subject", ()) for name, value in part if name == "commonName"), None)
+    names = (value for part in found.get("subject", ()) for name, value in part if name == "commonName")
+    common_name, raw = next(names, None), _raw(transport)
+    if common_name is None or raw is None:
+        return None
+    return ShownCertificate(
+        common_name, (hashlib.sha256(raw).hexdigest(), hashlib.sha1(raw, usedforsecurity=False).hexdigest())
+    )
+
+
+def _raw(transport: BaseTransport) -> bytes | None:
+    spoken = transport.get_extra_info("ssl_object")
+    raw: bytes | None = spoken.getpeercert(binary_form=True) if spoken is not None else None
+    return raw
 
 
 def is_revoked(transport: BaseTransport, lists: Sequence[x509.CertificateRevocationList]) -> bool:
     """Whether the certificate that a client has shown is on one of these lists."""
-    spoken = transport.get_extra_info("ssl_object")
-    shown = spoken.getpeercert(binary_form=True) if spoken is not None else None
-    if shown is None:
+    raw = _raw(transport)
+    if raw is None:
         return False
-    its = x509.load_der_x509_certificate(shown)
+    its = x509.load_der_x509_certificate(raw)
     number = its.serial_number
     return any(
         each.issuer == its.issuer and each.get_revoked_certificate_by_serial_number(number) is not None
