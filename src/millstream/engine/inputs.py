@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from millstream.engine.aggregate import OFFSET
 from millstream.engine.keys import NEVER, Ints, Keys
 from millstream.engine.plan import WindowPlan
 from millstream.engine.scan import HORIZON
@@ -33,12 +34,15 @@ class Inputs:
         self._filters = [Filter.parse(text) for text in plan.filters]
         self._parameters = lru_cache(maxsize=100_000)(self._parameters_of)
         horizon = [] if plan.tumbles else [pa.field(HORIZON, pa.int64())]
+        offset = [pa.field(OFFSET, pa.int64())] if plan.ordered else []
+        self._attributes = [name for name in plan.attributes if name != "_payload"]
         self.schema = pa.schema(
             [
                 *_OWN,
                 *horizon,
+                *offset,
                 pa.field("#data", pa.string()),
-                *(pa.field(name, pa.timestamp("us") if name == "_time" else pa.string()) for name in plan.attributes),
+                *(pa.field(name, pa.timestamp("us") if name == "_time" else pa.string()) for name in self._attributes),
                 *(pa.field(name, pa.string()) for name in plan.parameters),
             ]
         )
@@ -65,8 +69,10 @@ class Inputs:
         columns = [pa.array(rows), pa.array(slots), events.column("time").view(pa.int64())]
         if not self._plan.tumbles:
             columns.append(pa.array(np.full(len(slots), NEVER)))
+        if self._plan.ordered:
+            columns.append(events.column("offset"))
         columns.append(_as_text(events.column("data")))
-        for name in self._plan.attributes:
+        for name in self._attributes:
             column = events.column(name[1:])
             columns.append(column.cast(pa.timestamp("us")) if name == "_time" else column)
         if self._plan.parameters:

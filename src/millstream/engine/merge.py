@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import Micros, to_text
-from millstream.engine.aggregate import FLOATS
+from millstream.engine.aggregate import FLOATS, Partial
 from millstream.engine.duck import Duck, Source, select
 from millstream.engine.fragments import finite, guarded, literal
 from millstream.engine.keys import Keys
@@ -31,14 +31,16 @@ class Merging:
         self.pane_schema = pa.schema([_SLOT, *spans.fields, *columns])
         groups = [field.name for field in columns if field.name.startswith("g")]
         types = {field.name: field.type for field in columns}
-        merges = [_merge(f"p{n}", types[f"p{n}"], merge) for n, merge in enumerate(partials.merges)]
+        by_name = {f"p{n}": merge for n, merge in enumerate(partials.merges)}
+        merges = [_merge(name, types[name], merge) for name, merge in by_name.items()]
         self._panes = Source(self.pane_schema)
         place = ["slot", *(f'"{field.name}"' for field in spans.fields), *groups]
         self._merge = duck.statement(_merge_text(place, merges), self._panes)
         self._slide = None
         if isinstance(plan.windows[0], Sliding):
             self._moving = Source(pa.schema([*self.pane_schema, *BOUNDS]))
-            text = _slide_text(plan.windows[0], groups, merges)
+            over = [_merge(name, types[name], merge, " OVER w") for name, merge in by_name.items()]
+            text = _slide_text(plan.windows[0], groups, over)
             self._slide = duck.statement(text, self._moving)
         windows = [field for field in self.pane_schema if field.name not in ("last", "start")]
         self._closed = Source(pa.schema([*windows, *_TEXTS]))
@@ -76,9 +78,10 @@ def _of_distinct(numbers: pa.ChunkedArray, text: Callable[[int], str]) -> pa.Chu
     return pa.chunked_array([texts.take(encoded.indices)])
 
 
-def _merge(name: str, type_: pa.DataType, function: str) -> str:
+def _merge(name: str, type_: pa.DataType, partial: Partial, over: str = "") -> str:
     """Merging keeps the type: DuckDB sums BIGINT as HUGEINT."""
-    return f"{function}({name}){'::BIGINT' if type_ == pa.int64() else ''} AS {name}"
+    merged = partial.merged(name, over)
+    return f"{f'({merged})::BIGINT' if type_ == pa.int64() else merged} AS {name}"
 
 
 def _merge_text(place: list[str], merges: list[str], *more: str) -> str:
@@ -104,20 +107,12 @@ def _slide_text(window: Sliding, groups: list[str], merges: list[str]) -> str:
         select([*by, "moment", *(f"NULL AS {value}" for value in values), "0 AS panes"], " UNION ".join(points)),
     ]
     frame = f"(PARTITION BY {', '.join(by)} ORDER BY moment RANGE BETWEEN {window.size - 1} PRECEDING AND CURRENT ROW)"
-    merged = [f"{_over(merge)} AS {value}" for merge, value in zip(merges, values, strict=True)]
     framed = select(
-        ["slot", 'moment AS "end"', *groups, *merged, "panes", "sum(panes) OVER w AS inside"], " UNION ALL ".join(rows)
+        ["slot", 'moment AS "end"', *groups, *merges, "panes", "sum(panes) OVER w AS inside"], " UNION ALL ".join(rows)
     )
     framed += f" WINDOW w AS {frame}"
     windows = select(["slot", '"end"', *groups, *values], framed, where="panes = 0 AND inside > 0")
     return f"WITH panes AS MATERIALIZED ({select(['*'], 'source')}) {windows}"
-
-
-def _over(merge: str) -> str:
-    """A merging aggregate over the window frame: `sum(p0)::BIGINT AS p0` as `(sum(p0) OVER w)::BIGINT`."""
-    call, _, _ = merge.rpartition(" AS ")
-    call, colons, type_ = call.partition("::")
-    return f"({call} OVER w){colons}{type_}"
 
 
 def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:

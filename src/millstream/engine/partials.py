@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from millstream.engine.aggregate import FLOATS, Partial, split
+from millstream.engine.aggregate import FLOATS, KEPT, OFFSET, Partial, split
 from millstream.engine.fragments import finite, guarded, is_name
 from millstream.engine.plan import Aggregate, WindowPlan
+
+_ROWS = "#rows"  # where the rows that are kept will stand
 
 
 class Partials:
@@ -14,17 +16,34 @@ class Partials:
     def __init__(self, plan: WindowPlan) -> None:
         self.arguments: list[str] = []
         self.folds: list[str] = []
-        self.merges: list[str] = []
-        self.finishes = [self._add(a, *split(a)) for a in plan.aggregates]
+        self.merges: list[Partial] = []
+        self._kept: dict[str, None] = {}
+        finishes = [self._add(a, *split(a)) if a.call is None else self._keep(a, a.call) for a in plan.aggregates]
+        rows = self._rows() if self._kept else ""
+        self.finishes = [finish.replace(_ROWS, rows) for finish in finishes]
+
+    def _keep(self, aggregate: Aggregate, call: str) -> str:
+        """What is computed of the rows that a window keeps."""
+        for number, argument in enumerate(map(_argument, aggregate.arguments, aggregate.argument_types)):
+            column = f"x{_place(self.arguments, argument)}"
+            self._kept[column] = None
+            json = "::JSON" if aggregate.argument_types[number] == "JSON" else ""
+            call = call.replace(f'e."#{number}"', f"(e.{column}{json})")
+        return f"(SELECT {call} FROM unnest({_ROWS}) AS kept(e))"  # noqa: S608
+
+    def _rows(self) -> str:
+        """The partial value that keeps rows, in their order."""
+        row = ", ".join(["t := time", f'o := "{OFFSET}"', *(f"{column} := {column}" for column in self._kept)])
+        return f"list_sort(p{self._fold(f'list(struct_pack({row}))', KEPT)})"
 
     def _add(self, aggregate: Aggregate, partials: tuple[Partial, ...], finish: str) -> str:
         arguments = map(_argument, aggregate.arguments, aggregate.argument_types)
         columns = [f"x{_place(self.arguments, argument)}" for argument in arguments]
-        return finish.format(*(f"p{self._fold(p.fold.format(*columns), p.merge)}" for p in partials))
+        return finish.format(*(f"p{self._fold(p.fold.format(*columns), p)}" for p in partials))
 
-    def _fold(self, fold: str, merge: str) -> int:
-        for number, known in enumerate(zip(self.folds, self.merges, strict=True)):
-            if known == (fold, merge):
+    def _fold(self, fold: str, merge: Partial) -> int:
+        for number, (known, its_merge) in enumerate(zip(self.folds, self.merges, strict=True)):
+            if (known, its_merge.merge) == (fold, merge.merge):
                 return number
         self.folds.append(fold)
         self.merges.append(merge)
@@ -38,5 +57,8 @@ def _place(known: list[str], sql: str) -> int:
 
 
 def _argument(sql: str, type_: str) -> str:
-    """An aggregate's argument: one infinite value would be all that is left of a sum."""
+    """An aggregate's argument: one infinite value would be all that is left of a sum. JSON goes as its text: Arrow has
+    no such type."""
+    if type_ == "JSON":
+        return f"{guarded(sql)}::VARCHAR"
     return finite(guarded(sql)) if type_ in FLOATS and not is_name(sql) else guarded(sql)

@@ -25,8 +25,13 @@ ATTRIBUTES = {
     "_id": "VARCHAR",
     "_type": "VARCHAR",
     "_time": "TIMESTAMP",
+    "_payload": "VARCHAR",
 }
 """The event's own attributes as columns, and their types. `_time` is the arrival: the commit time at the gateway."""
+
+ORDERED = ("first", "last", "arg_min", "arg_max")
+"""Aggregates that choose an event: by its time, or by the arguments behind the first one; and where these are equal,
+the earliest in event time and in the log."""
 
 IDLE: Micros = 10 * SECOND  # how long after a window's end its results wait for a device that has fallen silent
 
@@ -50,18 +55,27 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """An aggregate over a window: a function of `SPLITTABLE`, event-level arguments (none: `count(*)`), their types,
-    and the type of the result."""
+    """An aggregate over a window: a function that splits (`aggregate.py`), event-level arguments (none: `count(*)`),
+    their types, and the type of the result.
+
+    One that does not split keeps the events of a window, as rows `e` with the arguments as `"#0"`, `"#1"`, …: then
+    `call` is what is computed of them."""
 
     function: str
     arguments: tuple[str, ...]
     argument_types: tuple[str, ...]
     type: str
+    call: str | None = None
 
     @property
     def text(self) -> str:
         """The aggregate as a person would write it."""
-        return f"{self.function}({', '.join(self.arguments) or '*'})"
+        if self.call is None:
+            return f"{self.function}({', '.join(self.arguments) or '*'})"
+        text = self.call
+        for number, argument in enumerate(self.arguments):
+            text = text.replace(f'e."#{number}"', argument)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,11 @@ class WindowPlan:
     def tumbles(self) -> bool:
         """Whether an event is in one window only."""
         return len(self.windows) == 1 and self.windows[0].tumbles
+
+    @property
+    def ordered(self) -> bool:
+        """Whether an aggregate depends on the order of events."""
+        return any(a.call is not None or a.function in ORDERED for a in self.aggregates)
 
     @property
     def moves(self) -> bool:

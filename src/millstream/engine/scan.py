@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.aggregate import FLOATS
+from millstream.engine.aggregate import FLOATS, OFFSET
 from millstream.engine.duck import select
 from millstream.engine.fixed import first_text, last_text
 from millstream.engine.fragments import finite, guarded, literal, quoted
@@ -107,11 +107,15 @@ def _timed_text(plan: WindowPlan, fragments: Sequence[str], data: str) -> str:
     parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "source")
     fields = ['"#row"', '"#slot"', '"#arrival"', '"#json" IS NOT NULL AS "#valid"']
     fields += [f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields]
-    fields += map(quoted, (*plan.attributes, *plan.parameters))
+    fields += [f'{data} AS "_payload"' if name == "_payload" else quoted(name) for name in plan.attributes]
+    fields += map(quoted, plan.parameters)
     own = ['"#row" AS row', '"#slot" AS slot', '"#arrival" AS arrival', '"#valid" AS decoded']
     if not plan.tumbles:
         fields.append(quoted(HORIZON))
         own.append(quoted(HORIZON))
+    if plan.ordered:
+        fields.append(quoted(OFFSET))
+        own.append(quoted(OFFSET))
     kept = f"coalesce({guarded(plan.where)}, false)" if plan.where is not None else "true"
     told = f"epoch_us({guarded(plan.time)}::TIMESTAMP)" if plan.time is not None else '"#arrival"'
     evaluated = select([*own, f"{kept} AS kept", f"{told} AS told", *fragments], select(fields, parsed))

@@ -257,5 +257,12 @@ def _usable_cores() -> int:
 
 def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema) -> bytes:
     """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
-    meaning = (plan.windows, plan.groups, partials.arguments, partials.folds, partials.merges, schema.to_string())
+    meaning = (
+        plan.windows,
+        plan.groups,
+        partials.arguments,
+        partials.folds,
+        [partial.merge for partial in partials.merges],
+        schema.to_string(),
+    )
     return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

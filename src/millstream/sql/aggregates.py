@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlglot import exp
-from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.engine.aggregate import SPLITTABLE
+from millstream.engine.plan import ORDERED
 from millstream.sql.functions import function_name, functions
 from millstream.sql.text import QueryText
 
-_OTHER_NAMES = {"mean": "avg"}
+_OTHER_NAMES = {
+    "mean": "avg",
+    "variance": "var_samp",
+    "var": "var_samp",
+    "varp": "var_pop",
+    "stddev": "stddev_samp",
+    "stdevp": "stddev_pop",
+    "max_by": "arg_max",
+    "argmax": "arg_max",
+    "min_by": "arg_min",
+    "argmin": "arg_min",
+}
+"""DuckDB's other names for aggregates, and those of T-SQL."""
+
+_OWN = {"collect", "var", "varp", "stdevp"}  # which DuckDB has not
+
+_FRAMES = (exp.Filter, exp.IgnoreNulls, exp.WithinGroup, exp.Distinct, exp.Order, exp.Ordered, exp.Where)
 
 
 def is_aggregate(node: exp.Expr) -> bool:
     """Whether an expression is the call of an aggregate (with its FILTER, if it has one)."""
-    if isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.WithinGroup):
+    if isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.WithinGroup) or is_top_one(node):
         return True
-    return isinstance(node, exp.Func) and function_name(node) in functions().aggregates
+    return isinstance(node, exp.Func) and (function_name(node) in functions().aggregates or function_name(node) in _OWN)
+
+
+def is_top_one(node: exp.Expr | None) -> bool:
+    """Whether an expression is `TopOne() OVER (ORDER BY …)`."""
+    return isinstance(node, exp.Window) and isinstance(node.this, exp.Anonymous) and node.this.name.lower() == "topone"
+
+
+def uses_payload(node: exp.Expr) -> bool:
+    """Whether an expression has an aggregate of whole payloads: `TopOne`, or `COLLECT()`."""
+    return any(
+        is_top_one(inner)
+        or (isinstance(inner, exp.Anonymous) and inner.name.lower() == "collect" and not inner.expressions)
+        for inner in node.walk()
+    )
 
 
 def first_aggregate(node: exp.Expr) -> exp.Expr | None:
@@ -24,58 +56,104 @@ def first_aggregate(node: exp.Expr) -> exp.Expr | None:
     return next((inner for inner in node.walk() if is_aggregate(inner)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An aggregate: its function and resolved arguments (none: `count(*)`), and how it stands in the query. One that
+    does not split has the `call`, in which `e."#0"` … stand for its arguments."""
+
+    function: str
+    arguments: tuple[exp.Expr, ...]
+    call: exp.Expr | None
+    node: exp.Expr
+
+
 class Aggregates:
-    """The aggregates of a query, each once: a function and its resolved argument (None: `count(*)`)."""
+    """The aggregates of a query, each once."""
 
     def __init__(self, query: QueryText) -> None:
         self._query = query
-        self.found: list[tuple[str, exp.Expr | None, exp.Expr]] = []
+        self.found: list[Found] = []
 
     def number(self, node: exp.Expr) -> int:
         """The number of an aggregate; a new one gets the next."""
-        function, argument = self._take_apart(node)
-        for number, (known, its_argument, _) in enumerate(self.found):
-            if known == function and its_argument == argument:
+        new = self._take_apart(node)
+        for number, known in enumerate(self.found):
+            if (known.function, known.arguments, known.call) == (new.function, new.arguments, new.call):
                 return number
-        self.found.append((function, argument, node))
+        self.found.append(new)
         return len(self.found) - 1
 
-    def _take_apart(self, node: exp.Expr) -> tuple[str, exp.Expr | None]:
-        condition = None
+    def _take_apart(self, whole: exp.Expr) -> Found:
+        node, condition = whole, None
         if isinstance(node, exp.Filter):
             node, condition = node.this, node.expression.this
+        if is_top_one(node):
+            return self._top_one(node, condition, whole)
         function = _OTHER_NAMES.get(function_name(node), function_name(node))
         if function == "count_if":
             function, node, condition = "count", exp.Count(this=exp.Star()), _both(condition, node.this)
-        if function not in SPLITTABLE:
-            name = function or node.sql(dialect=DuckDB)
-            raise self._query.error(
-                f"{name} is not supported over windows yet; there are {', '.join(SPLITTABLE)}", node
-            )
-        arguments = list(node.iter_expressions())
-        argument = (
-            None if function == "count" and (not arguments or isinstance(arguments[0], exp.Star)) else arguments[0]
-        )
-        self._check(function, node, arguments, argument)
-        return function, argument if condition is None else _where(condition, argument)
-
-    def _check(self, function: str, node: exp.Expr, arguments: list[exp.Expr], argument: exp.Expr | None) -> None:
-        if isinstance(argument, exp.Distinct):
-            raise self._query.error(f"{function}(DISTINCT …) is not supported yet", node)
-        if isinstance(argument, exp.Order):
-            raise self._query.error(f"ORDER BY inside of {function} is not supported", node)
-        if len(arguments) > 1:
+        is_framed = isinstance(node, exp.IgnoreNulls | exp.WithinGroup)
+        arguments = list((node.this if is_framed else node).iter_expressions())
+        self._check(function, arguments)
+        is_framed = is_framed or any(isinstance(argument, exp.Distinct | exp.Order) for argument in arguments)
+        if function not in SPLITTABLE or is_framed or (function in ORDERED[2:] and len(arguments) > 2):
+            return self._kept(function, whole)
+        if len(arguments) > (2 if function in ORDERED[2:] else 1):
             raise self._query.error(f"{function} takes one argument", node)
-        inner = first_aggregate(argument) if argument is not None else None
-        if inner is not None:
-            raise self._query.error(f"an aggregate inside of {function}", inner)
+        if function == "count" and (not arguments or isinstance(arguments[0], exp.Star)):
+            arguments = []
+        if condition is not None:
+            arguments = [_where(condition, argument) for argument in arguments or [exp.Literal.number(1)]]
+            if function in ("first", "last"):
+                return self._kept(function, whole)
+        return Found(function, tuple(arguments), None, whole)
+
+    def _check(self, function: str, arguments: list[exp.Expr]) -> None:
+        for argument in arguments:
+            inner = first_aggregate(argument)
+            if inner is not None:
+                raise self._query.error(f"an aggregate inside of {function}", inner)
+
+    def _top_one(self, node: exp.Expr, condition: exp.Expr | None, whole: exp.Expr) -> Found:
+        """The event that comes first in an order: its payload."""
+        order = node.args.get("order")
+        ordered = list(order.expressions) if order is not None else []
+        directions = {bool(by.args.get("desc")) for by in ordered}
+        if len(directions) != 1:
+            raise self._query.error(
+                "TopOne is written TopOne() OVER (ORDER BY x DESC), in one direction: all DESC, or all ASC", whole
+            )
+        keys = [by.this if condition is None else _where(condition, by.this) for by in ordered]
+        payload = exp.cast(exp.column(exp.to_identifier("_payload", quoted=True)), "JSON", dialect="duckdb")
+        return Found("arg_max" if directions == {True} else "arg_min", (payload, *keys), None, whole)
+
+    def _kept(self, function: str, whole: exp.Expr) -> Found:
+        """An aggregate over a window's rows: what its arguments have of an event becomes a column of theirs."""
+        arguments: list[exp.Expr] = []
+
+        def lift(node: exp.Expr) -> None:
+            for inner in list(node.iter_expressions()):
+                if isinstance(inner, _FRAMES) or is_aggregate(inner):
+                    lift(inner)
+                elif inner.find(exp.Column) is not None:
+                    if inner not in arguments:
+                        arguments.append(inner.copy())
+                    name = exp.to_identifier(f"#{arguments.index(inner)}", quoted=True)
+                    inner.replace(exp.column(name, table="e"))
+
+        call = whole.copy()
+        if function == "collect":
+            given = list(call.iter_expressions())
+            payload = exp.cast(exp.column(exp.to_identifier("_payload", quoted=True)), "JSON", dialect="duckdb")
+            call = exp.Anonymous(this="list", expressions=given or [payload])
+        lift(call)
+        return Found(function, tuple(arguments), call, whole)
 
 
 def _both(first: exp.Expr | None, second: exp.Expr) -> exp.Expr:
     return second if first is None else exp.and_(first.copy(), second.copy())
 
 
-def _where(condition: exp.Expr, argument: exp.Expr | None) -> exp.Expr:
+def _where(condition: exp.Expr, argument: exp.Expr) -> exp.Expr:
     """`count(*) FILTER (WHERE c)` is `count(CASE WHEN c THEN 1 END)`, and so with every aggregate that skips NULL."""
-    value = exp.Literal.number(1) if argument is None else argument.copy()
-    return exp.Case(ifs=[exp.If(this=condition.copy(), true=value)])
+    return exp.Case(ifs=[exp.If(this=condition.copy(), true=argument.copy())])

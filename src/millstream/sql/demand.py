@@ -13,6 +13,7 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError
 
+from millstream.sql.aggregates import is_aggregate
 from millstream.sql.functions import Binder, function_name, functions
 from millstream.sql.scope import Scope, is_number
 from millstream.sql.text import QueryText
@@ -22,6 +23,7 @@ _ORDERING = (exp.GT, exp.GTE, exp.LT, exp.LTE)
 _COMPARISON = (*_ORDERING, exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.NullSafeNEQ)
 _TEXT = (exp.Like, exp.ILike, exp.SimilarTo, exp.RegexpLike, exp.DPipe)
 _ALIKE = (exp.Coalesce, exp.Greatest, exp.Least, exp.Nullif)
+_HANDS_ON = ("first", "last", "any_value", "mode", "array_agg", "list", "collect")
 _TIMES = ("TIMESTAMP", "DATE", "TIME", "INTERVAL")
 
 
@@ -62,10 +64,30 @@ class Demand:
                 self._all(node, "DOUBLE")
             case exp.Min() | exp.Max():
                 self._all(node, wanted or "DOUBLE", firm=wanted is not None and firm)
+            case exp.Window() | exp.Filter() | exp.Where() | exp.Ordered():  # TopOne() OVER (ORDER BY x)
+                self._aggregated(node)
+            case exp.Func() if is_aggregate(node):
+                self._aggregated(node)
             case exp.Func():
                 self._function(node)
             case _:
                 self._all(node, None)
+
+    def _aggregated(self, node: exp.Expr) -> None:
+        """An aggregate's arguments are numbers unless another use says otherwise, and JSON where they are only handed
+        on."""
+        name = function_name(node)
+        if name in ("bool_and", "bool_or") or isinstance(node, exp.Where):
+            return self._all(node, "BOOLEAN")
+        if name == "listagg":
+            return self._all(node, "VARCHAR")
+        inner = list(node.iter_expressions())
+        for place, argument in enumerate(inner):
+            hands_on = name in _HANDS_ON or (name in ("arg_min", "arg_max") and place == 0)
+            is_any = name == "count" or isinstance(argument, exp.Filter | exp.Where | exp.Order)
+            soft = "JSON" if hands_on else "DOUBLE"
+            self.visit(argument, None if is_any else soft, firm=False)
+        return None
 
     def _all(self, node: exp.Expr, wanted: str | None, *, firm: bool = True) -> None:
         for inner in node.iter_expressions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.engine.duck import Duck, select
+from millstream.engine.fragments import literal
 
 _CHOICE = ("VARCHAR", "DOUBLE", "BOOLEAN", "TIMESTAMP", "BIGINT")
 """Where a function takes several types, an untyped field is the first of these that it takes."""
@@ -84,6 +86,15 @@ class Binder:
         nulls = [f"NULL::{type_} AS {quoted}" for quoted, type_ in columns.items()]
         try:
             return self._duck.types(select([f"TRY({sql})"], f"SELECT {', '.join(nulls) or 1}"))[0]
+        except duckdb.Error as error:
+            raise ValueError(_plain(str(error))) from None
+
+    def type_of_call(self, call: str, arguments: Sequence[str]) -> str:
+        """The type of an aggregate over rows `e` with arguments `"#0"`, … of these types. `ValueError`: see above."""
+        fields = ", ".join(f"{literal(f'#{number}')}: NULL::{type_}" for number, type_ in enumerate(arguments))
+        row = f"SELECT {{{fields}}} AS e" if arguments else "SELECT NULL AS e"
+        try:
+            return self._duck.types(select([call], row))[0]
         except duckdb.Error as error:
             raise ValueError(_plain(str(error))) from None
 

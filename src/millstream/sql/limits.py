@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
+from millstream.sql.aggregates import is_top_one
 from millstream.sql.functions import function_name, functions
 from millstream.sql.scope import is_system_window
 from millstream.sql.text import QueryText
@@ -55,7 +56,7 @@ def check_parts(query: QueryText, node: exp.Expr) -> None:
     """Raise `QueryError` for a construct that there is not inside of an expression."""
     for inner in node.walk():
         message = _PARTS.get(type(inner))
-        if message is not None and not (isinstance(inner, exp.Window) and window_name(inner)):
+        if message is not None and not (isinstance(inner, exp.Window) and (window_name(inner) or is_top_one(inner))):
             raise query.error(message, inner)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Func):
             called = inner.expression.name

@@ -15,10 +15,10 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.clock import Micros
-from millstream.engine.aggregate import is_plain, result_type
+from millstream.engine.aggregate import is_json, is_plain, result_type
 from millstream.engine.plan import IDLE, Aggregate, Column, Group, WindowPlan
 from millstream.log.contract import StreamSpec
-from millstream.sql.aggregates import Aggregates, is_aggregate
+from millstream.sql.aggregates import Aggregates, Found, is_aggregate, uses_payload
 from millstream.sql.demand import Demand
 from millstream.sql.functions import Binder
 from millstream.sql.grouping import Grouping
@@ -69,12 +69,14 @@ class _Planner:
 
     def plan(self, name: str, into: str, grace: Micros) -> WindowPlan:
         parts = resolve(self._query, self._scope, self._spec)
+        if any(uses_payload(node) for _, node in parts.columns):
+            self._scope.attributes["_payload"] = None
         self._note_types(parts)
         columns = [(column, self._window_level(node, parts.groups), node) for column, node in parts.columns]
         having = self._window_level(parts.having, parts.groups) if parts.having is not None else None
         of_event = self._scope.types()
         groups = tuple(self._group(node, of_event) for node in parts.groups.others)
-        aggregates = tuple(self._aggregate(*found, of_event) for found in self._aggregates.found)
+        aggregates = tuple(self._aggregate(found, of_event) for found in self._aggregates.found)
         of_window = {"key": "VARCHAR", "window_end": "TIMESTAMP", "window_id": "VARCHAR"}
         of_window |= {f"g{number}": group.type for number, group in enumerate(groups)}
         of_window |= {f"a{number}": aggregate.type for number, aggregate in enumerate(aggregates)}
@@ -134,8 +136,9 @@ class _Planner:
 
     def _column(self, name: str, node: exp.Expr, written: exp.Expr, types: dict[str, str]) -> Column:
         type_ = self._bind(node, types, written)
-        if not is_plain(type_):
-            raise self._query.error(f"a column of the result is a plain value, and {name!r} is a {type_}", written)
+        if not is_json(type_):
+            message = f"a column of the result is what JSON can say, and {name!r} is a {type_}; write a cast"
+            raise self._query.error(message, written)
         return Column(name, _sql(node), type_)
 
     def _group(self, node: exp.Expr, types: dict[str, str]) -> Group:
@@ -144,15 +147,32 @@ class _Planner:
             raise self._query.error(f"GROUP BY takes plain values, and this is a {type_}", node)
         return Group(_sql(node), type_)
 
-    def _aggregate(self, function: str, argument: exp.Expr | None, node: exp.Expr, types: dict[str, str]) -> Aggregate:
-        if argument is None:
-            return Aggregate(function, (), (), "BIGINT")
-        type_ = self._bind(argument, types, node)
-        result = result_type(function, [type_])
+    def _aggregate(self, found: Found, types: dict[str, str]) -> Aggregate:
+        function, node = found.function, found.node
+        arguments = tuple(map(_sql, found.arguments))
+        kinds = tuple(self._bind(argument, types, node) for argument in found.arguments)
+        if found.call is not None:
+            return self._kept(found, arguments, kinds)
+        result = result_type(function, kinds)
         if result is None:
-            takes = "numbers of at most 64 bits or 18 digits" if function in ("sum", "avg") else "plain values"
-            raise self._query.error(f"{function} takes {takes}, and its argument is a {type_}; write a cast", node)
-        return Aggregate(function, (_sql(argument),), (type_,), result)
+            is_sum = function in ("sum", "avg") or function.startswith(("var_", "stddev_"))
+            takes = "numbers of at most 64 bits or 18 digits" if is_sum else "plain values"
+            wrong = "its argument is a" if len(kinds) == 1 else "its arguments are"
+            message = f"{function} takes {takes}, and {wrong} {' and '.join(kinds)}; write a cast"
+            raise self._query.error(message, node)
+        return Aggregate(function, arguments, kinds, result)
+
+    def _kept(self, found: Found, arguments: tuple[str, ...], kinds: tuple[str, ...]) -> Aggregate:
+        """An aggregate over the rows that a window keeps."""
+        call = _sql(found.call) if found.call is not None else ""
+        for kind in kinds:
+            if kind.startswith(("HUGEINT", "UHUGEINT", "BLOB", "BIT", "UNION")):
+                raise self._query.error(f"{found.function} cannot keep a {kind}; write a cast", found.node)
+        try:
+            result = self._binder.type_of_call(call, kinds)
+        except ValueError as error:
+            raise self._query.error(str(error), found.node) from None
+        return Aggregate(found.function, arguments, kinds, result, call)
 
     def _time(self, node: exp.Expr | None, types: dict[str, str]) -> str | None:
         if node is None:
