@@ -73,6 +73,10 @@ class UnknownEnrollmentError(DeviceError):
     """The registry has no such enrollment."""
 
 
+class UnknownJobError(DeviceError):
+    """The registry has no such job."""
+
+
 class UnknownCommandError(DeviceError):
     """No such command waits for the device: it was settled, purged, or has expired."""
 

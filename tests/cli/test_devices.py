@@ -151,6 +151,25 @@ def test_a_command_is_queued_and_purged(shell: Shell) -> None:
     assert shell.devices("list", "press-9", group="commands").stdout == ""
 
 
+def test_jobs_run_and_are_shown(shell: Shell) -> None:
+    for name in ("wheel-a", "wheel-b"):
+        shell.shown("create", name)
+    query = "starts_with(id, 'wheel-')"
+    done = shell.shown("twin", query, "--desired", '{"speed": 3}', "--wait", group="jobs")
+    assert (done["status"], done["outcomes"]) == ("finished", {"done": 2})
+    assert shell.shown("show", done["id"], group="jobs") == done
+    failed = shell.devices("call", query, "reboot", '{"delay": 5}', "--wait", group="jobs")
+    assert (failed.returncode, json.loads(failed.stdout)["outcomes"]) == (1, {"failed": 2})
+    shown = shell.devices("show", json.loads(failed.stdout)["id"], "--devices", "failed", group="jobs").stdout
+    assert [json.loads(line)["device"] for line in shown.splitlines()] == ["wheel-a", "wheel-b"]
+    later = shell.shown("twin", "", "--start", "2100-01-01T00:00:00Z", group="jobs")
+    assert shell.shown("cancel", later["id"], group="jobs")["status"] == "cancelled"
+    listed = shell.devices("list", "--json", group="jobs").stdout.splitlines()
+    assert json.loads(listed[-1])["id"] == done["id"]
+    assert "cancelled" in shell.devices("list", group="jobs").stdout
+    assert shell.devices("call", "", "reboot", "{", group="jobs").returncode == 2
+
+
 def test_many_are_imported_listed_and_exported_again(shell: Shell, tmp_path: Path) -> None:
     source = tmp_path / "many.ndjson"
     lines = [json.dumps({"id": f"m-{n:04}", "tags": {"n": n}, "credentials": {"keys": {}}}) for n in range(2_500)]

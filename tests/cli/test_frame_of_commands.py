@@ -26,7 +26,12 @@ NAMES = [
     "status",
 ]
 NAMES += ["ledger", "explain", "backtest", "shadow", "state", "explain-query", "grafana", "password", "deadletters"]
-NAMES += ["devices", "enrollments", "twins", "commands"]
+# Groups, one a line: many hands add to them.
+NAMES += ["devices"]
+NAMES += ["enrollments"]
+NAMES += ["twins"]
+NAMES += ["commands"]
+NAMES += ["jobs"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -47,7 +47,7 @@ async def test_what_the_page_about_provisioning_shows_is_what_happens(plant: Pla
     await run_examples((DOCS / "provisioning.md").read_text(), plant)
 
 
-@pytest.mark.parametrize("page", ["twins", "commands"])
+@pytest.mark.parametrize("page", ["twins", "commands", "jobs"])
 async def test_what_other_pages_show_is_what_happens(plant: Plant, page: str) -> None:
     await run_examples((DOCS / f"{page}.md").read_text(), plant)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli import dead_letters, device_commands, devices, enrollments, output, twins
+from millstream.cli import dead_letters, device_commands, devices, enrollments, jobs, output, twins
 from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
@@ -25,6 +25,7 @@ commands.add_typer(devices.commands, name="devices")
 commands.add_typer(enrollments.commands, name="enrollments")
 commands.add_typer(twins.commands, name="twins")
 commands.add_typer(device_commands.commands, name="commands")
+commands.add_typer(jobs.commands, name="jobs")
 
 
 @commands.callback()

@@ -33,7 +33,10 @@ COMMANDS = StreamSpec("$commands", ("$commands/{device}/{what}",), key="device")
 ENROLLMENTS = StreamSpec("$enrollments", ("$enrollments/{enrollment}/{what}",), key="enrollment")
 """Where changes of enrollments are."""
 
-STREAMS = (STREAM, TWINS, COMMANDS, ENROLLMENTS)
+JOBS = StreamSpec("$jobs", ("$jobs/{job}/{what}",), key="job")
+"""Where it stands which jobs were made, and how they ended."""
+
+STREAMS = (STREAM, TWINS, COMMANDS, ENROLLMENTS, JOBS)
 
 
 class What(enum.StrEnum):

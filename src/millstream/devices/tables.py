@@ -92,6 +92,27 @@ commands = Table(
 )
 """Commands that wait for their devices, in order."""
 
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("given", LargeBinary, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("by", Text),
+    Column("created", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+    Index("jobs_created", "created"),
+)
+
+job_devices = Table(
+    "job_devices",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("device", NAME, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millstream.clock import Clock
 from millstream.devices import Commands, Enrollments, Presence, Provisioning, Registry, Relay, Twins
+from millstream.devices.jobs import Jobs
 from millstream.gateway.auth import UserAuthenticator
 from millstream.gateway.command_desk import CommandDesk
 from millstream.gateway.device_auth import DeviceAuthenticator
@@ -14,10 +15,12 @@ from millstream.gateway.http.commands import CommandPart
 from millstream.gateway.http.device_batches import DeviceBatches
 from millstream.gateway.http.devices import Devices
 from millstream.gateway.http.enrollments import EnrollmentPart
+from millstream.gateway.http.jobs import JobPart
 from millstream.gateway.http.methods import MethodPart
 from millstream.gateway.http.registrations import Registrations
 from millstream.gateway.http.twins import TwinPart
 from millstream.gateway.inbox import Inbox
+from millstream.gateway.job_runner import JobRunner
 from millstream.gateway.methods import Methods
 from millstream.gateway.policy import Policy
 from millstream.gateway.registration_desk import RegistrationDesk
@@ -54,6 +57,8 @@ class Reception:
         self.methods = Methods(registry, self.guests, self._inbox, topics, clock)
         self.commands = Commands(registry)
         self._command_desk = CommandDesk(registry, self.commands, self.guests, self._inbox, topics, clock)
+        self.jobs = Jobs(registry)
+        self._job_runner = JobRunner(self.jobs, self.methods, self.twins, self.commands, clock)
         self._relay = Relay(registry, log, topics.publish, clock)
 
     def parts(self, access: Access, bodies: Bodies) -> list[Part]:
@@ -63,6 +68,7 @@ class Reception:
             EnrollmentPart(self.enrollments, access, bodies),
             Registrations(self.provisioning, access),
             CommandPart(self.commands, self._command_desk, access, bodies),
+            JobPart(self.jobs, self._job_runner, access, bodies),
             MethodPart(self.methods, access, bodies),
             TwinPart(self.twins, access, bodies),
             Devices(self.registry, access, bodies),
@@ -77,9 +83,11 @@ class Reception:
         await self.presence.start()
         await self._relay.start()
         self._command_desk.start()
+        await self._job_runner.start()
 
     async def close(self) -> None:
         """After the last connection: note that it has gone, and tell the rest."""
+        await self._job_runner.close()
         await self._inbox.close()
         await self._twin_desk.close()
         await self._command_desk.close()

@@ -44,6 +44,7 @@ from millstream.errors import (
     UnknownCommandError,
     UnknownDeviceError,
     UnknownEnrollmentError,
+    UnknownJobError,
     UnknownStreamError,
 )
 
@@ -78,6 +79,7 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     UnknownDeviceError: 404,
     UnknownEnrollmentError: 404,
     UnknownCommandError: 404,
+    UnknownJobError: 404,
     RegistrationError: 409,
     TokenError: 403,
     PreconditionError: 412,
