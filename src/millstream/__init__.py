@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from millstream.app import App, Depends, Retry, Stream
+    from millstream.app import App, Depends, Device, Devices, Retry, Stream
     from millstream.client import Client
     from millstream.clock import Clock
     from millstream.event import Batch, Event
 
-__all__ = ["App", "Batch", "Client", "Clock", "Depends", "Event", "Retry", "Stream"]
+__all__ = ["App", "Batch", "Client", "Clock", "Depends", "Device", "Devices", "Event", "Retry", "Stream"]
 
 # Loaded when first asked for: the columns behind an event take a quarter of a second to import, and the command line
 # imports this package too.
@@ -19,6 +19,8 @@ _HOMES = {
     "Client": "millstream.client",
     "Clock": "millstream.clock",
     "Depends": "millstream.app",
+    "Device": "millstream.app",
+    "Devices": "millstream.app",
     "Event": "millstream.event",
     "Retry": "millstream.app",
     "Stream": "millstream.app",

@@ -16,6 +16,7 @@ from tests.support.millstream import Running, millstream, read_stream, until
 from tests.support.mqtt import RawClient
 
 from millstream.errors import UnknownStreamError
+from millstream.mqtt import packet as p
 from millstream.password import hash_password
 
 USER = "Basic " + base64.b64encode(b"ada:secret").decode()
@@ -93,3 +94,34 @@ def _devices(server: Running) -> dict[str, bool] | None:
         return {device["id"]: device["connected"] for device in ask(server, "GET", "/devices")["devices"]}
     except OSError:
         return None  # it is not there yet
+
+
+def test_a_handler_in_a_worker_calls_a_device_of_the_server(tmp_path: Path, config: Path) -> None:
+    application = tmp_path / "caller.py"
+    application.write_text(
+        "from millstream import App, Device\n"
+        "app = App('caller')\n"
+        "out = app.stream('out', topics='out/{device}', key='device')\n"
+        "@app.on('device/{device}/alarm')\n"
+        "async def alarm(device: Device) -> None:\n"
+        "    answer = await device.call('slow-down', {'percent': 50})\n"
+        "    app.publish(f'out/{device.name}', {'status': answer.status, 'payload': answer.payload})\n"
+    )
+    server = Running(tmp_path / "data", str(application), "--config", str(config))
+    try:
+        ask(server, "PUT", "/devices/press-1", {"credentials": {"password": "hush"}})
+        asyncio.run(_answer_one(server))
+        until(lambda: [event.data for event in read_stream(server.folder, "out")] != [])
+        assert [event.data for event in read_stream(server.folder, "out")] == [{"status": 200, "payload": 7}]
+    finally:
+        server.close()
+
+
+async def _answer_one(server: Running) -> None:
+    client = await connected(server, "press-1")
+    await client.subscribe("device/press-1/methods/+/+")
+    await client.publish("device/press-1/alarm", b"{}")
+    call = await client.read(p.Publish)
+    assert call.payload == b'{"percent":50}'
+    await client.publish(f"{call.topic}/answer", b'{"status": 200, "payload": 7}')
+    await client.close()

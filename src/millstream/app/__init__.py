@@ -2,8 +2,9 @@
 
 `application` is the object it is declared on, `declarations` what it leaves behind for the worker. `signature` and
 `reader` find what a function's parameters get, and `parameter` holds it; `depends` and `lifespan` are the user's own to
-inject, `payload` is how payloads are decoded, `outbox` what a handler publishes. `load` finds the app that the command
-line names; `review` what is wrong with all of it together, and `asyncapi` describes it with the `schemas` of payloads.
+inject, `payload` is how payloads are decoded, `outbox` what a handler publishes, `devices` what it calls devices by.
+`load` finds the app that the command line names; `review` what is wrong with all of it together, and `asyncapi`
+describes it with the `schemas` of payloads.
 """
 
 from millstream.app.application import App
@@ -16,14 +17,18 @@ from millstream.app.declarations import (
     Subscription,
 )
 from millstream.app.depends import Depends
+from millstream.app.devices import Answer, Device, Devices
 from millstream.app.load import load_app
 from millstream.ledger import DEAD_LETTERS
 
 __all__ = [
     "CATCH_ALL",
     "DEAD_LETTERS",
+    "Answer",
     "App",
     "Depends",
+    "Device",
+    "Devices",
     "Handler",
     "Query",
     "Retry",

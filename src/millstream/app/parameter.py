@@ -26,13 +26,15 @@ class Gets(enum.Enum):
     PANDAS = enum.auto()
     CLOCK = enum.auto()
     LOGGER = enum.auto()
+    DEVICES = enum.auto()
+    DEVICE = enum.auto()  # that a level names
     STATE = enum.auto()
     DEPENDENCY = enum.auto()
 
 
 FRAMES = {Gets.RECORD_BATCH, Gets.TABLE, Gets.POLARS, Gets.PANDAS}
 OF_BATCHES = {Gets.BATCH, Gets.EVENTS, Gets.PAYLOADS, *FRAMES}
-OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL}
+OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL, Gets.DEVICE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from millstream.app.depends import Depends, Scope
+from millstream.app.devices import Device, Devices
 from millstream.app.function import hints_of, is_async, is_async_generator, name_of, parameters_of
 from millstream.app.parameter import FRAMES, OF_BATCHES, OF_EVENTS, Dependency, Gets, Parameter, Signature
 from millstream.app.payload import fields_getter, is_scalar, level_converter, payload_decoder, type_name
@@ -36,6 +37,7 @@ _BY_TYPE = {
     pa.Table: Gets.TABLE,
     Clock: Gets.CLOCK,
     logging.Logger: Gets.LOGGER,
+    Devices: Gets.DEVICES,
 }
 _FRAMES = {"polars": Gets.POLARS, "pandas": Gets.PANDAS}  # known by name, for whoever has not installed them
 
@@ -76,6 +78,10 @@ class Reader:
         if name in self.levels and (hint is _EMPTY or is_scalar(hint)):
             convert = None if hint is _EMPTY else level_converter(hint)
             return Parameter(name, Gets.LEVEL, keyword_only, hint, convert=convert, wants=type_name(hint))
+        if hint is Device:
+            if name not in self.levels:
+                raise AppError(f"{where} is a Device, so it {_no_level(name, self.levels)}")
+            return Parameter(name, Gets.DEVICE, keyword_only, wants="Device")
         if parameter.default is not _EMPTY:
             return None
         gets = Gets.EVENT if hint is _EMPTY and name == "event" else self._by_type(hint)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from millstream.clock import SECOND, Clock
+from millstream.errors import DeviceOfflineError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.auth import Authenticator, UserAuthenticator
 from millstream.gateway.broker_topics import BrokerTopics
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from millstream.devices import Registry
     from millstream.gateway.arrival_traces import ArrivalTraces
+    from millstream.gateway.methods import Answer, Call
     from millstream.gateway.reception import Reception
 
 _log = logging.getLogger(__name__)
@@ -195,6 +197,12 @@ class Gateway:
         """Take events (payload and attributes) in, as a listener does. Returns when they are committed: how many were
         duplicates. `LogUnavailableError`: the outcome is unknown."""
         return await self._ingest.publish(topic, contents)
+
+    async def call_device(self, call: Call) -> Answer:
+        """Call a direct method; see `Methods.call`."""
+        if self._reception is None:
+            raise DeviceOfflineError("this gateway has no registry, and so no device to call")
+        return await self._reception.methods.call(call)
 
     def statistics(self) -> dict[str, Any]:
         """What happened since the start; see `Statistics`."""

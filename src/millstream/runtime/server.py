@@ -21,6 +21,7 @@ from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog, serve_log
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
+from millstream.runtime.devices import DevicesService
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
 from millstream.runtime.measuring import server_sources
 from millstream.runtime.memory import collect_rarely
@@ -66,6 +67,7 @@ class Server:
             log.on_show(gateway.topics.publish)
             serve_log(log, bus)
             topics = TopicsService(gateway.topics, bus)
+            DevicesService(gateway, bus)
             for source in server_sources(log, bus, topics):
                 gateway.sources.add(source)
             bus.serve(STATUS, server.status)

@@ -22,6 +22,7 @@ from millstream.log import Log
 from millstream.log.sqlite import RemoteLog
 from millstream.runtime.bus import connect
 from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
+from millstream.runtime.devices import BusDevices
 from millstream.runtime.endpoint import socket_path
 from millstream.runtime.measuring import Measuring
 from millstream.runtime.memory import keep_freed_memory
@@ -45,8 +46,10 @@ async def work(control: Control) -> int:
     await control.expect(Go)
     told = asyncio.create_task(_set_when_told(control, stopping))
     try:
-        async with Resources(app, clock) as resources:
-            await keep_working(app, settings, clock, lambda: control.say(Ready()), stopping, resources, control.name)
+        devices = BusDevices()
+        async with Resources(app, clock, devices) as resources:
+            ready: Callable[[], None] = lambda: control.say(Ready())  # noqa: E731
+            await keep_working(app, settings, clock, ready, stopping, resources, devices, control.name)
         return 0
     finally:
         told.cancel()
@@ -84,8 +87,9 @@ async def work_alone(settings: Settings, reference: str, joined: Callable[[], No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_die, stopping, number)
     clock = SystemClock()
-    async with Resources(app, clock) as resources:
-        await keep_working(app, settings, clock, joined, stopping, resources, f"worker {os.getpid()}")
+    devices = BusDevices()
+    async with Resources(app, clock, devices) as resources:
+        await keep_working(app, settings, clock, joined, stopping, resources, devices, f"worker {os.getpid()}")
 
 
 async def keep_working(
@@ -95,6 +99,7 @@ async def keep_working(
     joined: Callable[[], None],
     stopping: asyncio.Event,
     resources: Resources,
+    devices: BusDevices,
     name: str,
 ) -> None:
     """Work, with one server after another, until `stopping`; `joined` is called when the first session stands. The
@@ -104,7 +109,7 @@ async def keep_working(
     keep_freed_memory()
     async with tracing(settings, name) as tracer:
         make = partial(Worker, app, clock=clock, settings=settings, resources=resources, tracer=tracer)
-        await _keep_joining(make, settings, clock, joined, stopping, Measuring(name))
+        await _keep_joining(make, settings, clock, joined, stopping, devices, Measuring(name))
 
 
 async def _keep_joining(
@@ -113,12 +118,13 @@ async def _keep_joining(
     clock: Clock,
     joined: Callable[[], None],
     stopping: asyncio.Event,
+    devices: BusDevices,
     measuring: Measuring,
 ) -> None:
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:
-            async with _session(make, settings, stopping, measuring) as ended:
+            async with _session(make, settings, stopping, devices, measuring) as ended:
                 if not sessions:
                     joined()
                 else:
@@ -138,12 +144,17 @@ async def _keep_joining(
 
 @contextlib.asynccontextmanager
 async def _session(
-    make: Callable[..., Worker], settings: Settings, stopping: asyncio.Event, measuring: Measuring
+    make: Callable[..., Worker],
+    settings: Settings,
+    stopping: asyncio.Event,
+    devices: BusDevices,
+    measuring: Measuring,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
     async with _connected(settings) as (peer, log):
         topics = BusTopics()
         await topics.attach(peer)
+        devices.attach(peer)
         worker = make(log=log, topics=topics, measures=measuring.processors)
         await worker.start()
         measuring.attach(peer, topics)

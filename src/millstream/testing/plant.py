@@ -137,7 +137,18 @@ class Plant:
         if self._raise_errors:
             self._failures.tell()
 
+    def answer_calls(self, device: str, method: str, answer: Any = None) -> None:
+        """Have a device answer calls of a method from now on: with a payload (and the status 200), an `Answer`, an
+        error that is raised at the handler, or what a function of the call's payload gives. Before that the device is
+        not there: `DeviceOfflineError`."""
+        self._rig.devices.answer(device, method, answer)
+
     # --- what it has come to
+
+    @property
+    def calls(self) -> Sequence[tuple[str, str, Any]]:
+        """What devices were asked by handlers: the device, the method, and the payload."""
+        return tuple(self._rig.devices.called)
 
     @property
     def now(self) -> datetime:

@@ -16,6 +16,7 @@ from millstream.log import Log
 from millstream.log.sqlite import SqliteLog
 from millstream.settings import GivenSettings
 from millstream.testing.calls import Calls
+from millstream.testing.devices import ScriptedDevices
 from millstream.testing.instance import Instance
 from millstream.testing.record import Record
 from millstream.testing.rest import rest
@@ -38,6 +39,7 @@ class Rig:
         log.on_show(self.gateway.topics.publish)
         self.record = Record(log)
         self.instances: list[Instance] = []
+        self.devices = ScriptedDevices()
         self._app = app
         self._clock = clock
         self._calls = calls
@@ -99,4 +101,6 @@ class Rig:
         )
 
     def _make_worker(self, log: Log) -> Worker:
-        return Worker(self._app, log, self.gateway.topics, self._clock, _SETTINGS, watch=self._calls)
+        return Worker(
+            self._app, log, self.gateway.topics, self._clock, _SETTINGS, devices=self.devices, watch=self._calls
+        )

@@ -68,9 +68,15 @@ class EventArguments:
             return _made(parameter.dependency.factory)
         if parameter.gets is Gets.EVENT:
             return _event
+        if parameter.gets is Gets.DEVICE:
+            return self._device_getter(parameter)
         if parameter.gets is Gets.LEVEL:
             return self._level_getter(parameter)
         return payload_getter(parameter)
+
+    def _device_getter(self, parameter: Parameter) -> Getter:
+        name, devices, levels = parameter.name, self._given.devices, self._levels
+        return lambda segment, index, made: devices[levels.of(segment.topics[index])[name]]
 
     def _level_getter(self, parameter: Parameter) -> Getter:
         name, convert, levels = parameter.name, parameter.convert, self._levels

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from millstream.app.devices import Devices
 from millstream.app.parameter import Gets, Parameter
 from millstream.clock import Clock
 
@@ -29,18 +30,20 @@ class Given:
     logger: logging.Logger
     state: Any
     made: Made
+    devices: Devices
 
     def has(self, parameter: Parameter) -> bool:
         """Whether the parameter gets the same for every event."""
         if parameter.dependency is not None:
             return parameter.dependency.scope == "worker"
-        return parameter.gets in (Gets.CLOCK, Gets.LOGGER, Gets.STATE)
+        return parameter.gets in (Gets.CLOCK, Gets.LOGGER, Gets.STATE, Gets.DEVICES)
 
     def of(self, parameter: Parameter) -> Any:
         """What a parameter that `has` said yes to gets."""
         if parameter.dependency is not None:
             return self.made[parameter.dependency.factory]
-        return {Gets.CLOCK: self.clock, Gets.LOGGER: self.logger, Gets.STATE: self.state}[parameter.gets]
+        its = {Gets.CLOCK: self.clock, Gets.LOGGER: self.logger, Gets.STATE: self.state, Gets.DEVICES: self.devices}
+        return its[parameter.gets]
 
 
 def handlers_logger(name: str) -> logging.Logger:

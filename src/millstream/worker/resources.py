@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from millstream.app import App
+from millstream.app.devices import Caller, Devices
 from millstream.app.function import name_of
 from millstream.app.parameter import Dependency
 from millstream.app.place import place_in
@@ -16,6 +17,7 @@ from millstream.clock import Clock
 from millstream.errors import AppError, MillstreamError
 from millstream.worker.arguments import Levels
 from millstream.worker.batches import BatchArguments
+from millstream.worker.devices import NoDevices
 from millstream.worker.given import Given, handlers_logger
 from millstream.worker.making import Step, make
 from millstream.worker.threads import Threads
@@ -28,8 +30,9 @@ class Resources:
 
     Raises `AppError` at the user's line where something fails to open or to close."""
 
-    def __init__(self, app: App, clock: Clock) -> None:
+    def __init__(self, app: App, clock: Clock, devices: Caller | None = None) -> None:
         self._app = app
+        self._devices = devices or NoDevices()
         self._clock = clock
         self._state: Any = None
         self._made: dict[Callable[..., Any], Any] = {}
@@ -38,7 +41,8 @@ class Resources:
 
     def given(self, name: str) -> Given:
         """For the handler of that name."""
-        return Given(self._clock, handlers_logger(name), self._state, self._made)
+        devices = Devices(self._devices, name)
+        return Given(self._clock, handlers_logger(name), self._state, self._made, devices)
 
     async def __aenter__(self) -> Resources:
         what = "its lifespan"

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from millstream.app import App, Query
+from millstream.app.devices import Caller
 from millstream.clock import Clock
 from millstream.log import Log
 from millstream.settings import Settings
@@ -48,7 +49,8 @@ class Worker:
     context manager it is started, and stopped at the end. `watch` is told what its processors do; `measures` are those
     of the process, which outlive it; without a `tracer`, nothing is traced.
 
-    `resources` are the app's, open; without them the worker opens its own, and closes them when `run` ends.
+    `resources` are the app's, open; without them the worker opens its own, and closes them when `run` ends. `devices`
+    is then its way to devices.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Worker:
         settings: Settings,
         *,
         resources: Resources | None = None,
+        devices: Caller | None = None,
         watch: Watch | None = None,
         measures: Measures | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
-        self._resources = resources or Resources(app, clock)
+        self._resources = resources or Resources(app, clock, devices)
         self._owned = AsyncExitStack()
         self._is_owner = resources is None
         self._context = Context(
