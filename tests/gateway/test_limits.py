@@ -149,3 +149,13 @@ async def test_too_many_subscriptions_are_refused_one_by_one(plant: Plant) -> No
     client.send(p.Unsubscribe(packet_id=2, filters=("a/0",)))
     await client.read(p.Unsuback)
     assert (await client.subscribe("b")).reasons == (Reason.GRANTED_QOS_1,)
+
+
+async def test_clients_that_are_checked_at_the_same_time_keep_to_the_limit_too(plant: Plant) -> None:
+    await plant.start(limits=limits(connections=1), users=USERS, allow_anonymous=False)
+    both = [await plant.open() for _ in USERS]
+    for client, name in zip(both, USERS, strict=True):
+        client.send(p.Connect(version=Version.V5, client_id=name, user_name=name, password=name.encode()))
+    answers = {(await client.read(p.Connack)).reason for client in both}
+    assert answers == {Reason.SUCCESS, Reason.SERVER_BUSY}
+    assert plant.statistics["connections"] == 1

@@ -117,6 +117,11 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and self.session.state is _CONNECTED
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the client waits to be let in."""
+        return self._transport is not None and self.session.state is State.AUTHENTICATING
+
+    @property
     def takes_messages(self) -> bool:
         """Whether it is, and reads what we write."""
         return (
@@ -306,7 +311,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(action, Unsubscribed):
             self._unsubscribed(action.subscription)
         elif isinstance(action, Connecting):
-            self._listener.admit(self, action.connect)
+            self._listener.admission.admit(self, action.connect)
         elif isinstance(action, Declined):
             self._listener.declined(self, action)
         else:

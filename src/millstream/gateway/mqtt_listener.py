@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
-from millstream.errors import LogError, NotAuthorizedError, SettingsError
-from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
+from millstream.errors import SettingsError
+from millstream.gateway.admission import Admission, session_limits
+from millstream.gateway.auth import Authenticator
 from millstream.gateway.broker_topics import BrokerTopics
 from millstream.gateway.connection import Connection, Pause
 from millstream.gateway.fanout import FanOut
 from millstream.gateway.ingest import Ingest
 from millstream.gateway.intake import Intake
-from millstream.gateway.kept import NEVER
 from millstream.gateway.listening import Door
-from millstream.gateway.roster import TooManySessionsError
 from millstream.gateway.sessions import Sessions
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.throttle import Throttle
 from millstream.gateway.tls import Certificate
 from millstream.gateway.websocket import WebSocket
-from millstream.mqtt import Declined, Ended, Granted, Reason, Session, SessionLimits, claimed_topic, session_expiry
-from millstream.mqtt.packet import Connect
-from millstream.rights import Right
+from millstream.mqtt import Declined, Ended, Granted, Reason, Session, claimed_topic
 from millstream.settings import ListenerSettings, Settings
 
 if TYPE_CHECKING:
@@ -41,7 +37,7 @@ _REFUSABLE = 256  # connections beyond the limit that are told so; further ones 
 
 
 class MqttListener:
-    """Accepts connections, lets clients in, and knows who is there."""
+    """Accepts connections, and looks after them."""
 
     def __init__(
         self,
@@ -65,13 +61,12 @@ class MqttListener:
         self.largest_buffered = limits.pending_bytes
         self._limits = session_limits(settings)
         self._most = limits.connections
-        self._authenticator = authenticator
+        self.admission = Admission(limits.connections, self._limits, authenticator, sessions, ingest, guests)
         self._statistics = statistics
         self._guests = guests
         self._broker_topics = broker_topics
         self.throttle = Throttle(self._limits.client_messages, self._limits.client_bytes, clock, statistics)
         self._connections: dict[Connection, None] = {}
-        self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
         self._watching: asyncio.Task[None] | None = None
@@ -83,7 +78,7 @@ class MqttListener:
     @property
     def connected(self) -> int:
         """Clients that were let in and are there."""
-        return len(self._clients)
+        return len(self.admission)
 
     async def start(self, address: str) -> tuple[str, int]:
         """Listen by TCP, and give the address. `SettingsError` if it cannot be."""
@@ -134,6 +129,7 @@ class MqttListener:
         await self._empty.wait()
         cut.cancel()
         await self.throttle.close()
+        await self.admission.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def abort(self) -> None:
@@ -171,8 +167,7 @@ class MqttListener:
     def left(self, connection: Connection, ended: Ended) -> None:
         """A session has ended."""
         client_id = connection.client_id
-        if self._clients.get(client_id) is connection:
-            del self._clients[client_id]
+        if self.admission.left(connection):
             self.sessions.left(connection, ended)
         reason = ended.reason.name.lower()
         if self._guests is not None:
@@ -193,67 +188,7 @@ class MqttListener:
         reason, client_id = its.reason.name.lower(), connection.session.client_id
         self._statistics.reject(reason, text=its.text, client=client_id, topic=its.topic, payload=its.payload)
 
-    def admit(self, connection: Connection, connect: Connect) -> None:
-        """A client wants in."""
-        if len(self._clients) >= self._most and connect.client_id not in self._clients:
-            connection.end(Reason.SERVER_BUSY, "too many connections, see setting 'limits.connections'")
-            return
-        client_id = connect.client_id or f"auto-{secrets.token_hex(8)}"
-        credentials = Credentials(connect.user_name, connect.password, client_id, connection.certificate)
-        known = self._authenticator.recall(credentials)
-        if known is not None and (self.sessions.is_ready or not session_expiry(connect, self._limits)):
-            self._accept(connection, connect, client_id, known)
-        else:
-            connection.pause(Pause.AUTHENTICATING)
-            self._spawn(self._authenticate(connection, connect, credentials))
-
     # ---
-
-    async def _authenticate(self, connection: Connection, connect: Connect, credentials: Credentials) -> None:
-        try:
-            identity = await self._authenticator.authenticate(credentials)
-            if session_expiry(connect, self._limits):
-                await self.sessions.make_ready()
-        except NotAuthenticatedError as error:
-            connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
-        except BusyError as error:
-            connection.end(Reason.SERVER_BUSY, str(error))
-        except LogError as error:  # a full disk, say
-            connection.end(Reason.SERVER_BUSY, f"its session cannot be kept now: {error}")
-        else:
-            if connection in self._connections:
-                self._accept(connection, connect, credentials.client_id, identity)
-
-    def _accept(self, connection: Connection, connect: Connect, client_id: str, identity: Identity) -> None:
-        if connect.will is not None:
-            try:
-                identity.rights.check(Right.PUBLISH, connect.will.topic)
-            except NotAuthorizedError as error:
-                connection.end(Reason.NOT_AUTHORIZED, f"will: {error}")
-                return
-        before = self._clients.get(client_id)
-        if before is not None and before.user != identity.name:
-            connection.end(Reason.NOT_AUTHORIZED, f"client identifier {client_id!r} is in use by another user")
-            return
-        if before is not None:
-            before.end(Reason.SESSION_TAKEN_OVER, "the client identifier has connected again")
-        self._clients[client_id] = connection
-        if self._guests is not None and identity.admitted is not None:
-            self._guests.came(connection, identity.admitted, client_id)
-        elif self._guests is not None and identity.applicant is not None:
-            self._guests.applied(connection, identity.applicant)
-        connection.client_id, connection.user = client_id, identity.name
-        expiry = session_expiry(connect, self._limits)
-        try:
-            present, changes = self.sessions.open(connection, client_id, identity, connect, expiry)
-        except TooManySessionsError as error:
-            connection.end(Reason.QUOTA_EXCEEDED, str(error))
-            return
-        if not changes:
-            connection.accept(client_id, identity.rights)
-        else:  # what is kept of it is on disk before it is told
-            connection.pause(Pause.AUTHENTICATING)
-            self.ingest.after_commit(lambda: connection.accept(client_id, identity.rights, present=present))
 
     async def _sweep(self) -> None:
         """One timer for all connections, while there are any."""
@@ -293,21 +228,3 @@ class MqttListener:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def session_limits(settings: Settings) -> SessionLimits:
-    """The settings that concern one session."""
-    limits = settings.limits
-    return SessionLimits(
-        packet_bytes=limits.packet_bytes,
-        session_bytes=limits.session_bytes,
-        receive_maximum=limits.receive_maximum,
-        publish_maximum=limits.publish_maximum,
-        subscriptions=limits.subscriptions,
-        connect_timeout=limits.connect_timeout.total_seconds(),
-        max_keep_alive=min(0xFFFF, round(limits.max_keep_alive.total_seconds())),
-        topic_aliases=limits.topic_aliases,
-        client_messages=limits.client_messages,
-        client_bytes=limits.client_bytes,
-        max_session_expiry=min(NEVER, round(settings.sessions.max_expiry.total_seconds())),
-    )

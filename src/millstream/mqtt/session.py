@@ -47,9 +47,10 @@ from millstream.mqtt.packet import (
 )
 from millstream.mqtt.permitted import PermittedTopics
 from millstream.mqtt.reason import ProtocolError, Reason, violation
+from millstream.mqtt.rest import Rest
 from millstream.mqtt.scan import Arrivals, Publisher, scan, scan_acknowledgements
 from millstream.mqtt.subscribing import subscribe, unsubscribe
-from millstream.mqtt.wire import MAX_VARIABLE, frame
+from millstream.mqtt.wire import beginning
 from millstream.rights import EVERYTHING, Rights
 
 _PUBLISH, _PUBACK = 3, 4
@@ -80,7 +81,6 @@ class Session:
         "_keep_alive",
         "_limits",
         "_most_explained",
-        "_need",
         "_rights",
         "_will",
         "client_id",
@@ -98,8 +98,7 @@ class Session:
         self._heard = now  # when the connection was last known to be alive
         self._keep_alive = 0
         self._expiry = 0  # of the session, in seconds
-        self.rest = bytearray()  # the beginning of a packet, kept until all of it is there
-        self._need = 0  # the bytes it must have before another look is worth while
+        self.rest = Rest()
         self._asked: Connect | None = None
         self._will: Will | None = None
         self.state = State.CONNECTING
@@ -170,11 +169,10 @@ class Session:
         raised but an `Ended`, always the last action."""
         self.incoming.active = True
         if self.rest:
-            self.rest += data
-            if len(self.rest) < self._need:
+            together = self.rest.take(data)
+            if together is None:
                 return ()
-            data = bytes(self.rest)
-            self.rest.clear()
+            data = together
             if self.state is _CONNECTED:
                 self.incoming.expect_plain()
         actions: list[Action] = []
@@ -193,7 +191,10 @@ class Session:
         except ProtocolError as error:
             actions.append(self._refuse(error, data, position))
         if position < len(data) and self.state is not State.ENDED:
-            self._keep(data, position)
+            self.incoming.expect_nothing_plain()
+            self.rest.keep(
+                data, position, self._limits.packet_bytes if self.state is not State.AUTHENTICATING else None
+            )
         return actions
 
     def _scan(self, data: bytes, position: int, arrivals: Arrivals, publisher: Publisher) -> int:
@@ -210,14 +211,6 @@ class Session:
                 self.outgoing.acknowledge(packet_id)
         return position
 
-    def _keep(self, data: bytes, position: int) -> None:
-        """Keep the beginning of a packet, without another look until all of it is there: bytes that trickle in one by
-        one cost no more than those that come at once."""
-        self.rest += data[position:]
-        self.incoming.expect_nothing_plain()
-        body = frame(data, position, self._limits.packet_bytes) if self.state is not State.AUTHENTICATING else None
-        self._need = body[1] - position if body else 0
-
     def _refuse(self, error: ProtocolError, data: bytes, position: int) -> Ended:
         if self.state is State.CONNECTING:
             # A CONNECT that does not decode is answered in the version that it claims; 3.1.1 has an answer only for a
@@ -227,7 +220,9 @@ class Session:
             if self.version is Version.V5 or error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION:
                 self._send_last(Connack(reason=error.reason, properties=because(str(error))))
         rejected = self.state is State.CONNECTED and position < len(data) and data[position] >> 4 == _PUBLISH
-        return self.end(error.reason, str(error), rejected=_beginning(data, position) if rejected else None)
+        return self.end(
+            error.reason, str(error), rejected=beginning(data, position, _TRACE_BYTES) if rejected else None
+        )
 
     def _send_last(self, packet: Connack | Disconnect) -> None:
         data = encode(packet, self.version)
@@ -330,13 +325,3 @@ class Session:
         if expiry is not None:
             expiry = min(expiry, self._limits.max_session_expiry)
         return self._ended(packet.reason, "the client disconnected", session_expiry=expiry)
-
-
-def _beginning(data: bytes, position: int) -> bytes:
-    """How a packet begins, whatever its size."""
-    try:
-        body = frame(data, position, MAX_VARIABLE)
-    except ProtocolError:
-        body = None
-    end = position + _TRACE_BYTES
-    return bytes(data[position : end if body is None else min(end, body[1])])

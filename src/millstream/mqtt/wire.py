@@ -148,3 +148,13 @@ def claimed_topic(packet: bytes) -> str:
     topic = position + 3
     length = int.from_bytes(packet[position + 1 : topic], "big")
     return packet[topic : topic + length].decode(errors="replace")
+
+
+def beginning(data: bytes, position: int, most: int) -> bytes:
+    """How a packet begins, whatever its size: at most so many bytes."""
+    try:
+        body = frame(data, position, MAX_VARIABLE)
+    except ProtocolError:
+        body = None
+    end = position + most
+    return bytes(data[position : end if body is None else min(end, body[1])])
