@@ -86,6 +86,7 @@ async def test_no_local_keeps_a_client_from_its_own_messages(running: Plant) -> 
     await asyncio.gather(client.publish("a", b"mine"), other.publish("a", b"theirs"))
     assert (await client.read(p.Publish)).payload == b"theirs"
     assert await client.is_silent()
+    assert (running.statistics["delivered"], running.statistics["dropped"]) == (1, 0)
 
 
 async def test_subscribing_again_replaces_and_unsubscribing_ends_it(running: Plant) -> None:

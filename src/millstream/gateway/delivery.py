@@ -36,14 +36,14 @@ class Delivery:
             if have_queue and qos:
                 continue
             message = encode_post(post, version, qos, identifiers, retain=as_published and post.retain)
-            dropped = 0
+            own = dropped = 0
             for who in subscribers:
                 if no_local and who is post.publisher:
-                    dropped -= 1
+                    own += 1
                 elif who.deliver(message, qos) is not _SENT:
                     dropped += 1
             self._subscribers.update(subscribers)
-            self._statistics.delivered += len(subscribers) - dropped
+            self._statistics.delivered += len(subscribers) - own - dropped
             self._statistics.dropped += dropped
         if audience.shares and not post.qos:
             for share in audience.shares:
