@@ -29,8 +29,10 @@ class Losses:
         if not len(self._roster):
             return False
         first = await self._queue.first()
-        changed = [self._look_at(kept, max(first, self._allowed(kept))) for kept in self._roster]
-        changed += [self._look_at(share, self._allowed(share)) for share in self._roster.shares]
+        changed = [self._look_at(kept, first) for kept in self._roster]
+        if self._queue.held_bytes > self._backlog:  # else it is too much for nobody
+            pullers: list[Kept | Share] = [*self._roster, *self._roster.shares]
+            changed += [self._look_at(puller, self._allowed(puller)) for puller in pullers]
         return any(changed)
 
     def lost(self, puller: Kept | Share, count: int) -> None:

@@ -173,6 +173,11 @@ class Queue:
 
     # --- what goes out
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes in all lanes together."""
+        return sum(lane.size(0) for lane in self.lanes.values())
+
     async def first(self) -> int:
         """The lowest offset that retention has left."""
         return (await self._reading.bounds(NAME, _PARTITION)).first
