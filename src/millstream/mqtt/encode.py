@@ -54,16 +54,15 @@ def encode_message(
     topic: bytes, qos: int, payload: bytes, version: Version, its: Properties = NOTHING, *, retain: bool = False
 ) -> Message:
     """A PUBLISH for many subscribers. `topic` is encoded already (`wire.text`)."""
-    tail = (
-        payload
-        if version is not _V5
-        else _NO_PROPERTIES + payload
-        if its is NOTHING
-        else properties.write(its) + payload
-    )
+    if version is not _V5:
+        tail = payload
+    elif its is NOTHING:
+        tail = _NO_PROPERTIES + payload
+    else:
+        tail = properties.write(its) + payload
     size = len(topic) + len(tail) + (2 if qos else 0)
     first = _PUBLISH[qos << 1 | retain]
-    return Message((first + _SHORT[size] if size < 128 else first + variable(size)) + topic, tail)
+    return Message(first + (_SHORT[size] if size < 128 else variable(size)) + topic, tail)
 
 
 def _identifier(packet_id: int) -> bytes:
