@@ -23,7 +23,7 @@ async def publish_all(client: RawClient, numbers: range) -> list[p.Puback]:
 
 @both_versions
 async def test_a_client_that_is_too_quick_is_slowed_down_and_told_why(
-    plant: Plant, version: Version, clock: VirtualClock
+    plant: Plant, version: Version, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     await plant.start(limits=limits(client_messages=10))
     quick, other = await plant.connect("quick", version, keep_alive=1), await plant.connect("other")
@@ -41,6 +41,12 @@ async def test_a_client_that_is_too_quick_is_slowed_down_and_told_why(
     assert clock.monotonic() == pytest.approx(2.2, abs=0.2)  # 21 messages more than allowed, 10 a second
     answer = await quick.read(p.Puback)
     assert answer.reason is Reason.SUCCESS and answer.properties.reason_string is None
+    await publish_all(quick, range(40, 60))
+    await publish_all(quick, range(60, 61))
+    assert plant.statistics["throttled"] > 1
+    assert caplog.text.count("client 'quick' is slowed down") == 1
+    while plant.gateway._mqtt.throttle._waiting:
+        await clock.advance(0.1)
     assert await quick.is_silent(), "it is not cut off, though it was not heard for longer than its keep-alive"
 
 

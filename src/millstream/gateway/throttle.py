@@ -45,6 +45,7 @@ class Throttle:
         self._clock = clock
         self._statistics = statistics
         self._waiting: dict[Client, None] = {}
+        self._known: dict[Client, None] = {}  # that were told of in the log
         self._task: asyncio.Task[None] | None = None
         self._text = (
             f"slowed down: more than {messages:,} messages or {size:,} bytes a second, "
@@ -59,13 +60,16 @@ class Throttle:
         self._waiting[client] = None
         self._statistics.throttled += 1
         client.slow_down(self._text)
-        _log.info("client %r is %s", client.client_id, self._text)
+        if client not in self._known:
+            self._known[client] = None
+            _log.warning("client %r is %s", client.client_id, self._text)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look_after())
 
     def gone(self, client: Client) -> None:
         """A client has left. Others than those that wait may be named."""
         self._waiting.pop(client, None)
+        self._known.pop(client, None)
 
     async def close(self) -> None:
         """Look after nobody any more."""
