@@ -32,6 +32,7 @@ NAMES += ["enrollments"]
 NAMES += ["twins"]
 NAMES += ["commands"]
 NAMES += ["jobs"]
+NAMES += ["certs"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli import dead_letters, device_commands, devices, enrollments, jobs, output, twins
+from millstream.cli import certs, dead_letters, device_commands, devices, enrollments, jobs, output, twins
 from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
 
 DEBUG = "MILLSTREAM_DEBUG"
@@ -26,6 +26,7 @@ commands.add_typer(enrollments.commands, name="enrollments")
 commands.add_typer(twins.commands, name="twins")
 commands.add_typer(device_commands.commands, name="commands")
 commands.add_typer(jobs.commands, name="jobs")
+commands.add_typer(certs.commands, name="certs")
 
 
 @commands.callback()
