@@ -47,7 +47,7 @@ _LINGER = 5.0  # seconds that a peer has to read what it was told before its con
 
 
 # Slow to look up, for what is looked up with every message.
-_CONNECTED, _OVERFLOW = State.CONNECTED, Outcome.OVERFLOW
+_CONNECTED, _ENDED, _OVERFLOW = State.CONNECTED, State.ENDED, Outcome.OVERFLOW
 
 
 class Pause(enum.IntFlag):
@@ -57,6 +57,9 @@ class Pause(enum.IntFlag):
     UNREAD = 2  # the peer does not read what we write: it may not ask for more answers
     AUTHENTICATING = 4  # it shall wait for its CONNACK
     QUICK = 8  # it has sent more than its allowance
+
+
+_UNREAD = int(Pause.UNREAD)  # a flag is slow to work with, likewise
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +130,7 @@ class Connection(asyncio.Protocol):
         return (
             self._transport is not None
             and self.session.state is _CONNECTED
-            and not self._pauses & Pause.UNREAD
+            and not self._pauses & _UNREAD
             and self._transport.get_write_buffer_size() < _UNREAD_BYTES
         )
 
@@ -280,20 +283,20 @@ class Connection(asyncio.Protocol):
         """Read nothing for this reason."""
         if not self._pauses and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._pauses |= why
+        self._pauses |= int(why)
 
     def resume(self, why: Pause) -> None:
         """This reason has gone."""
         if self._pauses == why and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._pauses &= ~why
+        self._pauses &= ~int(why)
 
     def look_at_clock(self, now: float) -> None:
         """End it if it was silent for too long, and cut it if it does not take its end. `now` in seconds."""
-        if self.session.state is State.ENDED:
+        if self.session.state is _ENDED:
             if now >= self._cut_at:
                 self.abort()
-        elif self._pauses & ~Pause.UNREAD:
+        elif self._pauses & ~_UNREAD:
             self.incoming.active = True  # it is we who do not listen
         elif (ended := self.session.overdue(now)) is not None:
             self._leave(ended)

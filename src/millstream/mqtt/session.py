@@ -154,7 +154,7 @@ class Session:
 
     def overdue(self, now: float) -> Ended | None:
         """Look at the clock (seconds): the end of a connection that was silent for too long."""
-        if self.state is State.CONNECTED:
+        if self.state is _CONNECTED:
             if self.incoming.active:
                 self.incoming.active = False
                 self._heard = now
