@@ -98,6 +98,21 @@ async def restart(plant: Plant) -> None:
     await plant.start()
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_client_that_takes_less_than_before_does_not_get_what_is_too_large(running: Plant, qos: int) -> None:
+    subscriber = await come(running)
+    await subscriber.subscribe("a/#", qos)
+    await publish(running, bytes(1_000), qos=qos)
+    await subscriber.read(p.Publish)
+    await go(running, subscriber)
+    smaller = await come(running, properties=Properties(session_expiry_interval=60, maximum_packet_size=200))
+    await publish(running, b"small", qos=qos)
+    assert await take(smaller, 1) == [b"small"]
+    assert running.statistics["dropped"] == 1
+    await go(running, smaller)
+    assert await (await come(running)).is_silent(), "it counts as sent"
+
+
 @both_versions
 @pytest.mark.parametrize("qos", [1, 2])
 async def test_who_was_away_gets_everything_in_order(running: Plant, version: Version, qos: int) -> None:

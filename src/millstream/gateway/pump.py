@@ -169,6 +169,11 @@ class Pump:
             self._lost(kept, 1)
             return 0
         message = self._encode(kept, found, flight.qos, connection, flight.share)
+        if message.size > outgoing.largest:  # this connection takes less than the one before: it counts as sent (3.1.2)
+            kept.memory.land(packet_id)
+            self._moved(kept)
+            self._statistics.dropped += 1
+            return 0
         outgoing.resume()
         outgoing.transmit(message, packet_id, duplicate=True)
         return message.size
