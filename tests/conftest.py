@@ -1,14 +1,20 @@
-"""Settings of all tests."""
+"""Settings of all tests, and what many of them share."""
 
 from __future__ import annotations
 
-import os
-import time
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("millstream", deadline=None)  # the machine may be busy with other things
 settings.load_profile("millstream")
 
-# Chosen here, so that all processes of one run have the same: those of pytest-xdist inherit the environment.
-os.environ.setdefault("MILLSTREAM_CRASH_SEED", str(time.time_ns() % 1_000_000))
+
+@pytest.fixture(scope="session")
+def kafka_servers() -> Iterator[str]:
+    """The address of a Kafka broker, which starts with the first test that asks for it."""
+    from tests.support.kafka_logs import one_broker
+
+    with one_broker() as servers:
+        yield servers

@@ -199,11 +199,43 @@ class SessionSettings(BaseModel):
     """Messages that wait for one session, or one shared subscription. Beyond, its oldest are dropped likewise."""
 
 
-class LogSettings(BaseModel):
-    """The durable log."""
+class KafkaSettings(BaseModel):
+    """How the brokers of `[log] url` are spoken to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """What stands before the names of all topics and groups, so that several systems can share brokers."""
+    replication: int | None = Field(default=None, gt=0)
+    """Copies of topics that are made. Unset: as the brokers' `default.replication.factor` says."""
+    session_timeout: _Duration = timedelta(seconds=10)
+    """How long a worker may be silent before its partitions go to others."""
+    tls: bool = False
+    """Speak TLS."""
+    ca: Path | None = None
+    """For TLS: a PEM file of those who vouch for the brokers' certificates. Unset: those of the system."""
+    certificate: Path | None = None
+    """For TLS: our own certificate, a PEM file, where brokers ask for one."""
+    key: Path | None = None
+    """Its private key."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How `username` and `password` are shown (SASL)."""
+    username: str = ""
+    """Unset: nobody is asked for."""
+    password: str = Field(default="", repr=False)
+    """Its password."""
+    options: dict[str, str] = {}
+    """Further properties of librdkafka, as its CONFIGURATION.md names them, over ours."""
+
+
+class LogSettings(BaseModel):
+    """The durable log. Instead of a table, its `url` alone may be written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(default="", pattern=r"^$|^kafka://[^/,@\s]+:\d+(,[^/,@\s]+:\d+)*/?$")
+    """Where the log is: `kafka://HOST:PORT`, with commas between several brokers. Unset: in the data folder."""
+    kafka: KafkaSettings = KafkaSettings()
     retention_age: _Duration | None = None
     """For streams that do not say: events older than this are dropped. Unset: kept."""
     retention_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
@@ -214,6 +246,11 @@ class LogSettings(BaseModel):
     """How long the `id` of an event is remembered. Azure Service Bus has 10 minutes, NATS JetStream 2."""
     deduplication_ids: int = Field(default=1_000_000, gt=0)
     """How many are remembered at most."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_url(cls, given: Any) -> Any:
+        return {"url": given} if isinstance(given, str) else given
 
 
 class MetricsSettings(BaseModel):

@@ -15,6 +15,7 @@ from millstream.cli.declarations import commands
 from millstream.ledger import names
 from millstream.metrics.catalog import CATALOG
 from millstream.settings import (
+    KafkaSettings,
     Limits,
     ListenerSettings,
     LoggingSettings,
@@ -47,6 +48,7 @@ def section(text: str, heading: str) -> str:
         (Limits, "`[limits]`"),
         (SessionSettings, "`[sessions]`"),
         (LogSettings, "`[log]`"),
+        (KafkaSettings, "`[log.kafka]`"),
         (MetricsSettings, "`[metrics]`"),
         (LoggingSettings, "`[logging]`"),
         (OtelSettings, "`[otel]`"),
@@ -57,6 +59,7 @@ def test_every_setting_is_documented_and_no_other(model: type[BaseModel], headin
     page = section((DOCS / "settings.md").read_text(), heading)
     documented = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
     nested = {"rights", "limits", "sessions", "log", "metrics", "logging", "otel"} if model is Settings else set()
+    nested |= {"kafka"} if model is LogSettings else set()
     assert documented == set(model.model_fields) - nested
 
 

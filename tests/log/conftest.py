@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.support.kafka_logs import fresh_prefix, one_broker, virtual_clock
+from tests.support.kafka_logs import fresh_prefix, virtual_clock
 from tests.support.records import SETTINGS
 
 from millstream.clock import VirtualClock
@@ -19,12 +19,6 @@ from millstream.log.sqlite import RemoteLog, SqliteLog, serve_log
 from millstream.runtime.bus import SocketBus, connect
 
 AnotherLog = Callable[[], Coroutine[Any, Any, Log]]
-
-
-@pytest.fixture(scope="session")
-def kafka_servers() -> Iterator[str]:
-    with one_broker() as servers:
-        yield servers
 
 
 @pytest.fixture(params=["memory", "file", "bus", pytest.param("kafka", marks=pytest.mark.kafka)])

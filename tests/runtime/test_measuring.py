@@ -16,6 +16,7 @@ from millstream.errors import MillstreamError
 from millstream.log.sqlite import SqliteLog
 from millstream.metrics import Reading, Sources, catalog
 from millstream.runtime import measuring
+from millstream.runtime.backend import ServersLog
 from millstream.runtime.bus import SocketBus, connect
 from millstream.runtime.measuring import SUBJECT, Measuring, server_sources
 from millstream.runtime.peer import SocketPeer
@@ -29,7 +30,7 @@ class Server:
         self._path = path
         self._peers: list[SocketPeer] = []
         self._sources = Sources()
-        for source in server_sources(log, bus, TopicsService(RecordedTopics(VirtualClock()), bus)):
+        for source in server_sources(ServersLog(log), bus, TopicsService(RecordedTopics(VirtualClock()), bus)):
             self._sources.add(source)
 
     async def connect(self) -> SocketPeer:

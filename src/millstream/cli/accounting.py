@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from millstream.ledger.report import Report
+    from millstream.settings import Settings
 
 UNBALANCED = 1
 
@@ -26,15 +27,15 @@ UNBALANCED = 1
 def ledger(since: str | None, traces: int, json: bool, data: Path | None, config: Path | None) -> int:
     """Print the ledger of a data folder; the exit code says whether the counts balance."""
     moment = parse_since(since, SystemClock())
-    found = asyncio.run(_read(load_settings(config, data=data).data, moment, traces))
+    found = asyncio.run(_read(load_settings(config, data=data), moment, traces))
     _write_json(found) if json else _show(found)
     return 0 if found.balanced else UNBALANCED
 
 
-async def _read(folder: Path, since: datetime | None, traces: int) -> Report:
+async def _read(settings: Settings, since: datetime | None, traces: int) -> Report:
     from millstream.ledger.report import report
 
-    async with open_log(folder) as log:
+    async with open_log(settings) as log:
         return await report(log, since, traces)
 
 

@@ -15,6 +15,7 @@ from millstream.cli.moments import parse_since
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
 from millstream.errors import SettingsError
+from millstream.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +56,7 @@ def backtest(
     span = Span(None if since is None else to_micros(since), clock.now() if until is None else to_micros(until))
     if span.since is not None and span.since >= span.until:
         raise SettingsError(f"--from {start} is not before --to {end or 'now'}")
-    reports = asyncio.run(_run(load_settings(config, data=data).data, plans, span, limit, json))
+    reports = asyncio.run(_run(load_settings(config, data=data), plans, span, limit, json))
     if not json:
         output.show_tables(*(table for report in reports for table in _tables(report, span)))
 
@@ -71,8 +72,8 @@ def chosen(plans: dict[str, WindowPlan], names: Sequence[str]) -> list[WindowPla
     return [plan for name, plan in plans.items() if not names or name in names]
 
 
-async def _run(folder: Path, plans: Sequence[WindowPlan], span: Span, limit: int, json: bool) -> list[Report]:
-    async with open_log(folder) as log:
+async def _run(settings: Settings, plans: Sequence[WindowPlan], span: Span, limit: int, json: bool) -> list[Report]:
+    async with open_log(settings) as log:
         return [await _run_one(log, plan, span, limit, json) for plan in plans]
 
 

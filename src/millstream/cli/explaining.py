@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from millstream.cli.windows import Result
     from millstream.ledger.trace import Trace
     from millstream.log import Log
+    from millstream.settings import Settings
 
 _HANDLERS = "not known: what a handler publishes does not say what it was made of"
 _SHOWN = 2_000  # characters of a payload
@@ -42,9 +43,9 @@ def explain(what: str, since: str | None, app: str | None, json: bool, data: Pat
     from millstream.app import load_app
 
     application = load_app(app) if app is not None else None
-    folder = load_settings(config, data=data).data
+    settings = load_settings(config, data=data)
     moment = parse_since(since, SystemClock())
-    found = asyncio.run(_explain(folder, what, None if moment is None else to_micros(moment), application))
+    found = asyncio.run(_explain(settings, what, None if moment is None else to_micros(moment), application))
     if json:
         output.write_json([_row(one) for one in found])
         return
@@ -52,10 +53,10 @@ def explain(what: str, since: str | None, app: str | None, json: bool, data: Pat
         output.show_tables(*_tables(one))
 
 
-async def _explain(folder: Path, what: str, since: int | None, app: App | None) -> list[Explanation]:
+async def _explain(settings: Settings, what: str, since: int | None, app: App | None) -> list[Explanation]:
     from millstream.ledger.trace import find, trace
 
-    async with open_log(folder) as log:
+    async with open_log(settings) as log:
         with output.progress("looking at", "records") as progress:
             events = await find(log, what, since, progress)
         if not events:

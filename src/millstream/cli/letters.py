@@ -24,6 +24,8 @@ from millstream.topic import check_filter
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from millstream.settings import Settings
+
 _SHOWN = 60  # characters of a payload in the list
 _FACTS = ("letter", "time", "group", "reason", "error", "attempts", "topic", "key", "id", "position")
 
@@ -38,7 +40,7 @@ def wanted(group: str | None, since: str | None, reason: str | None, topics: str
 
 def show_list(wanted: Wanted, every: bool, limit: int, json: bool, data: Path | None, config: Path | None) -> None:
     """Print the last dead letters that are open, or all of them."""
-    found = asyncio.run(_look(load_settings(config, data=data).data, wanted, every, limit))
+    found = asyncio.run(_look(load_settings(config, data=data), wanted, every, limit))
     if json:
         output.write_json([_row(letter, found.done.get(letter.name)) for letter in found.letters])
         return
@@ -54,7 +56,7 @@ def show(name: str, json: bool, data: Path | None, config: Path | None) -> None:
     """Print a dead letter."""
 
     async def look() -> tuple[Letter, Resolution | None]:
-        async with open_log(load_settings(config, data=data).data) as log:
+        async with open_log(load_settings(config, data=data)) as log:
             letter = await find(log, name)
             return letter, (await resolutions(log)).get(letter.name)
 
@@ -73,10 +75,10 @@ class _Found(NamedTuple):
     done: Mapping[str, Resolution]
 
 
-async def _look(folder: Path, wanted: Wanted, every: bool, limit: int) -> _Found:
+async def _look(settings: Settings, wanted: Wanted, every: bool, limit: int) -> _Found:
     last: list[tuple[datetime, int, int, Letter]] = []
     count = 0
-    async with open_log(folder) as log:
+    async with open_log(settings) as log:
         done = await resolutions(log)
         async for letter in letters(log, wanted):
             if every or letter.name not in done:

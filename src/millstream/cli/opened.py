@@ -15,6 +15,7 @@ from millstream.event_json import payload_member
 
 if TYPE_CHECKING:
     from millstream.engine import WindowPlan
+    from millstream.settings import Settings
 
 
 def state(
@@ -24,17 +25,17 @@ def state(
     from millstream.app import load_app
 
     (plan,) = chosen(load_app(reference).plan(), [name])
-    asyncio.run(_show(load_settings(config, data=data).data, plan, key, limit, json))
+    asyncio.run(_show(load_settings(config, data=data), plan, key, limit, json))
 
 
-async def _show(folder: Path, plan: WindowPlan, key: str | None, limit: int, json: bool) -> None:
+async def _show(settings: Settings, plan: WindowPlan, key: str | None, limit: int, json: bool) -> None:
     import msgspec
 
     from millstream.worker.open_windows import open_windows
 
     rows: list[tuple[int, str, str]] = []
     windows = chunks = size = 0
-    async with open_log(folder) as log:
+    async with open_log(settings) as log:
         async for opened in open_windows(log, plan, SystemClock()):
             chunks, size = chunks + opened.chunks, size + opened.size
             if opened.results is None:

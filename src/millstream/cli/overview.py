@@ -15,44 +15,47 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from millstream.log import GroupStatus, Log, StreamSpec
+    from millstream.settings import Settings
 
 Row = dict[str, Any]
 
 
 def streams(json: bool, data: Path | None, config: Path | None) -> None:
     """Print the streams of a data folder."""
-    rows = asyncio.run(_with_log(load_settings(config, data=data).data, _streams))
+    rows = asyncio.run(_with_log(load_settings(config, data=data), _streams))
     output.write_json(rows) if json else output.show_tables(_streams_table(rows))
 
 
 def groups(json: bool, data: Path | None, config: Path | None) -> None:
     """Print the consumer groups of a data folder."""
-    rows = asyncio.run(_with_log(load_settings(config, data=data).data, _groups))
+    rows = asyncio.run(_with_log(load_settings(config, data=data), _groups))
     output.write_json(rows) if json else output.show_tables(_groups_table(rows))
 
 
 def status(json: bool, data: Path | None, config: Path | None) -> None:
     """Print the server of a data folder, if one runs, its streams and groups."""
-    folder = load_settings(config, data=data).data
-    report = asyncio.run(_status(folder))
+    settings = load_settings(config, data=data)
+    report = asyncio.run(_status(settings))
     if json:
         output.write_json(report)
         return
     output.show_tables(
-        _server_table(folder, report["server"]), _streams_table(report["streams"]), _groups_table(report["groups"])
+        _server_table(settings.data, report["server"]),
+        _streams_table(report["streams"]),
+        _groups_table(report["groups"]),
     )
 
 
-async def _with_log(folder: Path, ask: Callable[[Log], Awaitable[list[Row]]]) -> list[Row]:
-    async with open_log(folder) as log:
+async def _with_log(settings: Settings, ask: Callable[[Log], Awaitable[list[Row]]]) -> list[Row]:
+    async with open_log(settings) as log:
         return await ask(log)
 
 
-async def _status(folder: Path) -> Row:
-    server = await server_status(folder)
-    async with open_log(folder) as log:
+async def _status(settings: Settings) -> Row:
+    server = await server_status(settings.data)
+    async with open_log(settings) as log:
         return {
-            "data": str(folder),
+            "data": str(settings.data),
             "server": {"running": server is not None, **(server or {})},
             "streams": await _streams(log),
             "groups": await _groups(log),

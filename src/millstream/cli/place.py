@@ -31,27 +31,12 @@ def load_settings(config: Path | None, **given: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def open_log(folder: Path) -> AsyncIterator[Log]:
-    """The log of a data folder: through its server, which wakes whoever waits, or from the file if none runs."""
-    from millstream.log.sqlite import ReadOnlyLog, RemoteLog
-    from millstream.runtime.bus import connect
-    from millstream.runtime.endpoint import socket_path
+async def open_log(settings: Settings) -> AsyncIterator[Log]:
+    """The log that the settings name, whether or not a server runs."""
+    from millstream.runtime.backend import anybodys_log
 
-    try:
-        peer = await connect(socket_path(folder))
-    except LogUnavailableError:
-        log: Log = await ReadOnlyLog.open(folder)
-        try:
-            yield log
-        finally:
-            await log.close()
-        return
-    log = RemoteLog(peer, folder)
-    try:
+    async with anybodys_log(settings) as log:
         yield log
-    finally:
-        await log.close()
-        await peer.close()
 
 
 async def server_status(folder: Path) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from millstream.ledger.letter import Letter
 from millstream.ledger.names import DEAD_LETTERS
 from millstream.ledger.scan import Range, ranges
 from millstream.log import Log
+from millstream.settings import Settings
 
 _AT_ONCE = 500  # letters, or so many bytes of payloads, in a transaction
 _BYTES_AT_ONCE = 4 << 20
@@ -54,15 +55,15 @@ def resend(chosen: Chosen, to: str | None, payload: str | None, data: Path | Non
         lambda operator, some: operator.resend(some, to=to, payload=given),
         lambda operator, letter: operator.check(letter, to),
     )
-    return asyncio.run(_resolve(load_settings(config, data=data).data, chosen, resending))
+    return asyncio.run(_resolve(load_settings(config, data=data), chosen, resending))
 
 
 def edit(name: str, to: str | None, data: Path | None, config: Path | None) -> int:
     """Send a dead letter again with the payload that somebody edits."""
-    folder = load_settings(config, data=data).data
+    settings = load_settings(config, data=data)
 
     async def look() -> Letter:
-        async with open_log(folder) as log, Operator.at_work(log) as operator:
+        async with open_log(settings) as log, Operator.at_work(log) as operator:
             letter = await find(log, name)
             operator.check(letter, to)
             return letter
@@ -73,21 +74,21 @@ def edit(name: str, to: str | None, data: Path | None, config: Path | None) -> i
         output.tell("nothing was changed, so nothing is sent; to send it as it is: millstream deadletters resend")
         return 0
     resending = Work("sent again", lambda operator, some: operator.resend(some, to=to, payload=edited))
-    return asyncio.run(_resolve(folder, Chosen([name], False, Wanted(), True), resending))
+    return asyncio.run(_resolve(settings, Chosen([name], False, Wanted(), True), resending))
 
 
 def drop(chosen: Chosen, data: Path | None, config: Path | None) -> int:
     """Give dead letters up."""
     dropping = Work("dropped", lambda operator, some: operator.drop(some))
-    return asyncio.run(_resolve(load_settings(config, data=data).data, chosen, dropping))
+    return asyncio.run(_resolve(load_settings(config, data=data), chosen, dropping))
 
 
-async def _resolve(folder: Path, chosen: Chosen, work: Work) -> int:
+async def _resolve(settings: Settings, chosen: Chosen, work: Work) -> int:
     if bool(chosen.names) == chosen.every:
         raise SettingsError("name the dead letters (millstream deadletters list shows them), or say --all")
     if chosen.names and chosen.wanted != Wanted():
         raise SettingsError("--group, --since, --reason and --topic select among --all; leave the names out")
-    async with open_log(folder) as log, Operator.at_work(log) as operator:
+    async with open_log(settings) as log, Operator.at_work(log) as operator:
         if chosen.every:
             return await _resolve_all(log, operator, chosen, work)
         found = [await find(log, name) for name in dict.fromkeys(chosen.names)]

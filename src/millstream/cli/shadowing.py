@@ -13,6 +13,7 @@ from millstream.cli.moments import parse_since
 from millstream.cli.place import load_settings, open_log
 from millstream.clock import Micros, SystemClock, to_micros, to_text
 from millstream.errors import SettingsError
+from millstream.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,8 +32,8 @@ def shadow(
     moment = parse_since(since, clock)
     begin = None if moment is None else to_micros(moment)
     pairs = _pairs(load_app(reference), name)
-    folder = load_settings(config, data=data).data
-    tables = asyncio.run(_compare(folder, pairs, begin, clock.now(), limit, json))
+    settings = load_settings(config, data=data)
+    tables = asyncio.run(_compare(settings, pairs, begin, clock.now(), limit, json))
     if not json:
         output.show_tables(*tables)
 
@@ -52,10 +53,10 @@ def _pairs(app: App, name: str | None) -> list[tuple[Query, Query]]:
 
 
 async def _compare(
-    folder: Path, pairs: Sequence[tuple[Query, Query]], since: Micros | None, now: Micros, limit: int, json: bool
+    settings: Settings, pairs: Sequence[tuple[Query, Query]], since: Micros | None, now: Micros, limit: int, json: bool
 ) -> list[Table]:
     tables: list[Table] = []
-    async with open_log(folder) as log:
+    async with open_log(settings) as log:
         for query, force in pairs:
             begin = since if since is not None else await _began(log, query)
             if begin is None:

@@ -15,6 +15,7 @@ from millstream.errors import LogUnavailableError, PositionError, SettingsError
 from millstream.event import Event
 from millstream.event_json import event_json
 from millstream.log import From, Merge, find_positions, parse_from
+from millstream.settings import Settings
 
 
 def tail(
@@ -26,7 +27,7 @@ def tail(
         from_ = parse_from(start)
     except PositionError as error:
         raise SettingsError(f"--from {error}") from None
-    printing = _print(Printer(event_json if json else text_line, limit), settings.data, stream, from_, follow)
+    printing = _print(Printer(event_json if json else text_line, limit), settings, stream, from_, follow)
     asyncio.run(until_reader_leaves(printing))
 
 
@@ -50,11 +51,11 @@ class Printer:
         sys.stdout.buffer.flush()
 
 
-async def _print(printer: Printer, folder: Path, stream: str, start: From, follow: bool) -> None:
+async def _print(printer: Printer, settings: Settings, stream: str, start: From, follow: bool) -> None:
     positions: dict[int, int] = {}
     while True:
         try:
-            async with open_log(folder) as log:
+            async with open_log(settings) as log:
                 if not positions:
                     positions = await find_positions(log, stream, start)
                 await _print_from(printer, Merge(log, stream, positions), follow)

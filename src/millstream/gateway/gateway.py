@@ -223,7 +223,7 @@ class Gateway:
         if self._ingest.disk_full:
             return "the disk is full"
         if self._ingest.writing_seconds > _STALLED_SECONDS:
-            return f"a commit has been under way for {self._ingest.writing_seconds:.0f} s; is the disk well?"
+            return f"a commit has been under way for {self._ingest.writing_seconds:.0f} s; is the log well?"
         return None
 
     def _parts(self) -> list[Part]:

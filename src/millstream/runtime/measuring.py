@@ -17,9 +17,9 @@ import msgspec
 from millstream.bus import Peer
 from millstream.errors import LogUnavailableError, MillstreamError
 from millstream.log import groups_source
-from millstream.log.sqlite import SqliteLog
 from millstream.metrics import Reading, Source, Sources, catalog
 from millstream.metrics.process import process_source
+from millstream.runtime.backend import ServersLog
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics, TopicsService
@@ -57,7 +57,7 @@ class Measuring:
         reading.set(catalog.BUS_DROPPED, self._dropped_before + self._topics.dropped, self._process)
 
 
-def server_sources(log: SqliteLog, bus: SocketBus, topics: TopicsService) -> Iterable[Source]:
+def server_sources(log: ServersLog, bus: SocketBus, topics: TopicsService) -> Iterable[Source]:
     """What a server tells besides its gateway: the log, its groups, the workers, the processes."""
 
     async def read(reading: Reading) -> None:
@@ -65,7 +65,13 @@ def server_sources(log: SqliteLog, bus: SocketBus, topics: TopicsService) -> Ite
         reading.set(catalog.BUS_DROPPED, topics.dropped, "server")
         await _ask_workers(bus.peers, reading)
 
-    return log.measure, groups_source(log), read, process_source("server"), process_source("supervisor", os.getppid())
+    return (
+        *log.sources,
+        groups_source(log.log),
+        read,
+        process_source("server"),
+        process_source("supervisor", os.getppid()),
+    )
 
 
 async def _ask_workers(peers: Iterable[SocketPeer], reading: Reading) -> None:

@@ -18,7 +18,7 @@ from millstream.devices import Registry
 from millstream.errors import DiskFaultError
 from millstream.gateway import Gateway
 from millstream.log import StreamSpec
-from millstream.log.sqlite import SqliteLog, serve_log
+from millstream.runtime.backend import ServersLog
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.devices import DevicesService
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 class Server:
     """What serves a data folder. Made by `opened`; the gateway listens from `listen` until `drain`."""
 
-    def __init__(self, log: SqliteLog, gateway: Gateway, bus: SocketBus, settings: Settings, clock: Clock) -> None:
+    def __init__(self, log: ServersLog, gateway: Gateway, bus: SocketBus, settings: Settings, clock: Clock) -> None:
         self._log = log
         self._gateway = gateway
         self._bus = bus
@@ -54,18 +54,17 @@ class Server:
     @contextlib.asynccontextmanager
     async def opened(cls, settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         """Open the log and serve it on the bus; everything is closed at the end."""
-        log = await SqliteLog.open(settings.data, settings.log, clock)
         async with contextlib.AsyncExitStack() as closing:
-            closing.push_async_callback(log.close)
+            log = await closing.enter_async_context(ServersLog.opened(settings, clock))
             tracer = await closing.enter_async_context(tracing(settings, "server"))
             registry = await Registry.open(settings.registry, settings.data, clock, key=settings.registry_key)
             closing.push_async_callback(registry.close)
             registry.database.on_fault(_end_process)
-            gateway = Gateway(log, settings, clock, tracer=tracer, registry=registry)
+            gateway = Gateway(log.log, settings, clock, tracer=tracer, registry=registry)
             bus = SocketBus()
             server = cls(log, gateway, bus, settings, clock)
             log.on_show(gateway.topics.publish)
-            serve_log(log, bus)
+            log.serve(bus)
             topics = TopicsService(gateway.topics, bus)
             DevicesService(gateway, bus)
             for source in server_sources(log, bus, topics):
@@ -81,7 +80,7 @@ class Server:
 
     async def make_catch_all(self) -> None:
         """Make the stream that captures everything, for a server without an application."""
-        await self._log.create(StreamSpec(CATCH_ALL, ("#",)))
+        await self._log.log.create(StreamSpec(CATCH_ALL, ("#",)))
 
     async def listen(self) -> Ready:
         """Let clients in, and say in the folder where."""
@@ -108,7 +107,8 @@ class Server:
         info = msgspec.to_builtins(self._info) if self._info is not None else {}
         if self._info is not None:
             info["started"] = to_text(self._info.started)
-        return msgspec.json.encode({**info, "statistics": self._gateway.statistics()})
+        waiting = {"log": self._log.waiting} if self._log.waiting is not None else {}
+        return msgspec.json.encode({**info, **waiting, "statistics": self._gateway.statistics()})
 
     async def end(self) -> None:
         """Return when the gateway has stopped. Raises what stopped it, if it was not `drain`."""

@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
 
+import pyarrow as pa
+
 from millstream.app import App, load_app
 from millstream.clock import Clock, SystemClock
 from millstream.errors import DiskFaultError, LogUnavailableError
 from millstream.log import Log
-from millstream.log.sqlite import RemoteLog
+from millstream.runtime.backend import workers_log
 from millstream.runtime.bus import connect
 from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.devices import BusDevices
@@ -151,8 +153,8 @@ async def _session(
     measuring: Measuring,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
-    async with _connected(settings) as (peer, log):
-        topics = BusTopics()
+    topics = BusTopics()
+    async with _connected(settings, topics.publish) as (peer, log):
         await topics.attach(peer)
         devices.attach(peer)
         worker = make(log=log, topics=topics, measures=measuring.processors)
@@ -179,14 +181,13 @@ async def _run(worker: Worker, peer: SocketPeer, settings: Settings, stopping: a
 
 
 @contextlib.asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[tuple[SocketPeer, Log]]:
+async def _connected(
+    settings: Settings, show: Callable[[pa.RecordBatch], None] | None = None
+) -> AsyncIterator[tuple[SocketPeer, Log]]:
     peer = await connect(socket_path(settings.data))
     try:
-        log = RemoteLog(peer, settings.data)
-        try:
+        async with workers_log(peer, settings, show) as log:
             yield peer, log
-        finally:
-            await log.close()
     finally:
         await peer.close()
 

@@ -35,6 +35,7 @@ T = TypeVar("T")
 TopicPlace = tuple[str, int]
 """A topic and a partition number."""
 
+_FIRST_SECONDS = 10.0  # for the first answer of a broker
 _UNSTABLE_SECONDS = 60.0  # for an open transaction that moves an offset; brokers end it earlier if its producer is gone
 _PAUSE_SECONDS = 0.1  # between tries
 
@@ -50,8 +51,19 @@ class Admin:
     """Over one client."""
 
     def __init__(self, cluster: Cluster) -> None:
+        self._servers = cluster.servers
         self._replication = cluster.replication
         self._client = AdminClient(cluster.admin())
+
+    def check(self) -> None:
+        """`LogUnavailableError` where no broker answers."""
+        try:
+            self._client.list_topics(timeout=_FIRST_SECONDS)
+        except KafkaException as error:
+            raise LogUnavailableError(
+                f"Kafka: no broker answers at {self._servers} in {_FIRST_SECONDS:g} s ({reason_of(error).str()}); see "
+                "whether they run, and what [log.kafka] says of TLS, user and password"
+            ) from None
 
     # --- topics
 

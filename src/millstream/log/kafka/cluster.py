@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
+
+from millstream.settings import KafkaSettings, LogSettings
 
 MAX_RECORD_BYTES = 8 << 20
 """The largest record that our topics take: an event of the gateway's largest packet, with room for its attributes."""
@@ -26,13 +29,29 @@ _log = logging.getLogger(__name__)
 class Cluster:
     """Where the brokers are. `prefix` stands before the names of all topics and groups; `replication` is that of topics
     that are made (-1: as the brokers' default says); `session_seconds` is how long a member of a group may be silent;
-    `options` are librdkafka's own."""
+    `options` are librdkafka's own. Retention is that of streams that say none."""
 
     servers: str
     prefix: str = ""
     replication: int = -1
     session_seconds: float = 10.0
     options: Mapping[str, str] = field(default_factory=dict)
+    retention_age: timedelta | None = None
+    retention_bytes: int | None = None
+
+    @classmethod
+    def of(cls, settings: LogSettings) -> Cluster:
+        """As the settings say; their `url` is set."""
+        kafka = settings.kafka
+        return cls(
+            settings.url.removeprefix("kafka://").rstrip("/"),
+            kafka.prefix,
+            kafka.replication or -1,
+            kafka.session_timeout.total_seconds(),
+            {**_security(kafka), **kafka.options},
+            settings.retention_age,
+            settings.retention_bytes,
+        )
 
     def admin(self) -> dict[str, Any]:
         """For an `AdminClient`."""
@@ -106,3 +125,23 @@ class Cluster:
 
     def _own(self) -> dict[str, Any]:
         return dict(self.options)
+
+
+def _security(kafka: KafkaSettings) -> dict[str, str]:
+    """Who we are, and who the brokers have to be."""
+    options: dict[str, str] = {}
+    if kafka.username:
+        options |= {
+            "sasl.mechanism": kafka.mechanism,
+            "sasl.username": kafka.username,
+            "sasl.password": kafka.password,
+        }
+    if kafka.tls:
+        files = {
+            "ssl.ca.location": kafka.ca,
+            "ssl.certificate.location": kafka.certificate,
+            "ssl.key.location": kafka.key,
+        }
+        options |= {name: str(path) for name, path in files.items() if path is not None}
+    protocol = ("SASL_" if kafka.username else "") + ("SSL" if kafka.tls else "PLAINTEXT")
+    return {"security.protocol": protocol.lower(), **options}

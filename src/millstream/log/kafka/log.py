@@ -76,6 +76,7 @@ class KafkaLog:
         calls = Calls("kafka-admin"), Calls("kafka-reader")
         try:
             admin = await calls[0].run(Admin, cluster)
+            await calls[0].run(admin.check)
             await calls[0].run(Streams.make_catalog, admin, Names(cluster.prefix))
             reader = await calls[1].run(Reader, cluster)
         except BaseException:

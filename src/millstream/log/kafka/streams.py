@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -71,19 +72,25 @@ class Streams:
             )
         stream = known.get(spec.name)
         if stream is None:
-            if not self._admin.create(topic, spec.partitions, _config(spec)):
+            if not self._admin.create(topic, spec.partitions, _config(self._kept(spec))):
                 self._adopt(topic, spec)
             return self._write(spec.name, encode_stream(Stream(secrets.token_hex(4), spec)))
         check_same(stream.spec, spec)
         if stream.spec == spec:
             return None
-        self._admin.configure(topic, _retention(spec))
+        self._admin.configure(topic, _retention(self._kept(spec)))
         return self._write(spec.name, encode_stream(Stream(stream.id, spec)))
 
     def drop(self, name: str) -> int:
         """Drop a stream; see `create` for what is returned."""
         self._admin.delete(self._names.topic(name))
         return self._write(name, None)
+
+    def _kept(self, spec: StreamSpec) -> StreamSpec:
+        """With the retention of streams that say none."""
+        age = self._cluster.retention_age if spec.retention_age is None else spec.retention_age
+        size = self._cluster.retention_bytes if spec.retention_bytes is None else spec.retention_bytes
+        return replace(spec, retention_age=age, retention_bytes=size)
 
     def _adopt(self, topic: str, spec: StreamSpec) -> None:
         """A topic that somebody else has made: its partitions must be those of the stream, its retention stays."""
