@@ -69,7 +69,13 @@ CASES = [
     (f"SELECT max(x) + ? AS x FROM telemetry {WINDOW}", 1, 8, "a query has no parameters; write the value itself"),
     # windows
     ("SELECT device FROM telemetry GROUP BY device", 1, 39, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
-    ("SELECT device FROM telemetry", 1, 8, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
+    ("SELECT avg(v) AS m FROM telemetry", 1, 8, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
+    ("SELECT device FROM telemetry HAVING true", 1, 8, "a query over a stream needs a window: GROUP BY device, TumblingWindow(second, 10)"),
+    # without windows
+    ("SELECT *, v AS x FROM telemetry", 1, 8, "* is not supported; name the columns"),
+    ("SELECT v + 1 FROM telemetry", 1, 8, "v + 1 needs a name: write … AS name"),
+    ("SELECT System.Window().Id AS x FROM telemetry", 1, 8, "System.Window().Id is a window's, and this query has none"),
+    ("SELECT device FROM everything", 1, 20, "the stream 'everything' captures 'out' too, where the results go, so that they would be read again for ever; read a stream that does not, or give the results another topic"),
     (f"SELECT device FROM telemetry {WINDOW}, TumblingWindow(day, 1)", 1, 75, "a query has one window; several at once are Windows(Window('a', …), Window('b', …))"),
     (f"{GROUP} SlidingWindow(second, 10, 5)", 1, 47, "SlidingWindow takes a unit and a number, as in SlidingWindow(second, 10)"),
     (f"{GROUP} SlidngWindow(second, 10)", 1, 47, "there is no function SlidngWindow; did you mean SlidingWindow?"),
@@ -99,6 +105,10 @@ CASES = [
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second, 0)", 1, 70, "the size of TumblingWindow is a whole number from 1, as in TumblingWindow(second, 10)"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second, 1.5)", 1, 70, "the size of TumblingWindow is a whole number from 1, as in TumblingWindow(second, 10)"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(day, 400)", 1, 67, "a window of more than 366 days is not supported"),
+    # T-SQL
+    (f"SELECT max(DATEDIFF(secnd, a, b)) AS x FROM telemetry {WINDOW}", 1, 12, "'SECND' is no part of a date; did you mean 'second'?"),
+    (f"SELECT max(DATEADD(day, 1)) AS x FROM telemetry {WINDOW}", 1, 12, "DATEADD takes 3 arguments"),
+    (f"SELECT max(GetArrayElement(a, b)) AS x FROM telemetry {WINDOW}", 1, 12, "GetArrayElement takes the place of an element, a number from 0"),
     # the key
     ("SELECT site FROM telemetry GROUP BY site, TumblingWindow(second, 1)", 1, 37, KEY + "the key of stream 'telemetry' is {device}; add device; or declare the stream with key='site'"),
     ("SELECT count(*) AS n FROM telemetry GROUP BY TumblingWindow(second, 1)", 1, 46, KEY + "the key of stream 'telemetry' is {device}; add device"),

@@ -207,3 +207,15 @@ async def test_wrong_query_ends_the_start_with_its_place(plant: Plant) -> None:
     with pytest.raises(AppError, match=r"test_queries.py:\d+: query 'wrong'.*nowhere"):
         await plant.start(app)
     plant.workers.clear()
+
+
+async def test_query_without_a_window_gives_its_results_at_once() -> None:
+    app = App("plant", catch_all=False)
+    app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
+    app.query("hot", "SELECT device, celsius FROM telemetry WHERE celsius > 80", into="hot")
+    async with app.test() as plant:
+        await plant.play([reading("press-1", 0.1, 91), reading("press-2", 0.2, 20), reading("press-1", 0.3, 85)])
+        assert [(event.key, event.data) for event in plant.stream("hot")] == [
+            ("press-1", {"device": "press-1", "celsius": 91}),
+            ("press-1", {"device": "press-1", "celsius": 85}),
+        ]

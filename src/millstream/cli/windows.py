@@ -38,7 +38,7 @@ class Result(msgspec.Struct, frozen=True):
 
 async def results(log: Log, app: App, copies: Sequence[Copy]) -> list[Result]:
     """The results of an application's queries that an event went into."""
-    from millstream.engine import WindowedQuery
+    from millstream.engine import processor_of
 
     found: list[Result] = []
     for plan in app.plan().values():
@@ -47,7 +47,7 @@ async def results(log: Log, app: App, copies: Sequence[Copy]) -> list[Result]:
             if copy.event.stream != plan.stream or state is None:
                 continue
             if state == COMPLETED:
-                step = WindowedQuery(replace(plan, having=None)).step([_alone(copy.event)])
+                step = processor_of(replace(plan, having=None)).step([_alone(copy.event)])
                 found += await _results_of(log, plan, step, copy.event)
             else:
                 found.append(Result(plan.name, None, None, f"it is {state}"))

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import Micros, to_text
-from millstream.engine.aggregate import FLOATS, Partial
+from millstream.engine.aggregate import Partial
+from millstream.engine.columns import json_value
 from millstream.engine.duck import Duck, Source, select
-from millstream.engine.fragments import finite, guarded, literal
+from millstream.engine.fragments import guarded, literal
 from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Column, WindowPlan
@@ -153,10 +154,4 @@ def _id(name: str, groups: list[str]) -> str:
 
 
 def _json(column: Column) -> str:
-    """A fragment as JSON shows it: times in RFC 3339, and numbers that JSON does not have as null."""
-    if column.sql == "window_end":
-        return "end_text"
-    sql = guarded(column.sql)
-    if column.type.startswith("TIMESTAMP"):
-        return f"replace({sql}::TIMESTAMP::VARCHAR, ' ', 'T') || 'Z'"
-    return finite(sql) if column.type in FLOATS else sql
+    return "end_text" if column.sql == "window_end" else json_value(column)

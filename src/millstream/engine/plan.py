@@ -33,6 +33,9 @@ ORDERED = ("first", "last", "arg_min", "arg_max")
 """Aggregates that choose an event: by its time, or by the arguments behind the first one; and where these are equal,
 the earliest in event time and in the log."""
 
+EVENT_TIME = '"#window_end"'
+"""The event's time, in the columns of a plan without windows."""
+
 IDLE: Micros = 10 * SECOND  # how long after a window's end its results wait for a device that has fallen silent
 
 
@@ -89,7 +92,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """A query over windows of one stream: of one kind, or of several at once.
+    """A query over windows of one stream: of one kind, or of several at once; or of none, for each event by itself.
+    Then its columns are event-level fragments, in which `EVENT_TIME` is the event's time, and no column means the
+    payload itself.
 
     `text` is the query as written. `key` is the parameter that is the stream's key, None where the key is the topic.
     `parameters` are the names of the stream's `filters` that the query uses. `time` is a fragment of type `TIMESTAMP`
@@ -118,7 +123,7 @@ class WindowPlan:
     @property
     def tumbles(self) -> bool:
         """Whether an event is in one window only."""
-        return len(self.windows) == 1 and self.windows[0].tumbles
+        return len(self.windows) < 2 and all(window.tumbles for window in self.windows)
 
     @property
     def ordered(self) -> bool:
@@ -128,7 +133,7 @@ class WindowPlan:
     @property
     def moves(self) -> bool:
         """Whether the place of windows depends on the events."""
-        return self.windows[0].moves
+        return any(window.moves for window in self.windows)
 
     @property
     def late(self) -> str:
@@ -148,12 +153,21 @@ class WindowPlan:
             ("decodes", ", ".join(f"{field.name} {field.type}" for field in self.fields) or "nothing of the payload"),
             ("event time", self.time or "the arrival at the gateway"),
             ("keeps", self.where or ""),
-            ("per", f"key{groups}, and {' and '.join(window.title for window in self.windows)}"),
+            ("per", f"key{groups}, and {' and '.join(w.title for w in self.windows)}" if self.windows else "event"),
             ("computes", ", ".join(f"{aggregate.text} {aggregate.type}" for aggregate in self.aggregates)),
-            ("closes", f"{duration(self.grace)} of event time after its end, or {duration(self.idle)} of silence"),
+            (
+                "closes",
+                ""
+                if not self.windows
+                else f"{duration(self.grace)} of event time after its end, or {duration(self.idle)} of silence",
+            ),
             ("only if", self._named(self.having or "")),
-            ("gives", ", ".join(f"{column.name} {column.type} = {self._named(column.sql)}" for column in self.columns)),
-            ("into", f"{self.into}; late events into {self.late}"),
+            (
+                "gives",
+                ", ".join(f"{column.name} {column.type} = {self._named(column.sql)}" for column in self.columns)
+                or "the payload as it came",
+            ),
+            ("into", f"{self.into}; late events into {self.late}" if self.windows else self.into),
         ]
 
     def _named(self, sql: str) -> str:

@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from millstream.engine.keys import Ints
+from millstream.engine.step import Rejected
+from millstream.event import Batch
+
+
+def rejected_events(batches: Sequence[Batch], rows: Ints, time: str | None) -> list[Rejected]:
+    """The events at these rows of batches together, and why; `time` is the query's `TIMESTAMP BY`."""
+    rejected = []
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    for row in rows.tolist():
+        number = int(np.searchsorted(starts, row, "right")) - 1
+        place = row - int(starts[number])
+        payload = batches[number].events.column("data")[place].as_py()
+        rejected.append(Rejected(number, place, reason(payload, time)))
+    return rejected
 
 
 def reason(payload: bytes, time: str | None) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from millstream.clock import SECOND, Micros
 from millstream.engine.aggregate import FLOATS, OFFSET
+from millstream.engine.columns import json_value
 from millstream.engine.duck import select
 from millstream.engine.fixed import first_text, last_text
 from millstream.engine.fragments import finite, guarded, literal, quoted
 from millstream.engine.partials import Partials
-from millstream.engine.plan import Field, WindowPlan
+from millstream.engine.plan import EVENT_TIME, Column, Field, WindowPlan
 from millstream.engine.window import Kind, Session, Window
 
 AHEAD: Micros = 300 * SECOND
@@ -55,6 +57,20 @@ def fold_text(plan: WindowPlan, partials: Partials, data: str) -> str:
     panes = [_panes_text(plan, first, "timed", by, folds, ["row", "row", "0"])]
     panes += [_panes_text(plan, window, "timed", by, uncounted) for window in others]
     return f"WITH timed AS MATERIALIZED ({events}) " + " UNION ALL ".join(panes)
+
+
+def plain_text(plan: WindowPlan, data: str) -> str:
+    """Each event that is kept with its result, ordered by row; beside them each one that is not valid."""
+    told = f"epoch_us({guarded(plan.time)}::TIMESTAMP)" if plan.time is not None else '"#arrival"'
+    time = f'make_timestamp(least({told}, "#arrival" + {AHEAD}))'
+
+    def value(column: Column) -> str:
+        return json_value(replace(column, sql=column.sql.replace(EVENT_TIME, time)))
+
+    pairs = ", ".join(f"{literal(column.name)}, {value(column)}" for column in plan.columns)
+    result = f"json_object({pairs})::VARCHAR" if plan.columns else quoted("_payload")
+    events = _timed_text(plan, [f"{result} AS data"], data)
+    return select(["row", "valid", "clamped", "time", "data"], events, where="kept OR NOT valid", order=["row"])
 
 
 def _panes_text(

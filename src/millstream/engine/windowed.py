@@ -37,12 +37,12 @@ from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
 from millstream.engine.partials import Partials
 from millstream.engine.plan import WindowPlan
-from millstream.engine.rejection import reason
+from millstream.engine.rejection import rejected_events
 from millstream.engine.sessions import SessionSpans
 from millstream.engine.sliding import SlidingSpans
 from millstream.engine.spans import Spans
 from millstream.engine.state import Closed, WindowState
-from millstream.engine.step import Rejected, Step
+from millstream.engine.step import Step
 from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.event import Batch
 
@@ -126,7 +126,7 @@ class WindowedQuery:
         return Step(
             outputs=outputs,
             late=late_events(self.plan, batches, late.rows, late.ends),
-            rejected=self._rejected(batches, folded.rejected),
+            rejected=rejected_events(batches, folded.rejected, self.plan.time),
             save=saved.save,
             drop=saved.drop,
             due=self._changed_due(batches),
@@ -216,16 +216,6 @@ class WindowedQuery:
             return None
         windows = self._state.finished(closed)
         return result_events(self.plan, [self._merging.finish(panes, self._state.keys) for panes in windows])
-
-    def _rejected(self, batches: Sequence[Batch], rows: Ints) -> list[Rejected]:
-        rejected = []
-        starts = np.cumsum([0, *(len(batch) for batch in batches)])
-        for row in rows.tolist():
-            number = int(np.searchsorted(starts, row, "right")) - 1
-            place = row - int(starts[number])
-            payload = batches[number].events.column("data")[place].as_py()
-            rejected.append(Rejected(number, place, reason(payload, self.plan.time)))
-        return rejected
 
     def _changed_due(self, batches: Sequence[Batch]) -> dict[tuple[str, int], Micros | None]:
         changed = {}

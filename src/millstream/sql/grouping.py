@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from millstream.engine.window import Kind
 from millstream.log.contract import StreamSpec
+from millstream.sql.aggregates import first_aggregate
 from millstream.sql.scope import Scope
 from millstream.sql.text import QueryText
 from millstream.sql.window import misspelt, partitioned, window_name, windows_of
@@ -32,6 +33,8 @@ def grouping(query: QueryText, scope: Scope, spec: StreamSpec) -> Grouping:
     """Take GROUP BY apart. `QueryError`: there is no window, or a group does not lie within one key."""
     group = query.select.args.get("group")
     written = list(group.expressions) if group is not None else []
+    if group is None and not _needs_window(query):
+        return Grouping((), (), ())
     windows = [node for node in written if window_name(node)]
     for node in written:
         if meant := misspelt(node):
@@ -56,6 +59,12 @@ def grouping(query: QueryText, scope: Scope, spec: StreamSpec) -> Grouping:
         _check_key(query, scope, spec, groups, group)
     others = {node: None for node in groups if node not in keys}  # each once
     return Grouping(kinds, tuple(keys), tuple(others))
+
+
+def _needs_window(query: QueryText) -> bool:
+    """Whether what is selected is of many events, and not of each by itself."""
+    select = query.select
+    return select.args.get("having") is not None or any(first_aggregate(node) for node in select.expressions)
 
 
 def _group(query: QueryText, scope: Scope, node: exp.Expr) -> exp.Expr:

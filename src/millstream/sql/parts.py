@@ -29,7 +29,13 @@ def resolve(query: QueryText, scope: Scope, spec: StreamSpec) -> Parts:
     """Take a query apart and resolve its names in a scope, where every column that it uses is noted."""
     select = query.select
     where, having = select.args.get("where"), select.args.get("having")
-    for node in (*select.expressions, where, select.args.get("group"), having, query.time):
+    for node in (
+        *(() if is_whole_payload(query) else select.expressions),
+        where,
+        select.args.get("group"),
+        having,
+        query.time,
+    ):
         if node is not None:
             check_parts(query, node)
             check_functions(query, node)
@@ -37,7 +43,7 @@ def resolve(query: QueryText, scope: Scope, spec: StreamSpec) -> Parts:
         groups=grouping(query, scope, spec),
         time=scope.resolve(query.time) if query.time is not None else None,
         where=scope.resolve(where.this) if where is not None else None,
-        columns=_columns(query, scope),
+        columns=_columns(query, scope) if not is_whole_payload(query) else (),
         having=scope.resolve(_with_aliases(query, having.this)) if having is not None else None,
     )
     _check_event_level(query, "TIMESTAMP BY", parts.time)
@@ -45,6 +51,12 @@ def resolve(query: QueryText, scope: Scope, spec: StreamSpec) -> Parts:
     for node in parts.groups.others:
         _check_event_level(query, "GROUP BY", node)
     return parts
+
+
+def is_whole_payload(query: QueryText) -> bool:
+    """Whether it is `SELECT *` without windows: events as they came."""
+    only = query.select.expressions[0] if len(query.select.expressions) == 1 else None
+    return isinstance(only, exp.Star) and not only.args.get("except_") and query.select.args.get("group") is None
 
 
 def _columns(query: QueryText, scope: Scope) -> tuple[tuple[str, exp.Expr], ...]:

@@ -16,7 +16,7 @@ from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.clock import Micros
 from millstream.engine.aggregate import is_json, is_plain, result_type
-from millstream.engine.plan import IDLE, Aggregate, Column, Group, WindowPlan
+from millstream.engine.plan import EVENT_TIME, IDLE, Aggregate, Column, Group, WindowPlan
 from millstream.log.contract import StreamSpec
 from millstream.sql.aggregates import Aggregates, Found, is_aggregate, uses_payload
 from millstream.sql.demand import Demand
@@ -27,6 +27,7 @@ from millstream.sql.parts import Parts, resolve
 from millstream.sql.payload import field_types
 from millstream.sql.scope import WINDOW_END, WINDOW_ID, Scope, source
 from millstream.sql.text import QueryText
+from millstream.topic import Filter
 
 _TIME_HELP = (
     "TIMESTAMP BY needs a time; write to_timestamp(x::DOUBLE) for seconds since 1970, epoch_ms(x::BIGINT) for "
@@ -72,6 +73,8 @@ class _Planner:
         if any(uses_payload(node) for _, node in parts.columns):
             self._scope.attributes["_payload"] = None
         self._note_types(parts)
+        if not parts.groups.windows:
+            return self._plain(parts, name, into)
         columns = [(column, self._window_level(node, parts.groups), node) for column, node in parts.columns]
         having = self._window_level(parts.having, parts.groups) if parts.having is not None else None
         of_event = self._scope.types()
@@ -101,6 +104,38 @@ class _Planner:
             idle=IDLE + grace,
         )
 
+    def _plain(self, parts: Parts, name: str, into: str) -> WindowPlan:
+        """The plan of a query without windows."""
+        if any(Filter.parse(topics).matches(into) for topics in self._spec.topics):
+            raise self._query.error(
+                f"the stream {self._spec.name!r} captures {into!r} too, where the results go, so that they would be "
+                "read again for ever; read a stream that does not, or give the results another topic",
+                self._query.select.args["from_"].this,
+            )
+        if not parts.columns:
+            self._scope.attributes["_payload"] = None
+        of_event = self._scope.types()
+        types = of_event | {EVENT_TIME: "TIMESTAMP"}
+        for _, node in parts.columns:
+            for column in node.find_all(exp.Column):
+                if column.name == WINDOW_ID:
+                    raise self._query.error("System.Window().Id is a window's, and this query has none", column)
+        return WindowPlan(
+            name=name,
+            text=self._query.text,
+            stream=self._spec.name,
+            into=into,
+            filters=self._spec.topics,
+            key=self._spec.key,
+            windows=(),
+            columns=tuple(self._column(column, node, node, types) for column, node in parts.columns),
+            fields=self._scope.payload_fields(),
+            parameters=tuple(self._scope.parameters),
+            attributes=tuple(self._scope.attributes),
+            time=self._time(parts.time, of_event),
+            where=self._condition("WHERE", parts.where, parts.where, of_event),
+        )
+
     def _note_types(self, parts: Parts) -> None:
         demand = Demand(self._query, self._scope, self._binder)
         if parts.time is not None:
@@ -109,7 +144,8 @@ class _Planner:
             if node is not None:
                 demand.visit(node, "BOOLEAN")
         for node in (*parts.groups.others, *(node for _, node in parts.columns)):
-            demand.visit(node)
+            handed_on = not parts.groups.windows and isinstance(node, exp.Column)
+            demand.visit(node, "JSON" if handed_on else None, firm=False)
 
     def _window_level(self, node: exp.Expr, groups: Grouping) -> exp.Expr:
         """An expression over a window: groups, aggregates and the window's end by their names there."""

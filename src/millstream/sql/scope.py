@@ -12,7 +12,6 @@ is called x; `alias.x` and `stream.x` are just x. `System.Timestamp()` is the en
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from sqlglot import exp
 
 from millstream.engine.plan import ATTRIBUTES, Field
 from millstream.log.contract import StreamSpec
+from millstream.sql.near import nearest
 from millstream.sql.text import QueryText
 from millstream.topic import Filter
 
@@ -144,12 +144,6 @@ class Scope:
         """The columns used so far, quoted, with their types."""
         names = [*self.parameters, *self.attributes, *self.fields]
         return {exp.to_identifier(name, quoted=True).sql(): self.type_of(name) for name in names}
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean …?` where one of the names is near."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def source(query: QueryText, streams: Mapping[str, StreamSpec]) -> tuple[StreamSpec, str | None]:

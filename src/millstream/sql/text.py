@@ -16,6 +16,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import Token
 
 from millstream.errors import QueryError
+from millstream.sql.tsql import translated
 
 _JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL")
 _CALL = re.compile(r"\b\w+\s*\(\s*$")  # the name of a function whose first argument comes next
@@ -38,7 +39,7 @@ class QueryText:
         _check_parentheses(text)
         begin, end = _time_clause(text)
         if begin == end:
-            return QueryText(text, _parse(text, text), None)
+            return QueryText(text, _parse(text, text), None)._translated()
         select = text[:begin] + _blank(text[begin:end]) + text[end:]
         clause = _blank(text[:begin]) + "SELECT" + text[begin + len("SELECT") : end]
         first = _tokens(text[begin:end])
@@ -51,7 +52,13 @@ class QueryText:
         expressions = _parse(text, clause).expressions
         if len(expressions) != 1 or isinstance(expressions[0], exp.Alias):
             raise error_at(text, expression, "TIMESTAMP BY takes one expression, without a name")
-        return QueryText(text, _parse(text, select), expressions[0])
+        return QueryText(text, _parse(text, select), expressions[0])._translated()
+
+    def _translated(self) -> QueryText:
+        """The query without functions of T-SQL."""
+        select, time = translated(self.select, self.error), self.time and translated(self.time, self.error)
+        assert isinstance(select, exp.Select)
+        return QueryText(self.text, select, time)
 
     def error(self, message: str, node: exp.Expr | None = None) -> QueryError:
         """An error that points at where a part of the query begins."""

@@ -12,7 +12,8 @@ from sqlglot import exp
 
 from millstream.clock import SECOND, Micros
 from millstream.engine.window import Kind, Session, Sliding, Window
-from millstream.sql.scope import is_window_end, nearest
+from millstream.sql.near import nearest
+from millstream.sql.scope import is_window_end
 from millstream.sql.text import QueryText
 
 UNITS: dict[str, Micros] = {

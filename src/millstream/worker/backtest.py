@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import SECOND, Micros
-from millstream.engine import WindowedQuery, WindowPlan
+from millstream.engine import WindowPlan, processor_of
 from millstream.engine.silence import with_ticks
 from millstream.errors import UnknownStreamError
 from millstream.event import BATCH_SCHEMA, Batch
@@ -55,9 +55,9 @@ class Backtest:
         self._log = log
         self._span = span
         self._reach = (
-            max(window.reach for window in plan.windows) + plan.grace + plan.idle + SECOND
+            max((window.reach for window in plan.windows), default=0) + plan.grace + plan.idle + SECOND
         )  # so long after a record something of it may fall due
-        self._processor = WindowedQuery(plan)
+        self._processor = processor_of(plan)
 
     @property
     def events(self) -> int:

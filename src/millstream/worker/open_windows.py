@@ -38,6 +38,8 @@ async def open_windows(log: Log, plan: WindowPlan, clock: Clock) -> AsyncIterato
     spec = (await log.streams()).get(plan.stream)
     if spec is None:
         raise UnknownStreamError(f"query {plan.name!r} reads the stream {plan.stream!r}, which is not in this log yet")
+    if not plan.windows:
+        return
     processor = WindowedQuery(replace(plan, having=None))
     for partition in range(spec.partitions):
         chunks = await log.state(plan.name, partition)

@@ -135,9 +135,9 @@ class Worker:
             raise
 
     def _query(self, query: Query, plan: WindowPlan) -> QueryProcessor:
-        from millstream.engine import WindowedQuery  # an app without queries does not need DuckDB
+        from millstream.engine import processor_of  # an app without queries does not need DuckDB
 
-        return QueryProcessor(query, [plan.stream], WindowedQuery(plan), self._context)
+        return QueryProcessor(query, [plan.stream], processor_of(plan), self._context)
 
     async def __aenter__(self) -> Worker:
         await self.start()
