@@ -23,7 +23,7 @@ from millstream.topic import check_filter
 
 PREFIX = "MILLSTREAM_"
 _CONFIG = "MILLSTREAM_CONFIG"
-_NO_SETTINGS = (_CONFIG, "MILLSTREAM_DEBUG", "MILLSTREAM_USER", "MILLSTREAM_PASSWORD")
+_NO_SETTINGS = (_CONFIG, "MILLSTREAM_DEBUG", "MILLSTREAM_USER", "MILLSTREAM_PASSWORD", "MILLSTREAM_GROUP_KEY")
 
 _CLOSE = 0.65  # of 1: `http` and `htpp` are, and not `devices` and the `service_host` that Kubernetes sets
 

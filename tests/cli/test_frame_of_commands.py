@@ -18,6 +18,7 @@ NAMES = [
     "check",
     "asyncapi",
     "demo",
+    "simulate",
     "publish",
     "subscribe",
     "tail",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -162,6 +163,34 @@ def demo(
     from millstream.cli import serve
 
     return serve.demo(for_seconds, speed)
+
+
+@commands.command(epilog="Example: millstream simulate --devices 1000 --rate 0.5 --for 60")
+def simulate(
+    devices: Annotated[int, typer.Option("--devices", metavar="N", min=1, help="How many.")] = 100,
+    rate: Annotated[float, typer.Option("--rate", metavar="N", min=0.001, help="Readings a second of each.")] = 1.0,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile", metavar="FILE", help="What they measure and how they fail.", show_default="a machine"
+        ),
+    ] = None,
+    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="How their ids begin.")] = "sim-",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of what is left to chance.")] = 0,
+    for_seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=1, help="How long.", show_default="until Ctrl-C")
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where.", show_default="that of the server on the data folder"),
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Simulate devices that register themselves with a group's key, in the variable MILLSTREAM_GROUP_KEY."""
+    from millstream.cli import simulating
+
+    simulating.simulate(devices, rate, profile, prefix, seed, for_seconds, mqtt, data, config)
 
 
 @commands.command(epilog="Example: millstream publish site/a/press-1/telemetry '{\"celsius\": 91}'")
