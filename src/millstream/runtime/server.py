@@ -23,6 +23,7 @@ from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.devices import DevicesService
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
+from millstream.runtime.files import allow_connections
 from millstream.runtime.measuring import server_sources
 from millstream.runtime.memory import collect_rarely
 from millstream.runtime.otlp import exporting
@@ -54,6 +55,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def opened(cls, settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         """Open the log and serve it on the bus; everything is closed at the end."""
+        allow_connections(settings.limits)
         async with contextlib.AsyncExitStack() as closing:
             log = await closing.enter_async_context(ServersLog.opened(settings, clock))
             tracer = await closing.enter_async_context(tracing(settings, "server"))
