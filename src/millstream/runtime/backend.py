@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from millstream.bus import Bus
 from millstream.clock import Clock, SystemClock
-from millstream.errors import DiskFaultError, LogUnavailableError, MissingExtraError
+from millstream.errors import DiskFaultError, LogUnavailableError, MissingExtraError, SettingsError
 from millstream.log import Log
 from millstream.log.sqlite import ReadOnlyLog, RemoteLog, SqliteLog, serve_log
 from millstream.log.sqlite.folder import FolderLock
@@ -26,6 +26,10 @@ from millstream.settings import LogSettings, Settings
 
 if TYPE_CHECKING:
     from millstream.log.kafka import KafkaLog
+
+
+LARGEST_PACKET = 4 << 20
+"""What the gateway may let in where the log is on Kafka: half of what a topic takes leaves room for attributes."""
 
 
 class ServersLog:
@@ -46,6 +50,11 @@ class ServersLog:
             finally:
                 await sqlite.close()
             return
+        if settings.limits.packet_bytes > LARGEST_PACKET:
+            raise SettingsError(
+                f"setting 'limits.packet_bytes': {settings.limits.packet_bytes} bytes do not fit into a record of "
+                f"Kafka; at most {LARGEST_PACKET}"
+            )
         lock = FolderLock(settings.data)
         try:
             async with kafka_log(settings.log, clock) as kafka:

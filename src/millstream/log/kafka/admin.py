@@ -107,6 +107,15 @@ class Admin:
         except KafkaException as error:
             raise log_error(f"changing the topic {topic!r}", reason_of(error)) from None
 
+    def property(self, topic: str, name: str) -> str | None:
+        """A property of a topic."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        try:
+            found = _result(self._client.describe_configs([resource])[resource]).get(name)
+        except KafkaException as error:
+            raise log_error(f"asking for the topic {topic!r}", reason_of(error)) from None
+        return None if found is None else str(found.value)
+
     def delete(self, topic: str) -> None:
         """Delete a topic. One that is not there is fine."""
         try:

@@ -100,6 +100,9 @@ class Streams:
                 f"the topic {topic!r} exists with {there} partitions, and stream {spec.name!r} is declared with "
                 f"{spec.partitions}; these never change: declare it with partitions={there}, or under another name"
             )
+        # An event that its topic refused would be sent again and again, so it must take all that we let in.
+        if int(self._admin.property(topic, "max.message.bytes") or 0) < MAX_RECORD_BYTES:
+            self._admin.configure(topic, {"max.message.bytes": str(MAX_RECORD_BYTES)})
 
     def _write(self, name: str, value: bytes | None) -> int:
         if self._producer is None:
