@@ -74,12 +74,12 @@ class Broker:
         """What it has said, the last of it."""
         return "\n".join((self._folder / "log").read_text(errors="replace").splitlines()[-30:])
 
-    def wait(self) -> None:
-        """Return when it answers a client."""
+    def wait(self, options: Mapping[str, str]) -> None:
+        """Return when it answers a client of these options."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        client = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        client = AdminClient({"bootstrap.servers": self.address, "log_level": 0, **options})
         for _ in range(int(_START_SECONDS)):
             with suppress(KafkaException):
                 client.list_topics(timeout=1)
@@ -90,8 +90,11 @@ class Broker:
 
 
 @contextmanager
-def brokers(count: int = 1, more: Mapping[str, str] | None = None) -> Iterator[Sequence[Broker]]:
-    """A cluster of so many brokers, which has started. `more` are further properties of all of them."""
+def brokers(
+    count: int = 1, more: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> Iterator[Sequence[Broker]]:
+    """A cluster of so many brokers, which has started. `more` are further properties of all of them; `options` are what
+    their clients need."""
     with ExitStack() as ending:
         folder = Path(tempfile.mkdtemp(prefix="millstream-kafka-"))
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -111,7 +114,7 @@ def brokers(count: int = 1, more: Mapping[str, str] | None = None) -> Iterator[S
             ending.callback(broker.kill)
             broker.start()
         for broker in found:
-            broker.wait()
+            broker.wait(options or {})
         yield found
 
 
