@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.engine import WindowedQuery
+from millstream.engine import processor_of
 from millstream.errors import QueryError
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
@@ -27,6 +27,12 @@ STREAMS = {
 WINDOW = "GROUP BY device, TumblingWindow(second, 10)"
 GROUP = "SELECT device FROM telemetry GROUP BY device,"
 SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
+EXAMPLE = "WITH hot AS (SELECT device, celsius FROM telemetry WHERE celsius > 80) SELECT … FROM hot …"
+STEP = (
+    f"a step of WITH chooses and changes events, as in {EXAMPLE}; windows stand in the last SELECT, or in a query of "
+    "their own"
+)
+STEP_READS = f"a step of WITH reads a stream or a step before it, as in {EXAMPLE}"
 KEY = "GROUP BY must contain the stream's key, because windows close for each key by itself: "
 UNSETTLED = (
     "does not depend on the events, and would give another result when they are processed again; the time of an event "
@@ -54,7 +60,16 @@ CASES = [
     ("SELECT a FROM x", 1, 15, "there is no stream 'x'; there are everything, levels, telemetry, wild"),
     ("SELECT a FROM (SELECT 1 AS a)", 1, 23, "FROM takes the name of a stream"),
     # clauses there are not
-    (f"WITH x AS (SELECT 1) SELECT device FROM telemetry {WINDOW}", 1, 6, "WITH is not supported yet; a query reads a stream directly"),
+    # steps
+    (f"WITH x AS (SELECT 1) SELECT device FROM telemetry {WINDOW}", 1, 19, STEP_READS),
+    ("WITH x AS (SELECT count(*) AS n FROM telemetry) SELECT n FROM x", 1, 19, STEP),
+    ("WITH x AS (SELECT v FROM telemetry GROUP BY v) SELECT v FROM x", 1, 19, STEP),
+    ("WITH x AS (SELECT v FROM telemetry) SELECT device, w AS y FROM x", 1, 44, "the step has no column 'device'; it has v"),
+    ("WITH x AS (SELECT celsius FROM telemetry) SELECT celcius FROM x", 1, 50, "the step has no column 'celcius'; did you mean 'celsius'?"),
+    ("WITH x AS (SELECT v + 1 AS w FROM telemetry) SELECT w.y AS z FROM x", 1, 53, "'w' is computed, and has no field 'y'"),
+    ("WITH x AS (SELECT v + 1 FROM telemetry) SELECT w FROM x", 1, 19, "v + 1 needs a name: write … AS name"),
+    ("WITH x AS (SELECT v FROM telemtry) SELECT v FROM x", 1, 26, "there is no stream 'telemtry'; did you mean 'telemetry'?"),
+    (f"WITH x AS (SELECT device, System.Timestamp() AS t FROM telemetry) SELECT max(t) AS t FROM x {WINDOW}", 1, 27, "System.Timestamp() in a step is the event's time, which windows behind it have not; select the field that it is, or _time"),
     (f"SELECT DISTINCT device FROM telemetry {WINDOW}", 1, 17, "SELECT DISTINCT is not supported; GROUP BY already gives one result for each group and window"),
     (f"SELECT device FROM telemetry JOIN levels ON true {WINDOW}", 1, 35, "JOIN is not supported yet; a query reads one stream"),
     (f"SELECT device FROM telemetry, levels {WINDOW}", 1, 31, "JOIN is not supported yet; a query reads one stream"),
@@ -254,6 +269,13 @@ OTHERS = [
     "{'a':1}",
     "->",
     "TumblingWindow(day,1)",
+    "WITH telemetry AS (SELECT * FROM telemetry)",
+    "SlidingWindow(second, 1)",
+    "SessionWindow(second, 1)",
+    "median(v)",
+    "COLLECT()",
+    "TopOne() OVER (ORDER BY v)",
+    "DATEADD(day, 1, ts)",
 ]
 changes = st.tuples(st.integers(0, 2), st.integers(0, len(WORDS) - 1), st.sampled_from([*OTHERS, *WORDS]))
 
@@ -265,4 +287,4 @@ def test_any_garbage_is_a_plan_or_a_query_error(made: list[tuple[int, int, str]]
     for kind, place, word in made:
         words[place : place + (kind != 1)] = [word] if kind else []
     with contextlib.suppress(QueryError):
-        WindowedQuery(plan_query("q", " ".join(words), STREAMS, into="out"), threads=1)
+        processor_of(plan_query("q", " ".join(words), STREAMS, into="out"))

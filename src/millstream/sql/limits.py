@@ -12,7 +12,6 @@ from millstream.sql.text import QueryText
 from millstream.sql.window import window_name
 
 _CLAUSES: dict[str, str] = {
-    "with_": "WITH is not supported yet; a query reads a stream directly",
     "distinct": "SELECT DISTINCT is not supported; GROUP BY already gives one result for each group and window",
     "joins": "JOIN is not supported yet; a query reads one stream",
     "laterals": "LATERAL is not supported; a query reads one stream",

@@ -26,6 +26,7 @@ from millstream.sql.limits import check_clauses
 from millstream.sql.parts import Parts, resolve
 from millstream.sql.payload import field_types
 from millstream.sql.scope import WINDOW_END, WINDOW_ID, Scope, source
+from millstream.sql.steps import inlined
 from millstream.sql.text import QueryText
 from millstream.topic import Filter
 
@@ -50,7 +51,7 @@ def plan_query(
     `types` gives the payloads' types by stream: an annotation (dataclass, `TypedDict`, msgspec or pydantic model), or
     the DuckDB types of columns by name. Raises `QueryError` with the line and column of what is wrong.
     """
-    query = QueryText.parse(text)
+    query = inlined(QueryText.parse(text))
     check_clauses(query)
     spec, alias = source(query, streams)
     declared = field_types((types or {}).get(spec.name))

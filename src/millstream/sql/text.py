@@ -127,18 +127,14 @@ def _check_parentheses(text: str) -> None:
 def _time_clause(text: str) -> tuple[int, int]:
     """Where `TIMESTAMP BY …` begins and ends; an empty range if there is none."""
     tokens = _tokens(text)
-    begin, depth = None, 0
+    begin, depth, its_depth = None, 0, 0
     for number, token in enumerate(tokens):
         depth += (token.text == "(") - (token.text == ")")
         word = token.text.upper()
         if begin is None:
-            if (
-                depth == 0
-                and word == "TIMESTAMP"
-                and "BY" in (after.text.upper() for after in tokens[number + 1 : number + 2])
-            ):
-                begin = token.start
-        elif depth == 0 and word.split(" ")[0] in _CLAUSES:
+            if word == "TIMESTAMP" and "BY" in (after.text.upper() for after in tokens[number + 1 : number + 2]):
+                begin, its_depth = token.start, depth  # in a step of WITH it stands in brackets
+        elif depth < its_depth or (depth == its_depth and word.split(" ")[0] in _CLAUSES):
             return begin, token.start
     return (0, 0) if begin is None else (begin, len(text))
 
