@@ -74,13 +74,14 @@ class Form(NamedTuple):
 
 
 class Audience(NamedTuple):
-    """Everybody who listens to a topic: connections by the form in which they want it, each in one of them."""
+    """Everybody who listens to a topic: connections by the form in which they want it, each in one of them. There are
+    as many as topics, and most are of one connection: an empty tuple costs nothing."""
 
-    forms: Mapping[Form, Mapping[Subscriber, None]]
-    readers: list[Reader]
-    desks: list[Desk]
-    lanes: list[Lane]
-    shares: list[Share]
+    forms: tuple[tuple[Form, Mapping[Subscriber, None]], ...]
+    readers: tuple[Reader, ...]
+    desks: tuple[Desk, ...]
+    lanes: tuple[Lane, ...]
+    shares: tuple[Share, ...]
 
     def is_present(self) -> bool:
         """Whether anybody in it may get something at once, and not by the queue."""
@@ -110,7 +111,7 @@ def assemble(wishes: Sequence[Wish]) -> Audience | None:
     forms: dict[Form, dict[Subscriber, None]] = {}
     for subscriber, form in subscribers.items():
         forms.setdefault(form, {})[subscriber] = None
-    return Audience(forms, readers, desks, lanes, shares)
+    return Audience(tuple(forms.items()), tuple(readers), tuple(desks), tuple(lanes), tuple(shares))
 
 
 def _together(who: Subscriber, granted: Granted, found: Form | None) -> Form:

@@ -30,7 +30,7 @@ class Delivery:
 
     def give(self, post: Post, audience: Audience) -> None:
         """Hand one event to everybody in its audience."""
-        for form, subscribers in audience.forms.items():
+        for form, subscribers in audience.forms:
             version, wanted, identifiers, as_published, no_local, have_queue = form
             qos = wanted if wanted < post.qos else post.qos
             if have_queue and qos:
