@@ -30,7 +30,7 @@ ROWS = re.findall(r"^\| `(\w+Error)`(?: \(`([\w.]+)`\))? \| (\d*) ?\| (\d) \|", 
 
 
 def classes() -> Iterator[type[Exception]]:
-    """Every exception that a module of Millstream defines."""
+    """Every exception that a module of Millstream defines, and lets out."""
     for module in pkgutil.walk_packages(millstream.__path__, "millstream."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
@@ -38,7 +38,7 @@ def classes() -> Iterator[type[Exception]]:
     while found:
         each = found.pop()
         found += each.__subclasses__()
-        if each.__module__.startswith("millstream."):
+        if each.__module__.startswith("millstream.") and not each.__name__.startswith("_"):
             yield each
 
 
