@@ -6,6 +6,7 @@ The names of librdkafka's properties are those of its `CONFIGURATION.md`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +23,31 @@ CALL_SECONDS = 30.0
 _TRANSACTION_SECONDS = 15.0
 """After so long the brokers abort a transaction whose producer is gone; readers of its topics wait until then."""
 
+_SAID_AGAIN_SECONDS = 60.0
+_VARYING = re.compile(r"\d+|\[[^\]]*\]")  # numbers, and which client and thread says it
+
+
+class _SaidOnce(logging.Filter):
+    """Lets a message through once a minute, whichever of our many clients says it: while brokers are away, each of them
+    says so several times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it has not been said lately."""
+        text = _VARYING.sub("", record.getMessage())
+        if record.created - self._said.get(text, 0.0) < _SAID_AGAIN_SECONDS:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[text] = record.created
+        return True
+
+
 _log = logging.getLogger(__name__)
+_log.addFilter(_SaidOnce())
 
 
 @dataclass(frozen=True, slots=True)
