@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -67,6 +68,13 @@ async def test_devices_that_were_half_chosen_are_chosen_anew(jobs: Jobs) -> None
     await jobs.begin(job)
     await jobs.begin(job)  # as one that a server has left before it ran
     assert (await jobs.get(job.id)).counts == {"waiting": 1_500}
+
+
+async def test_a_job_that_is_cancelled_while_its_devices_are_chosen_stays_so(jobs: Jobs) -> None:
+    job = await jobs.make(REBOOT)
+    await asyncio.gather(jobs.begin(job), jobs.cancel(job.id))
+    found = await jobs.get(job.id)
+    assert (found.status, found.counts) == (JobStatus.CANCELLED, {"cancelled": 1_500})
 
 
 async def test_a_job_is_cancelled_and_deleted(jobs: Jobs) -> None:

@@ -87,7 +87,7 @@ class Jobs:
         while page := await self._registry.page(job.given.query, after, _AT_ONCE):
             await self._add(job.id, [device.name for device in page])
             after = page[-1].name
-        await self._write(lambda connection: store.set_status(connection, job.id, JobStatus.RUNNING))
+        await self._write(lambda connection: _set_running(connection, job.id))
 
     async def note(self, job_id: str, those: Sequence[JobDevice]) -> None:
         """What becomes of some of its devices."""
@@ -117,6 +117,14 @@ class Jobs:
 
     async def _write(self, act: Any) -> None:
         await self._registry.database.write(act)
+
+
+def _set_running(connection: Connection, job_id: str) -> None:
+    """Unless it was cancelled while its devices were chosen."""
+    if _find(connection, job_id).ended is None:
+        store.set_status(connection, job_id, JobStatus.RUNNING)
+    else:
+        store.turn_outcomes(connection, job_id, JobOutcome.WAITING, JobOutcome.CANCELLED)
 
 
 def _end(work: Work, job_id: str, status: JobStatus) -> None:

@@ -65,6 +65,9 @@ class JobRunner:
         cancelled = await self._jobs.cancel(job_id, by)
         if job_id in self._running:
             self._cancelled.add(job_id)
+            start = cancelled.given.start
+            if start is not None and to_micros(start) > self._clock.now():
+                self._running[job_id].cancel()  # it only waits for its time
         return cancelled
 
     def _run_soon(self, job: Job) -> None:
