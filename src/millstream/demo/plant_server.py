@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from millstream.errors import MillstreamError
-from millstream.log import Accounts, GroupStatus
-from millstream.log.sqlite import RemoteLog
+from millstream.log import Accounts, GroupStatus, Log
+from millstream.runtime.backend import workers_log
 from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import read_server_info, socket_path
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.server import STATUS
-from millstream.settings import host_and_port
+from millstream.settings import Settings, host_and_port
 
 _APP = "millstream.demo.plant"
 _LOG = "server.log"
@@ -28,10 +28,10 @@ _LOG = "server.log"
 class PlantServer:
     """A running server, asked over its bus as `millstream status` does."""
 
-    def __init__(self, folder: Path, peer: SocketPeer) -> None:
+    def __init__(self, folder: Path, peer: SocketPeer, log: Log) -> None:
         self._folder = folder
         self._peer = peer
-        self._log = RemoteLog(peer, folder)
+        self._log = log
 
     @staticmethod
     @contextlib.asynccontextmanager
@@ -49,11 +49,10 @@ class PlantServer:
             if not (await process.stdout.readline()).startswith(b"ready"):
                 raise MillstreamError(f"the server did not start:\n{(folder / _LOG).read_text()}")
             peer = await connect(socket_path(folder / "data"))
-            server = PlantServer(folder / "data", peer)
             try:
-                yield server
+                async with workers_log(peer, Settings.load(data=folder / "data")) as log:
+                    yield PlantServer(folder / "data", peer, log)
             finally:
-                await server._log.close()
                 await peer.close()
         finally:
             if process.returncode is None:
