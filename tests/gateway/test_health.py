@@ -37,7 +37,7 @@ async def test_ready_as_long_as_commits_are_quick(plant: Plant) -> None:
         await plant.clock.advance(9)
         assert await told(client) == (200, "")
         await plant.clock.advance(3)
-        assert await told(client) == (503, "a commit has been under way for 12 s; is the disk well?")
+        assert await told(client) == (503, "a commit has been under way for 12 s; is the log well?")
         plant.log.gate.set()
         await waiting
         assert await told(client) == (200, "")
