@@ -329,7 +329,9 @@ class KafkaLog:
         # The end is also that of transactions that have no outcome yet: they are waited for.
         ends = self._admin.ends([(topic, number)], committed=False)
         chunks: dict[str, bytes] = {}
-        for message in reader.everything(topic, number, ends.get((topic, number), 0)):
+        if (topic, number) not in ends:  # no such group
+            return chunks
+        for message in reader.everything(topic, number, ends[topic, number]):
             name, chunk = (message.key() or b"").decode(), message.value()
             if chunk is None:
                 chunks.pop(name, None)
