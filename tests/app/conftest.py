@@ -26,4 +26,5 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     yield write
     sys.path[:] = path
     for name in set(sys.modules) - known:
-        del sys.modules[name]
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):  # libraries cannot be loaded twice
+            del sys.modules[name]
