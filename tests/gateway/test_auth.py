@@ -13,7 +13,7 @@ from tests.support.gateway import Plant
 from millstream.clock import VirtualClock
 from millstream.errors import SettingsError
 from millstream.gateway import Credentials, Identity, hash_password, verify_password
-from millstream.gateway.auth import BusyError, NotAuthenticatedError, UserAuthenticator
+from millstream.gateway.listeners.auth import BusyError, NotAuthenticatedError, UserAuthenticator
 from millstream.mqtt import Reason, Version
 from millstream.mqtt import packet as p
 from millstream.rights import EVERYTHING

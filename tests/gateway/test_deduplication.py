@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.clock import SECOND
-from millstream.gateway.deduplication import Deduplication, digest
+from millstream.gateway.ingest.deduplication import Deduplication, digest
 
 WINDOW = 60 * SECOND
 

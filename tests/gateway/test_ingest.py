@@ -222,7 +222,7 @@ async def test_another_gateway_cannot_be_started_for_nobody(plant: Plant) -> Non
 
 
 async def test_a_full_table_of_topics_begins_anew(running: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream.gateway.topic_table._TOPICS", 5)
+    monkeypatch.setattr("millstream.gateway.pubsub.topic_table._TOPICS", 5)
     client, watcher = await running.connect(), await running.connect("watcher")
     await watcher.subscribe("#")
     for number in range(40):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.gateway.queue import Lane
+from millstream.gateway.sessions.queue import Lane
 
 steps = st.lists(
     st.one_of(

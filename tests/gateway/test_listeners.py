@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 
 from millstream.clock import VirtualClock
 from millstream.errors import SettingsError
-from millstream.gateway.tls import Certificate
+from millstream.gateway.listeners.tls import Certificate
 from millstream.mqtt import Reason, Version, decode, encode
 from millstream.mqtt import packet as p
 from millstream.settings import ListenerSettings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millstream.errors import NotAuthorizedError, SettingsError
-from millstream.gateway.policy import Policy
+from millstream.gateway.listeners.policy import Policy
 from millstream.rights import EVERYTHING, Right, may
 from millstream.settings import GivenSettings
 

@@ -10,10 +10,10 @@ from tests.support.gateway import Plant, limits
 from tests.support.mqtt import RawClient
 
 from millstream.clock import VirtualClock
-from millstream.gateway.post import Post
-from millstream.gateway.queued import Queued
-from millstream.gateway.retained import Retained
-from millstream.gateway.topic_table import Topic
+from millstream.gateway.pubsub.post import Post
+from millstream.gateway.pubsub.topic_table import Topic
+from millstream.gateway.sessions.queued import Queued
+from millstream.gateway.sessions.retained import Retained
 from millstream.mqtt import Properties, Reason, Version, topic_key
 from millstream.mqtt import packet as p
 from millstream.topic import filter_matches

@@ -14,7 +14,7 @@ from tests.support.streams import read_all
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from millstream.gateway.policy import Policy
+from millstream.gateway.listeners.policy import Policy
 from millstream.ledger.names import REJECTIONS
 from millstream.ledger.rejection import Rejection
 from millstream.mqtt import Properties, Reason, Version

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.event import EVENT_SCHEMA
-from millstream.gateway import topic_table
 from millstream.gateway.attributes import PLAIN, Attributes
-from millstream.gateway.gathering import Gathering
-from millstream.gateway.routing import Routing, Texts, distinct
-from millstream.gateway.sealed import Sealed
-from millstream.gateway.topic_table import TopicTable
+from millstream.gateway.ingest.gathering import Gathering
+from millstream.gateway.ingest.routing import Routing, Texts, distinct
+from millstream.gateway.ingest.sealed import Sealed
+from millstream.gateway.pubsub import topic_table
+from millstream.gateway.pubsub.topic_table import TopicTable
 from millstream.log import Router, StreamSpec
 
 STREAMS = {

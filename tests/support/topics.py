@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from millstream.clock import Clock
 from millstream.event import Event, to_columns
-from millstream.gateway.audience import Reader
-from millstream.gateway.fanout import FanOut
+from millstream.gateway.pubsub.audience import Reader
+from millstream.gateway.pubsub.fanout import FanOut
+from millstream.gateway.pubsub.topics import Topics
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
-from millstream.gateway.topics import Topics
 from millstream.mqtt import Granted
 
 

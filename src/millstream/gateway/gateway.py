@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from millstream.clock import SECOND, Clock
 from millstream.errors import DeviceOfflineError
 from millstream.gateway.attributes import Attributes
-from millstream.gateway.auth import Authenticator, UserAuthenticator
-from millstream.gateway.broker_topics import BrokerTopics
-from millstream.gateway.deduplication import Deduplication
-from millstream.gateway.fanout import FanOut
 from millstream.gateway.http import (
     Access,
     Bodies,
@@ -34,14 +30,18 @@ from millstream.gateway.http import (
     Tails,
     make_app,
 )
-from millstream.gateway.ingest import Ingest
+from millstream.gateway.ingest.deduplication import Deduplication
+from millstream.gateway.ingest.ingest import Ingest
+from millstream.gateway.listeners.auth import Authenticator, UserAuthenticator
+from millstream.gateway.listeners.mqtt_listener import MqttListener
+from millstream.gateway.listeners.policy import Policy
 from millstream.gateway.measures import gateway_source
-from millstream.gateway.mqtt_listener import MqttListener
-from millstream.gateway.policy import Policy
-from millstream.gateway.sessions import Sessions
+from millstream.gateway.pubsub.broker_topics import BrokerTopics
+from millstream.gateway.pubsub.fanout import FanOut
+from millstream.gateway.pubsub.topics import Topics
+from millstream.gateway.sessions.sessions import Sessions
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import Tally
-from millstream.gateway.topics import Topics
 from millstream.log import Log
 from millstream.metrics import Sources
 from millstream.settings import Settings
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from millstream.devices import Registry
-    from millstream.gateway.arrival_traces import ArrivalTraces
-    from millstream.gateway.methods import Answer, Call
-    from millstream.gateway.reception import Reception
+    from millstream.gateway.devices.methods import Answer, Call
+    from millstream.gateway.devices.reception import Reception
+    from millstream.gateway.ingest.arrival_traces import ArrivalTraces
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Gateway:
         self._authenticator: Authenticator = users
         self._reception: Reception | None = None
         if registry is not None:
-            from millstream.gateway.reception import Reception  # with a database: not for those who need none
+            from millstream.gateway.devices.reception import Reception  # with a database: not for those who need none
 
             self._reception = Reception(registry, log, users, policy, fan_out, self.topics, clock)
             self._authenticator = self._reception.authenticator
@@ -282,6 +282,6 @@ def _users_of(settings: Settings, policy: Policy, clock: Clock) -> UserAuthentic
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:
     if tracer is None:
         return None
-    from millstream.gateway.arrival_traces import ArrivalTraces
+    from millstream.gateway.ingest.arrival_traces import ArrivalTraces
 
     return ArrivalTraces(tracer, clock)

@@ -9,7 +9,7 @@ from millstream.bus import Bus, Peer
 from millstream.devices import Name
 from millstream.errors import DeviceError, LogUnavailableError
 from millstream.gateway import Gateway
-from millstream.gateway.methods import MOST_SECONDS, Call
+from millstream.gateway.devices.methods import MOST_SECONDS, Call
 
 CALL = "devices.call"
 

@@ -11,7 +11,7 @@ from millstream.app import App
 from millstream.clock import Clock
 from millstream.errors import MillstreamError
 from millstream.gateway import Gateway
-from millstream.gateway.auth import UserAuthenticator
+from millstream.gateway.listeners.auth import UserAuthenticator
 from millstream.log import Log
 from millstream.log.sqlite import SqliteLog
 from millstream.settings import GivenSettings

@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from millstream.errors import DeviceError, TokenError
-from millstream.gateway.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.gateway.http.answer import LATER
+from millstream.gateway.listeners.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
 from millstream.rights import Right
 
 _TOKEN = "SharedAccessSignature"  # noqa: S105 (the scheme of `millstream.devices.token`)

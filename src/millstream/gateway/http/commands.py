@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.devices import Commands, What
 from millstream.devices.command import LONGEST, USUAL
-from millstream.gateway.command_desk import CommandDesk, reason_in
+from millstream.gateway.devices.command_desk import CommandDesk, reason_in
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.gateway.http.body import Bodies

@@ -9,11 +9,11 @@ from starlette.routing import BaseRoute, Route
 
 from millstream.devices.job import JobGiven, JobOutcome
 from millstream.devices.jobs import Jobs
+from millstream.gateway.devices.job_runner import JobRunner
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.gateway.http.body import Bodies, decode
 from millstream.gateway.http.parameters import Parameters
-from millstream.gateway.job_runner import JobRunner
 from millstream.rights import Right
 
 _PAGE, _LARGEST_PAGE = 100, 1_000

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 
 from millstream.clock import Clock
-from millstream.gateway.auth import Identity
 from millstream.gateway.http.outstanding import Outstanding, Place
 from millstream.gateway.http.readers import Readers
+from millstream.gateway.listeners.auth import Identity
 from millstream.log import Committed, Group, Log, Poll, Position
 from millstream.log.contract import Start
 

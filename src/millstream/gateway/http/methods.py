@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from millstream.gateway.devices.methods import MOST_SECONDS, RESPONSE_SECONDS, Call, Methods
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.devices import DEVICE, MODULE, name_in
 from millstream.gateway.http.parameters import Parameters
-from millstream.gateway.methods import MOST_SECONDS, RESPONSE_SECONDS, Call, Methods
 from millstream.rights import Right
 
 

@@ -12,7 +12,7 @@ from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import CODES, FAULTS, LATER, answer
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.content import read_contents
-from millstream.gateway.ingest import Ingest
+from millstream.gateway.ingest.ingest import Ingest
 from millstream.gateway.statistics import Statistics
 from millstream.rights import Right
 from millstream.topic import check_topic

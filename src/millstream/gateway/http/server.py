@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from millstream.gateway.listening import bind, where
+from millstream.gateway.listeners.listening import bind, where
 
 _PING_SECONDS = 20.0
 _LARGEST_HEAD = 1 << 16  # bytes of a request's line and headers, or of what else frames a body; as h11 has it

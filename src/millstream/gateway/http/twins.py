@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from millstream.devices import Name, Report, Twin, TwinChange, Twins
-from millstream.gateway.auth import Identity
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.gateway.http.body import Bodies, decode
 from millstream.gateway.http.devices import DEVICE, MODULE, expected, name_in
+from millstream.gateway.listeners.auth import Identity
 from millstream.rights import Right
 
 

@@ -1,0 +1,1 @@
+"""Where MQTT clients connect, and who may come in."""
