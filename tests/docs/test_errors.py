@@ -16,6 +16,7 @@ import millstream
 from millstream.cli import frame
 from millstream.errors import MillstreamError
 from millstream.gateway.http.answer import FAULTS
+from millstream.log.kafka import transactor
 from millstream.mqtt import Reason
 from millstream.runtime import __main__ as process
 from millstream.runtime import control, server
@@ -78,9 +79,8 @@ def test_every_reason_code_that_is_sent_is_documented_and_no_other() -> None:
 
 def test_every_exit_code_is_documented_and_no_other() -> None:
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, flags=re.MULTILINE)}
-    of_processes = {
-        code for module in (process, control, server) for name, code in vars(module).items() if name.endswith("_EXIT")
-    }
+    modules = (process, control, server, transactor)
+    of_processes = {code for module in modules for name, code in vars(module).items() if name.endswith("_EXIT")}
     assert documented == {0, frame.FAILED, frame.WRONG, frame.INTERRUPTED} | of_processes
 
 

@@ -95,7 +95,7 @@ def on_kafka(folder: Path, servers: str) -> Iterator[tuple[Running, dict[str, st
 
 def wait_for(condition: Callable[[], object]) -> None:
     """Return when it holds."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -9,8 +9,11 @@ transactional id waits, before it begins, until the outcome stands (KIP-98): who
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,6 +28,10 @@ from millstream.log.kafka.failure import FENCING, TOO_LARGE, log_error, reason_o
 from millstream.log.kafka.record import TICK, Header, encode
 
 _FENCED_SECONDS = 0.2  # and longer every time, until it is tried again under the group's new generation
+_GRACE_SECONDS = 5.0  # that a call may take beyond its own time-out
+
+HANGING_EXIT = 75  # EX_TEMPFAIL of sysexits.h: the client library hangs, and another process will do better
+
 _TRIES = 5  # of a transaction that was aborted for a reason that may pass
 
 _log = logging.getLogger(__name__)
@@ -197,12 +204,32 @@ def _resume(call: Callable[[], object]) -> None:
     deadline = time.monotonic() + 2 * CALL_SECONDS
     while True:
         try:
-            call()
+            with _bounded():
+                call()
             return
         except KafkaException as error:
             reason = reason_of(error)
             if not reason.retriable() or reason.txn_requires_abort() or time.monotonic() >= deadline:
                 raise
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Around a call of the client that has a time-out of its own. After an outage librdkafka at times never returns
+    from `send_offsets_to_transaction`, whatever its time-out says, and nothing can be done with the producer any more:
+    the process ends. Nothing was acknowledged, and whoever comes next looks up what is committed."""
+    alarm = threading.Timer(CALL_SECONDS + _GRACE_SECONDS, _end_process)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+
+
+def _end_process() -> None:
+    _log.critical("Kafka's client does not return from a call; this process ends, and recovers when it starts again")
+    os._exit(HANGING_EXIT)
 
 
 def _may_pass(reason: KafkaError) -> bool:
