@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.app import App
-from millstream.clock import SECOND, to_micros
+from millstream.clock import to_micros
 from millstream.event import BATCH_SCHEMA, Batch, Event, Tick, to_columns
 from millstream.ledger.names import SKIPPED
 from millstream.ledger.scan import batches, ranges, time_of
@@ -23,8 +23,6 @@ from millstream.topic import filter_matches
 
 if TYPE_CHECKING:
     from millstream.engine import Step, WindowPlan
-
-_LONG = 100 * 366 * 86_400 * SECOND  # after so long a silence every window is closed
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -97,9 +95,11 @@ async def _find(log: Log, plan: WindowPlan, id_: str, key: str, event: Event) ->
 
 def _alone(event: Event) -> Batch:
     """An event, and nothing after it for so long that its window closes."""
+    from millstream.engine.silence import LONG
+
     assert event.stream is not None, "it was read from a stream"
     micros = to_micros(time_of(event))
     position = [pa.array([event.offset], pa.int64()), pa.array([micros], pa.timestamp("us", tz="UTC"))]
     columns = pa.RecordBatch.from_arrays([*position, *to_columns([event]).columns], schema=BATCH_SCHEMA)
     after = event.offset + 1
-    return Batch(event.stream, event.partition, columns, after + 1, (Tick(after, micros + _LONG),))
+    return Batch(event.stream, event.partition, columns, after + 1, (Tick(after, micros + LONG),))

@@ -15,6 +15,9 @@ import pyarrow as pa
 from millstream.clock import SECOND, Micros
 from millstream.event import Batch, Tick
 
+LONG: Micros = 100 * 366 * 86_400 * SECOND
+"""After so long a silence every window is closed."""
+
 
 def with_ticks(batch: Batch, after: Micros | None, until: Micros | None, reach: Micros) -> Batch:
     """A batch with these ticks in the place of its own.

@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from millstream.clock import SECOND, Micros
 from millstream.engine import WindowPlan, processor_of
 from millstream.engine.silence import with_ticks
-from millstream.errors import UnknownStreamError
-from millstream.event import BATCH_SCHEMA, Batch
+from millstream.event import Batch
 from millstream.log import Log
+from millstream.log.records import NO_EVENTS
+from millstream.worker.stored import spec_of
 
 _ROUND_BYTES = 32 << 20  # payload a step, over all partitions
 _LEAST_BYTES = 1 << 16  # of a partition
-_NO_EVENTS = pa.RecordBatch.from_pylist([], schema=BATCH_SCHEMA)
 _LATENESS: Micros = 300 * SECOND  # how much earlier it begins than the windows that are open at its start
 
 
@@ -99,12 +99,7 @@ class Backtest:
         """What is read before the span, and what in it."""
         log, stream, since = self._log, self.plan.stream, self._span.since
         before, within = [], []
-        spec = (await log.streams()).get(stream)
-        if spec is None:
-            raise UnknownStreamError(
-                f"query {self.plan.name!r} reads the stream {stream!r}, which is not in this log yet"
-            )
-        for number in range(spec.partitions):
+        for number in range((await spec_of(log, self.plan)).partitions):
             end = await log.offset_at(stream, number, self._span.until)
             begin = (await log.bounds(stream, number)).first
             early = begin
@@ -144,5 +139,5 @@ class Backtest:
 
     def _silence(self, reading: _Reading) -> Batch:
         """The ticks between a partition's last event and the end of the span."""
-        nothing = Batch(self.plan.stream, reading.partition, _NO_EVENTS, reading.end)
+        nothing = Batch(self.plan.stream, reading.partition, NO_EVENTS, reading.end)
         return with_ticks(nothing, reading.last, self._span.until, self._reach)

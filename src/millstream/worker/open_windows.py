@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from millstream.clock import SECOND, Clock
+from millstream.clock import Clock
 from millstream.engine import WindowedQuery, WindowPlan
-from millstream.errors import UnknownStreamError
-from millstream.event import BATCH_SCHEMA, Batch, Tick
+from millstream.engine.silence import LONG
+from millstream.event import Batch, Tick
 from millstream.log import Log
-
-_LONG = 100 * 366 * 86_400 * SECOND  # after so long a silence every window is closed
-_NO_EVENTS = pa.RecordBatch.from_pylist([], schema=BATCH_SCHEMA)
+from millstream.log.records import NO_EVENTS
+from millstream.worker.stored import spec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,14 @@ async def open_windows(log: Log, plan: WindowPlan, clock: Clock) -> AsyncIterato
     The saved state is given to an engine of its own, whose windows a tick in the far future closes.
     `UnknownStreamError`: the query's stream is not there. `QueryError`: the saved state is of another query of this
     name."""
-    spec = (await log.streams()).get(plan.stream)
-    if spec is None:
-        raise UnknownStreamError(f"query {plan.name!r} reads the stream {plan.stream!r}, which is not in this log yet")
+    spec = await spec_of(log, plan)
     if not plan.windows:
         return
     processor = WindowedQuery(replace(plan, having=None))
     for partition in range(spec.partitions):
         chunks = await log.state(plan.name, partition)
         processor.restore(partition, chunks)
-        tick = Batch(plan.stream, partition, _NO_EVENTS, 1, (Tick(0, clock.now() + _LONG),))
+        tick = Batch(plan.stream, partition, NO_EVENTS, 1, (Tick(0, clock.now() + LONG),))
         step = await asyncio.to_thread(processor.step, [tick])
         processor.forget(partition)
         yield OpenWindows(partition, step.outputs, len(chunks), sum(map(len, chunks.values())))
