@@ -16,6 +16,7 @@ Write = Callable[..., Path]
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes a file of the working folder; what is imported from there is forgotten at the end."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "plant", raising=False)  # of another test in this process
     known, path = set(sys.modules), list(sys.path)
 
     def write(name: str, text: str) -> Path:
