@@ -37,6 +37,11 @@ def to_text(instant: Micros) -> str:
     return to_datetime(instant).isoformat().replace("+00:00", "Z")
 
 
+def processor_seconds() -> float:
+    """The processor time that this process has used, in all its threads: what it did, however busy the machine is."""
+    return time.process_time()
+
+
 class Clock(Protocol):
     """What Millstream asks of time."""
 

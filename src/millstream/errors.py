@@ -31,6 +31,10 @@ class PayloadError(MillstreamError):
     """A payload does not decode as what was asked for."""
 
 
+class StateError(MillstreamError):
+    """What a handler keeps of a key cannot be kept, or is not of the type that it asks for."""
+
+
 class PositionError(MillstreamError):
     """Where to begin reading is said in a way that means nothing."""
 
@@ -46,6 +50,10 @@ class QueryError(MillstreamError):
 
 class MissingExtraError(MillstreamError):
     """What was asked for needs an optional part of the installation."""
+
+
+class ReferenceDataError(MillstreamError):
+    """Reference data cannot be read, or is not what queries can be joined with."""
 
 
 class RefusedError(MillstreamError):
@@ -79,6 +87,10 @@ class UnknownJobError(DeviceError):
 
 class UnknownCommandError(DeviceError):
     """No such command waits for the device: it was settled, purged, or has expired."""
+
+
+class UnknownKeyError(DeviceError):
+    """No API key has this id."""
 
 
 class RegistrationError(DeviceError):

@@ -6,7 +6,7 @@ hot path moves batches and never makes an `Event`; handlers see events, made fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,6 +41,10 @@ BATCH_SCHEMA: pa.Schema = pa.schema(
     ]
 )
 """The columns of events that were read: `EVENT_SCHEMA` after the offset and the commit time."""
+
+
+RESEND_GROUP = "resend-group"
+"""The header of an event that is sent again: the only group that shall take it. No device can set it."""
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -117,6 +121,13 @@ def to_columns(events: Iterable[Event]) -> pa.RecordBatch:
     )
 
 
+def placed(events: pa.RecordBatch, offsets: Sequence[int], times: Sequence[Micros]) -> pa.RecordBatch:
+    """Events (columns of `EVENT_SCHEMA`) as if they had been read: at these offsets, and committed at these times
+    (columns of `BATCH_SCHEMA`)."""
+    positions = [pa.array(offsets, pa.int64()), pa.array(times, BATCH_SCHEMA.field("time").type)]
+    return pa.RecordBatch.from_arrays([*positions, *events.columns], schema=BATCH_SCHEMA)
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """A record that carries nothing but the time: the log appends it while something there can fall due.
@@ -140,7 +151,8 @@ class Batch:
     """Consecutive events of one partition, in order, with explicit offsets (they increase, and may have gaps).
 
     `events` has the columns of `BATCH_SCHEMA`. `next_offset` is where to read on: it is past every event and tick
-    in the batch, and past offsets that hold nothing. `selection` is None where all events are here.
+    in the batch, and past offsets that hold nothing. `selection` is None where all events are here. `is_sparse` says
+    that columns which the reader does not look at may be null; the log has the whole events.
     """
 
     stream: str
@@ -149,9 +161,16 @@ class Batch:
     next_offset: int
     ticks: tuple[Tick, ...] = ()
     selection: Selection | None = None
+    is_sparse: bool = False
 
     def __len__(self) -> int:
         return int(self.events.num_rows)
+
+    @property
+    def times(self) -> npt.NDArray[np.int64]:
+        """When each event was committed, in microseconds."""
+        times: npt.NDArray[np.int64] = self.events.column("time").view(pa.int64()).to_numpy()
+        return times
 
     def __iter__(self) -> Iterator[Event]:
         stream, partition = self.stream, self.partition
@@ -159,7 +178,7 @@ class Batch:
         nothing: dict[str, str] = {}
         for offset, micros, topic, key, id_, type_, content_type, headers, data in zip(
             columns.column("offset").to_pylist(),
-            columns.column("time").cast(pa.int64()).to_pylist(),
+            self.times.tolist(),
             *(columns.column(field.name).to_pylist() for field in EVENT_FIELDS),
             strict=True,
         ):

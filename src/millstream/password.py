@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _N, _R, _P = 1 << 14, 8, 1  # 16 MiB and about 40 ms; OWASP's table has (2^14, 8, 5) and (2^17, 8, 1) at its ends
 _MAX_MEMORY = 256 << 20  # of one check, whatever a hash asks for
@@ -37,8 +37,10 @@ class PasswordHash:
         return found
 
     @staticmethod
-    def impossible() -> PasswordHash:
-        """One that no password fits, and that takes as long to find that out."""
+    def impossible(like: PasswordHash | None = None) -> PasswordHash:
+        """One that no password fits, and that takes as long to find that out as another one."""
+        if like is not None:
+            return replace(like, key=secrets.token_bytes(len(like.key)))
         return PasswordHash(_N, _R, _P, secrets.token_bytes(_SALT), secrets.token_bytes(_KEY))
 
     @property

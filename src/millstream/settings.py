@@ -23,7 +23,14 @@ from millstream.topic import check_filter
 
 PREFIX = "MILLSTREAM_"
 _CONFIG = "MILLSTREAM_CONFIG"
-_NO_SETTINGS = (_CONFIG, "MILLSTREAM_DEBUG", "MILLSTREAM_USER", "MILLSTREAM_PASSWORD", "MILLSTREAM_GROUP_KEY")
+_NO_SETTINGS = (
+    _CONFIG,
+    "MILLSTREAM_DEBUG",
+    "MILLSTREAM_USER",
+    "MILLSTREAM_PASSWORD",
+    "MILLSTREAM_KEY",
+    "MILLSTREAM_GROUP_KEY",
+)
 
 _CLOSE = 0.65  # of 1: `http` and `htpp` are, and not `devices` and the `service_host` that Kubernetes sets
 
@@ -71,8 +78,14 @@ class Rights(BaseModel):
     """Groups to join by HTTP. Their streams must be readable too."""
     observe: bool = False
     """See `/status` and `/metrics`."""
+    view: bool = False
+    """See devices, twins, enrollments and jobs, without secrets."""
+    operate: bool = False
+    """Tell devices what to do: twins, methods, commands, jobs. Includes `view`."""
     manage: bool = False
-    """See and change the registry of devices."""
+    """See and change the registry of devices, with its secrets. Includes `operate`."""
+    administer: bool = False
+    """See and change API keys."""
 
 
 class OwnRights(BaseModel):
@@ -90,8 +103,14 @@ class OwnRights(BaseModel):
     """Groups to join by HTTP."""
     observe: bool | None = None
     """See `/status` and `/metrics`."""
+    view: bool | None = None
+    """See devices, twins, enrollments and jobs, without secrets."""
+    operate: bool | None = None
+    """Tell devices what to do: twins, methods, commands, jobs. Includes `view`."""
     manage: bool | None = None
-    """See and change the registry of devices."""
+    """See and change the registry of devices, with its secrets. Includes `operate`."""
+    administer: bool | None = None
+    """See and change API keys."""
 
 
 class User(OwnRights):
@@ -127,8 +146,10 @@ class Limits(BaseModel):
     """Subscriptions a session."""
     receive_maximum: int = Field(default=1_000, gt=0, le=65_535)
     """QoS 1 and 2 messages to a subscriber that it has not acknowledged yet."""
-    publish_maximum: int = Field(default=1_000, gt=0, le=65_535)
-    """QoS 1 and 2 messages of a client that are not acknowledged yet; MQTT 5 clients are told, and cut off beyond."""
+    publish_maximum: int = Field(default=65_535, gt=0, le=65_535)
+    """QoS 1 and 2 messages of a client that are not acknowledged yet; MQTT 5 clients are told, and cut off beyond. With
+    less than there are packet identifiers, some clients lock themselves out: paho-mqtt 2 sends all that it has gathered
+    while it was away at once, whatever it was told."""
     client_messages: int = Field(default=100_000, gt=0)
     """Messages a second of one client, with as many at once after a pause. Beyond, it is read more slowly."""
     client_bytes: ByteSize = _bytes(64 << 20)
@@ -149,14 +170,14 @@ class Limits(BaseModel):
 
 
 class ListenerSettings(BaseModel):
-    """A further address where MQTT listens."""
+    """A further address to listen at."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str
     """`HOST:PORT`; port 0 takes a free one."""
-    protocol: Literal["mqtt", "mqtts", "ws", "wss"] = "mqtt"
-    """MQTT over TCP, over TLS, over WebSocket, or over WebSocket over TLS."""
+    protocol: Literal["mqtt", "mqtts", "ws", "wss", "https"] = "mqtt"
+    """MQTT over TCP, over TLS, over WebSocket, or over WebSocket over TLS; or HTTP over TLS."""
     certificate: Path | None = None
     """For TLS: a PEM file with the server's certificate and those between it and its root."""
     key: Path | None = None
@@ -169,7 +190,7 @@ class ListenerSettings(BaseModel):
     @property
     def is_secure(self) -> bool:
         """Whether it speaks TLS."""
-        return self.protocol in ("mqtts", "wss")
+        return self.protocol in ("mqtts", "wss", "https")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -178,7 +199,7 @@ class ListenerSettings(BaseModel):
         if self.client_crl and not self.client_ca:
             raise ValueError("client_crl needs client_ca, which says whose certificates may be revoked")
         if not self.is_secure and (self.certificate or self.key or self.client_ca):
-            raise ValueError(f"{self.protocol} has no certificates; for TLS say mqtts or wss")
+            raise ValueError(f"{self.protocol} has no certificates; for TLS say mqtts, wss or https")
         return self
 
 
@@ -208,8 +229,9 @@ class KafkaSettings(BaseModel):
     """What stands before the names of all topics and groups, so that several systems can share brokers."""
     replication: int | None = Field(default=None, gt=0)
     """Copies of topics that are made. Unset: as the brokers' `default.replication.factor` says."""
-    session_timeout: _Duration = timedelta(seconds=10)
-    """How long a worker may be silent before its partitions go to others."""
+    session_timeout: _Duration = timedelta(seconds=20)
+    """How long a worker may be silent before its partitions go to others. It has to be longer than brokers take to
+    replace one of them that has died (`broker.session.timeout.ms`, 9 seconds, and a few more)."""
     tls: bool = False
     """Speak TLS."""
     ca: Path | None = None

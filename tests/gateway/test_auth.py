@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from tests.support.gateway import Plant
 from millstream.clock import VirtualClock
 from millstream.errors import SettingsError
 from millstream.gateway import Credentials, Identity, hash_password, verify_password
-from millstream.gateway.listeners.auth import BusyError, NotAuthenticatedError, UserAuthenticator
+from millstream.gateway.listeners.auth import BusyError, NotAuthenticatedError, TooManyFailuresError, UserAuthenticator
+from millstream.gateway.listeners.holding import HoldingAuthenticator
 from millstream.mqtt import Reason, Version
 from millstream.mqtt import packet as p
 from millstream.rights import EVERYTHING
@@ -21,8 +24,8 @@ from millstream.rights import EVERYTHING
 CHEAP = "scrypt$2$1$1$c2FsdA==$Mg+j147YoCdA+qrUwvASXtMPpt7O8kuKFUTqdS+qQGA="  # of "secret", for tests of many checks
 
 
-def credentials(user_name: str | None, password: str = "secret") -> Credentials:
-    return Credentials(user_name, password.encode())
+def credentials(user_name: str | None, password: str = "secret", address: str = "") -> Credentials:
+    return Credentials(user_name, password.encode(), address=address)
 
 
 def test_a_hash_fits_its_password_only() -> None:
@@ -99,12 +102,42 @@ async def test_unknown_users_and_missing_names_are_refused() -> None:
 
 async def test_a_thousand_wrong_passwords_wait_in_a_bounded_queue() -> None:
     users = UserAuthenticator({"ann": CHEAP}, False, VirtualClock())
-    checks = [users.authenticate(credentials("ann", f"wrong {n}")) for n in range(1_100)]
+    checks = [users.authenticate(credentials("ann", f"wrong {n}", f"192.0.{n // 250}.{n % 250}")) for n in range(1_100)]
     outcomes = await asyncio.gather(*checks, return_exceptions=True)
     kinds = [type(outcome) for outcome in outcomes]
     assert set(kinds) == {NotAuthenticatedError, BusyError}
     assert kinds.count(BusyError) == 100
     assert await users.authenticate(credentials("ann")) == Identity("ann", EVERYTHING)
+    users.close()
+
+
+async def test_who_shows_too_many_wrong_passwords_is_refused_without_a_check() -> None:
+    clock = VirtualClock()
+    users = UserAuthenticator({"ann": CHEAP, "bob": CHEAP}, False, clock)
+    wrong = [credentials("ann", f"wrong {n}", "192.0.2.1") for n in range(1_000)]
+    outcomes = await asyncio.gather(*map(users.authenticate, wrong), return_exceptions=True)
+    assert Counter(map(type, outcomes)) == {NotAuthenticatedError: 10, TooManyFailuresError: 990}
+    with pytest.raises(TooManyFailuresError):
+        await users.authenticate(credentials("ann", address="192.0.2.1"))
+    await users.authenticate(credentials("bob", address="192.0.2.1"))
+    await clock.advance(10)
+    await users.authenticate(credentials("ann", address="192.0.2.1"))
+    await users.authenticate(credentials("bob", address="192.0.2.2"))
+    users.close()
+
+
+async def test_who_tries_many_names_is_refused_for_all_of_them() -> None:
+    clock = VirtualClock()
+    users = UserAuthenticator({"ann": CHEAP}, False, clock)
+    site = "2001:db8:0:1::"  # one site has all addresses of such a network
+    for n in range(100):
+        with pytest.raises(NotAuthenticatedError):
+            await users.authenticate(credentials(f"guess-{n}", address=f"{site}{n:x}"))
+    with pytest.raises(TooManyFailuresError):
+        await users.authenticate(credentials("ann", address=f"{site}ffff"))
+    await users.authenticate(credentials("ann", address="2001:db8:0:2::1"))
+    await clock.advance(1)
+    await users.authenticate(credentials("ann", address=f"{site}ffff"))
     users.close()
 
 
@@ -169,3 +202,53 @@ async def test_anonymous_access_is_said_aloud(plant: Plant, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         await plant.start()
     assert any("anybody may connect" in record.message for record in caplog.records)
+
+
+class Refusing:
+    """An authenticator that knows one password."""
+
+    def recall(self, credentials: Credentials) -> Identity | None:
+        return None
+
+    async def authenticate(self, credentials: Credentials) -> Identity:
+        if credentials.password != b"secret":
+            raise NotAuthenticatedError("wrong")
+        return Identity("ann", EVERYTHING)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+async def test_many_refusals_are_told_one_after_the_other() -> None:
+    clock = VirtualClock()
+    holding = HoldingAuthenticator(Refusing(), clock)
+    wrong = [asyncio.ensure_future(holding.authenticate(credentials("ann", "no", "192.0.2.1"))) for _ in range(2_000)]
+    await asyncio.sleep(0)
+    assert sum(each.done() for each in wrong) == 100
+    assert (await holding.authenticate(credentials("ann", address="192.0.2.1"))).name == "ann"
+    with pytest.raises(NotAuthenticatedError):
+        await holding.authenticate(credentials("ann", "no", "192.0.2.2"))
+    told = []
+    for _ in range(5):
+        await clock.advance(1)
+        await asyncio.sleep(0)
+        told.append(sum(each.done() for each in wrong))
+    assert told[0] <= 125
+    assert told[-1] == 2_000
+    assert max(later - earlier for earlier, later in itertools.pairwise(told)) == 500
+    for each in wrong:
+        assert isinstance(each.exception(), NotAuthenticatedError)
+    holding.close()
+
+
+async def test_who_waits_for_a_refusal_is_bounded_and_answered_at_the_end() -> None:
+    holding = HoldingAuthenticator(Refusing(), VirtualClock())
+    wrong = [asyncio.ensure_future(holding.authenticate(credentials("ann", "no", "192.0.2.1"))) for _ in range(10_200)]
+    await asyncio.sleep(0)
+    assert sum(each.done() for each in wrong) == 200  # the allowance, and who is beyond the bound
+    wrong[5_000].cancel()
+    holding.close()
+    outcomes = await asyncio.gather(*wrong, return_exceptions=True)
+    assert Counter(map(type, outcomes)) == {NotAuthenticatedError: 10_199, asyncio.CancelledError: 1}
+    with pytest.raises(NotAuthenticatedError):
+        await holding.authenticate(credentials("ann", "no", "192.0.2.1"))

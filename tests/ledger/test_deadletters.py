@@ -14,8 +14,8 @@ from tests.support.streams import make_batch, publish, read_all
 
 from millstream.clock import VirtualClock, to_micros
 from millstream.errors import DeadLetterError, LogUnavailableError
-from millstream.event import Event
-from millstream.ledger import RESEND_GROUP, RESEND_OF, RESOLVED
+from millstream.event import RESEND_GROUP, Event
+from millstream.ledger import RESEND_OF, RESOLVED
 from millstream.ledger.deadletters import Operator, find, letters, resolutions
 from millstream.log.sqlite import ReadOnlyLog, SqliteLog
 from millstream.worker.addressed import to_others

@@ -6,13 +6,12 @@ and checks the balances; `letter` is a dead letter, `deadletters` are all of the
 """
 
 from millstream.ledger.balance import Equation, equations
-from millstream.ledger.letter import RESEND_GROUP, RESEND_OF, Letter
+from millstream.ledger.letter import RESEND_OF, Letter
 from millstream.ledger.names import DEAD_LETTERS, REJECTIONS, RESOLVED
 
 __all__ = [
     "DEAD_LETTERS",
     "REJECTIONS",
-    "RESEND_GROUP",
     "RESEND_OF",
     "RESOLVED",
     "Equation",

@@ -76,6 +76,8 @@ def rejected_by_reason(counts: Mapping[str, int]) -> dict[str, int]:
 def stream_equation(stream: StreamAccount) -> Equation:
     """What is in a stream, or was, came from somebody who counted it."""
     terms = {_source(name): n for name, n in sorted(stream.sources.items())}
+    if stream.unknown:
+        terms["dropped, and nobody knows from whom"] = stream.unknown
     return Equation(f"in stream {stream.name}", stream.events, terms)
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import msgspec
 
-from millstream.event import Event
+from millstream.event import RESEND_GROUP, Event
 
 DEAD_LETTER = "dead-letter-"
 REASON, GROUP = "dead-letter-reason", "dead-letter-group"
@@ -21,9 +21,9 @@ STREAM, PARTITION, OFFSET = "dead-letter-stream", "dead-letter-partition", "dead
 TOPIC, ID, ATTEMPTS = "dead-letter-topic", "dead-letter-id", "dead-letter-attempts"
 ERROR_TYPE, ERROR = "dead-letter-error-type", "dead-letter-error"
 
-RESEND_GROUP, RESEND_OF = "resend-group", "resend-of"
-"""Headers of an event that is sent again: the only group that shall take it, and the position of the event that it
-repeats. No device can set them."""
+RESEND_OF = "resend-of"
+"""The header of an event that is sent again (`RESEND_GROUP`) with the position of the event that it repeats. No device
+can set it."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,13 @@ REJECTED = "rejected:"
 
 PROCESSED, SKIPPED, FILTERED = "processed", "skipped", "filtered"
 LATE, DEAD_LETTERED, EXPIRED = "late", "dead-lettered", "expired"
-OUTCOMES = (PROCESSED, SKIPPED, FILTERED, LATE, DEAD_LETTERED, EXPIRED)
+COMBINED = "combined"
+OUTCOMES = (PROCESSED, SKIPPED, FILTERED, LATE, DEAD_LETTERED, EXPIRED, COMBINED)
 """Where an event can end that a group has read (or would have, if retention had not taken it). Whatever else a group
 counts is beside the balance."""
+
+WOKEN = "woken"
+"""Keys that were woken, which are no events."""
 
 DEAD_LETTERS = "$deadletters"
 """Where events end that could not be processed. It captures no topics; the workers append to it."""

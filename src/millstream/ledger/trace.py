@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import Micros, to_micros
-from millstream.event import Event
+from millstream.event import RESEND_GROUP, Event
 from millstream.ledger.balance import is_processor
 from millstream.ledger.deadletters import RESENT, Resolution, Wanted, letters, resolutions
-from millstream.ledger.letter import RESEND_GROUP, RESEND_OF, Letter
+from millstream.ledger.letter import RESEND_OF, Letter
 from millstream.ledger.names import DEAD_LETTERED, LATE, SKIPPED, late_stream
 from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
 from millstream.log import Accounts, GroupAccount, Log

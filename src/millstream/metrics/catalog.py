@@ -40,7 +40,8 @@ SESSIONS = _gauge("millstream_gateway_sessions", "MQTT sessions that are kept be
 RETAINED = _gauge("millstream_gateway_retained_messages", "Topics that have a retained message.")
 QUEUED = _counter("millstream_gateway_queued_events_total", "Events that entered the queue of sessions that are kept.")
 EXPIRED = _counter(
-    "millstream_gateway_expired_events_total", "Copies for sessions that are kept whose Message Expiry Interval passed."
+    "millstream_gateway_expired_events_total",
+    "Copies whose Message Expiry Interval passed while they waited for a subscriber.",
 )
 OVERFLOWED = _counter(
     "millstream_gateway_overflowed_events_total", "Copies that a session that is kept lost: away or slow for too long."
@@ -53,10 +54,18 @@ ENDED = _counter("millstream_gateway_ended_connections_total", "MQTT connections
 COMMIT_SECONDS = _histogram("millstream_gateway_commit_seconds", "From a complete batch to its events on disk.")
 COMMIT_EVENTS = _histogram("millstream_gateway_commit_events", "Events that a commit holds.")
 DEVICES = _gauge("millstream_devices_connected", "Devices of the registry, and modules, that are connected.")
+REFUSED = _counter(
+    "millstream_gateway_refused_requests_total",
+    "Requests and connections that were refused, by the code of their error; see the audit log.",
+    "code",
+)
 READY = _gauge("millstream_ready", "1 if events can be taken now, else 0, as /health/ready says.")
 
 # --- the log
 
+LOG_STATE = _gauge(
+    "millstream_log_state", "1 for the state that the log is in: ready, or waiting for brokers.", "state"
+)
 SYNC_SECONDS = _histogram(
     "millstream_log_commit_seconds", "Writing a group commit, with its fsync; for gateway and workers."
 )
