@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -67,6 +68,34 @@ async def test_a_group_has_read_what_its_positions_passed_since_it_began(log: Lo
     assert (await account(log)).read == {"a": 3}
     await commit(group, Position((await log.bounds("a", 0)).next), {})
     assert (await account(log)).read == {"a": 6}
+
+
+async def test_what_a_group_counts_agrees_with_what_it_has_read_while_it_commits(log: Log) -> None:
+    group = await log.join("g", ["a"], start=EARLIEST)
+    await gain(group)
+    await append(log, "a", 0, *map(str, range(100)))
+    await append(log, "a", 1, *map(str, range(100)))
+
+    async def process() -> None:
+        committed = 0
+        while committed < 40:
+            for batch in (await group.poll(8)).batches:
+                transaction = group.transaction()
+                transaction.position("a", batch.partition, Position(batch.next_offset))
+                transaction.append("a", 1 - batch.partition, events("made of it"))
+                transaction.count("processed", len(batch))
+                await transaction.commit()
+                committed += 1
+
+    processing = asyncio.ensure_future(process())
+    while not processing.done():
+        found = await account(log)
+        assert sum(found.read.values()) == found.status.counts.get("processed", 0)
+    await processing
+    accounts = await log.accounts()
+    assert accounts.streams["a"].sources["g"] >= 40
+    found = accounts.groups["g"]
+    assert sum(found.read.values()) == found.status.counts["processed"] >= 40
 
 
 async def test_ticks_are_no_events(log: Log, clock: VirtualClock) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.event import EVENT_SCHEMA, Event, to_columns
-from millstream.log import Router, StreamSpec, Target, distribute
+from millstream.log import Router, StreamSpec, Target, distribute, partition_of
 
 STREAMS = (
     StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device", partitions=3),
@@ -40,15 +40,28 @@ def plainly(events: list[Event], router: Router) -> dict[tuple[str, int], list[d
 def test_every_event_goes_to_all_its_targets_in_order_with_the_key_it_has_there(events: list[Event], few: int) -> None:
     router = Router(STREAMS)
     with mock.patch("millstream.log.router._FEW", few):
-        appends = router.split(to_columns(events))
+        appends, together = router.split(to_columns(events))
     assert {(stream, partition): batch.to_pylist() for stream, partition, batch in appends} == plainly(events, router)
+    assert [row for rows in together for row in rows.to_pylist()] == to_columns(events).to_pylist()
     assert len({append[:2] for append in appends}) == len(appends)
     assert all(batch.schema.equals(EVENT_SCHEMA) and batch.num_rows for _, _, batch in appends)
 
 
 def test_a_code_without_targets_goes_nowhere() -> None:
     events = to_columns([Event(topic="t", payload=bytes([row])) for row in range(4)])
-    appends = distribute(events, np.array([1, 0, 1, 0], np.int32), [(Target("s", 0, "k"),), ()])
+    appends, together = distribute(events, np.array([1, 0, 1, 0], np.int32), [(Target("s", 0, "k"),), ()])
+    assert together == [events]
     (stream, partition, batch) = appends[0]
     assert (len(appends), stream, partition) == (1, "s", 0)
     assert batch.column("data") == pa.array([b"\x01", b"\x03"])
+
+
+def test_events_that_stand_together_by_their_partitions_are_appended_as_they_are() -> None:
+    router = Router([StreamSpec("out", ("out",), partitions=8), StreamSpec("all", ("#",), partitions=3)])
+    made = sorted((f"k{number % 20}" for number in range(200)), key=lambda key: (partition_of(key, 8) + 3) % 8)
+    events = to_columns([Event(topic="out", key=key, payload=key.encode()) for key in made])
+    appends, together = router.split(events)
+    theirs = [rows for stream, _, rows in appends if stream == "out"]
+    assert len(theirs) > 1
+    assert [id(rows) for rows in together] == [id(rows) for rows in theirs]
+    assert {stream for stream, _, _ in appends} == {"out", "all"}

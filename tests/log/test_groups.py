@@ -12,7 +12,7 @@ from tests.support.streams import eventually
 
 from millstream.clock import VirtualClock
 from millstream.errors import FencedError, LogError, LogUnavailableError, UnknownStreamError
-from millstream.event import Batch, Event, to_columns
+from millstream.event import RESEND_GROUP, Batch, Event, to_columns
 from millstream.log import EARLIEST, LATEST, Group, Log, Poll, Position, StreamSpec, Transaction
 from millstream.log.contract import Commits
 from millstream.topic import Filter
@@ -399,3 +399,39 @@ async def read_up(log: Log, group: Group) -> dict[int, list[Batch]]:
         for batch in (await asyncio.wait_for(group.poll(900), WAIT)).batches:
             found[batch.partition].append(batch)
     return found
+
+
+async def test_a_member_gets_at_least_the_columns_that_it_looks_at(log: Log) -> None:
+    plain = Event(topic="t", key="k", id="1", type="x", content_type="text/plain", headers={"h": "1"}, payload=b"p")
+    again = Event(topic="t", key="k", id="2", headers={RESEND_GROUP: "g"}, payload=b"q")
+    transaction = log.transaction()
+    transaction.append("a", 0, to_columns([plain]))
+    await transaction.commit()
+    group = await log.join("g", ["a"], start=EARLIEST, columns={"key", "data"})
+    await gain(group)
+    (batch,) = (await poll_events(group)).batches
+    assert batch.is_sparse == (log.commits is Commits.REPLICAS)
+    (event,) = batch
+    assert (event.key, event.payload) == (plain.key, plain.payload)
+    assert event.time is not None
+    (whole,) = await log.read("a", 0, event.offset)
+    assert (whole.topic, whole.id, whole.type, whole.content_type) == ("t", "1", "x", "text/plain")
+    assert whole.headers == {"h": "1"}
+    if not batch.is_sparse:
+        assert event == whole
+    transaction = log.transaction()
+    transaction.append("a", 0, to_columns([again]))
+    await transaction.commit()
+    (batch,) = (await poll_events(group)).batches
+    (event,) = batch
+    assert (event.topic, event.key, event.id, event.headers) == ("t", "k", "2", {RESEND_GROUP: "g"})
+
+
+async def test_a_member_that_looks_at_more_gets_more(log: Log) -> None:
+    transaction = log.transaction()
+    transaction.append("a", 0, to_columns([Event(topic="t", key="k", id="1", payload=b"p")]))
+    await transaction.commit()
+    group = await log.join("g", ["a"], start=EARLIEST, columns={"key", "id"})
+    await gain(group)
+    (batch,) = (await poll_events(group)).batches
+    assert [(event.key, event.id) for event in batch] == [("k", "1")]

@@ -209,6 +209,18 @@ async def test_events_are_shown_when_they_are_committed_in_the_order_of_commits(
     assert shown == [f"{number} {letter}" for number in range(20) for letter in "abc"]
 
 
+async def test_batches_that_are_appended_can_be_shown_as_they_are(log: Log, shown: list[str]) -> None:
+    await log.create(StreamSpec("out"))
+    transaction = log.transaction()
+    first, second, none = events("a", "b"), events("c"), events()
+    for partition, batch in enumerate((first, none, second)):
+        transaction.append("out", partition, batch)
+    for batch in (second, events("apart"), none, first):
+        transaction.show(batch)
+    await transaction.commit()
+    assert shown == ["c", "apart", "a", "b"]
+
+
 async def test_what_is_not_committed_is_not_shown(log: Log, shown: list[str]) -> None:
     transaction = log.transaction()
     transaction.append("none", 0, events("x"))

@@ -12,7 +12,7 @@ Every method is a coroutine of the running event loop; an object is used from on
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -123,13 +123,14 @@ class GroupStatus:
 @dataclass(frozen=True, slots=True)
 class StreamAccount:
     """What went into a stream since it was made. `events` are all that were ever appended to it, `dropped` those of
-    them that retention has taken since (a backend that cannot tell counts their offsets); `sources` says how many came
-    in whose transactions, by group ("": nobody's)."""
+    them that retention has taken since; `sources` says how many came in whose transactions, by group ("": nobody's). A
+    backend that cannot tell any more what is gone counts its offsets, as `unknown`: they are in no source."""
 
     name: str
     events: int
     dropped: int
     sources: Mapping[str, int]
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +276,20 @@ class Log(Protocol):
         ...
 
     async def join(
-        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        start: Start = LATEST,
+        topics: Filter | None = None,
+        columns: Collection[str] | None = None,
     ) -> Group:
         """Become a member of a group. Where the group has no position in a partition yet, it gets one at the stream's
         earliest or latest record, durably, before `join` returns. A group without streams has partition 0 (for state
         only). `topics` says that the member wants events on these topics, and no ticks: a backend that can leaves out
-        the rest, and says so in `Batch.selection`."""
+        the rest, and says so in `Batch.selection`; it may tell of the rest a second later. `columns` names those of
+        `EVENT_SCHEMA` that the member looks at: a backend to which the others are dear leaves them null, and says so
+        in `Batch.is_sparse`; but never of events that are sent to one group again (`RESEND_GROUP`)."""
         ...
 
     async def state(self, group: str, partition: int) -> Mapping[str, bytes]:

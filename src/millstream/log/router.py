@@ -49,6 +49,15 @@ def partition_of(key: str, partitions: int) -> int:
     return (h & 0x7FFFFFFF) % partitions
 
 
+class Spread(NamedTuple):
+    """Events of a batch as they go to the log: `appends` are a stream, a partition, and its events in order with their
+    keys there. `together` are all of the events, in their order and with the keys they had; where a stream has just
+    these, as the same batches that are appended to it, so that they are packed once for both."""
+
+    appends: list[tuple[str, int, pa.RecordBatch]]
+    together: list[pa.RecordBatch]
+
+
 class Router:
     """The streams' filters in one trie. Immutable: a new set of streams is a new router."""
 
@@ -89,8 +98,8 @@ class Router:
                 targets[name] = Target(name, partition_of(its_key, self._streams[name].partitions), its_key)
         return tuple(targets.values())
 
-    def split(self, events: pa.RecordBatch) -> list[tuple[str, int, pa.RecordBatch]]:
-        """Events (`EVENT_SCHEMA`) as appends: a stream, a partition, and its events in order with their keys there."""
+    def split(self, events: pa.RecordBatch) -> Spread:
+        """Spread events (`EVENT_SCHEMA`) over the streams that capture them."""
         topics, keys = events.column("topic"), events.column("key")
         if events.num_rows <= _FEW:
             routes = [self.route(*pair) for pair in zip(topics.to_pylist(), keys.to_pylist(), strict=True)]
@@ -104,13 +113,12 @@ class Router:
         return distribute(events, encoded.indices.to_numpy(), routes)
 
 
-def distribute(
-    events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Sequence[tuple[Target, ...]]
-) -> list[tuple[str, int, pa.RecordBatch]]:
+def distribute(events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Sequence[tuple[Target, ...]]) -> Spread:
     """Spread events over streams and partitions: row i goes to every target of `routes[codes[i]]`, in order.
 
     A stream's rows are put in the order of their partitions once, and what each partition gets is a slice of them:
-    gathering the rows of every partition by itself costs several times as much."""
+    gathering the rows of every partition by itself costs several times as much. What a query makes of partitions that
+    it has read one after the other mostly stands together already, and stays where it is."""
     by_stream: dict[str, tuple[list[int], list[str | None]]] = {}  # the partition and the key of each code
     for code, route in enumerate(routes):
         for stream, partition, key in route:
@@ -120,21 +128,42 @@ def distribute(
             found[0][code] = partition
             found[1][code] = key
     appends: list[tuple[str, int, pa.RecordBatch]] = []
+    together = None
     for stream, (partition_by_code, key_by_code) in by_stream.items():
         partitions = np.array(partition_by_code, np.int16)[codes]  # of 16 bits: NumPy sorts them by radix
-        order = np.argsort(partitions, kind="stable")
-        partitions = partitions[order]
-        keys = pa.array(key_by_code, pa.string()).take(pa.array(codes[order]))
-        ordered = _reordered(events, pa.array(order), keys)
-        begins = partitions >= 0  # rows at -1 go nowhere, and come first
-        begins[1:] &= partitions[1:] != partitions[:-1]
-        for start, end in pairwise([*np.flatnonzero(begins).tolist(), len(partitions)]):
-            appends.append((stream, int(partitions[start]), ordered.slice(start, end - start)))
-    return appends
+        order, its_codes = None, codes
+        starts = _runs(partitions)
+        if len(starts) > len(set(partitions[starts].tolist())):
+            order = np.argsort(partitions, kind="stable")
+            partitions, its_codes = partitions[order], codes[order]
+            starts = _runs(partitions)
+        keys = pa.array(key_by_code, pa.string()).take(pa.array(its_codes))
+        whole = order is None and keys.equals(events.column(_KEY))
+        ordered = events if whole else _reordered(events, order, keys)
+        parts = [
+            (stream, int(partitions[start]), ordered.slice(start, end - start))
+            for start, end in pairwise([*starts.tolist(), len(partitions)])
+            if partitions[start] >= 0  # the others go nowhere
+        ]
+        appends += parts
+        if whole and together is None and not (partitions[starts] < 0).any():
+            together = [rows for _, _, rows in parts]
+    return Spread(appends, [events] if together is None else together)
 
 
-def _reordered(events: pa.RecordBatch, order: pa.Array, keys: pa.Array) -> pa.RecordBatch:
-    """The events in another order, with their keys. A column that is null throughout (most are) stays as it is."""
-    columns = [column if column.null_count == len(column) else column.take(order) for column in events.columns]
+def _runs(partitions: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+    """Where each run of equal partitions begins."""
+    begins = np.ones(len(partitions), np.bool_)
+    begins[1:] = partitions[1:] != partitions[:-1]
+    return np.flatnonzero(begins)
+
+
+def _reordered(events: pa.RecordBatch, order: npt.NDArray[np.int64] | None, keys: pa.Array) -> pa.RecordBatch:
+    """The events in another order, if there is one, with their keys. A column that is null throughout (most are) stays
+    as it is."""
+    columns = events.columns
+    if order is not None:
+        places = pa.array(order)
+        columns = [column if column.null_count == len(column) else column.take(places) for column in columns]
     columns[_KEY] = keys
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from tests.kafka.load import messages, wait_for
 from tests.support.records import append, contents
 
 from millstream.clock import SystemClock
@@ -31,8 +33,8 @@ async def test_a_topic_has_the_streams_retention(kafka_log: KafkaLog, cluster: C
     assert config["retention.bytes"] == str(100 << 20)
     assert config["segment.ms"] == str(86_400_000)
     await kafka_log.create(StreamSpec("a", partitions=4))
-    config = config_of(cluster, f"{cluster.prefix}a")
-    assert (config["retention.ms"], config["retention.bytes"]) == ("-1", "-1")
+    wait_for(lambda: config_of(cluster, f"{cluster.prefix}a")["retention.ms"] == "-1")  # the broker hears of it later
+    assert config_of(cluster, f"{cluster.prefix}a")["retention.bytes"] == "-1"
 
 
 async def test_a_topic_that_is_there_is_taken_if_its_partitions_fit(kafka_log: KafkaLog, cluster: Cluster) -> None:
@@ -64,3 +66,20 @@ async def test_a_record_that_is_too_large_is_refused_and_what_follows_is_not(kaf
 async def test_brokers_that_do_not_answer_are_named() -> None:
     with pytest.raises(LogUnavailableError, match=r"no broker answers at 127\.0\.0\.1:1"):
         await KafkaLog.open(Cluster("127.0.0.1:1"), SystemClock())
+
+
+async def test_two_processes_may_make_the_same_streams_at_the_same_time(kafka_log: KafkaLog, cluster: Cluster) -> None:
+    other = await KafkaLog.open(cluster, SystemClock())
+    try:
+        for number in range(8):
+            spec = StreamSpec(f"made-{number}", partitions=2)
+            await asyncio.gather(kafka_log.create(spec), other.create(spec))
+        written = messages(cluster.servers, kafka_log.names.catalog, 1)
+        assert len({message.value() for message in written}) == 8
+        spec = StreamSpec("made-0", partitions=2)
+        before = await kafka_log.directory.stream(spec.name)
+        await kafka_log.drop(spec.name)
+        await kafka_log.create(spec)
+        assert (await kafka_log.directory.stream(spec.name)).id != before.id
+    finally:
+        await other.close()

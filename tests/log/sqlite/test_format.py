@@ -26,6 +26,7 @@ from millstream.log.sqlite.format import (
     row_id,
     seal,
     unpack,
+    unpack_body,
 )
 
 texts = st.text(max_size=8)
@@ -62,6 +63,12 @@ def test_events_come_back_as_they_were(given_events: list[Event], offset: int) -
         assert records.events.select(EVENT_SCHEMA.names).equals(columns)
         assert records.events.column("offset").to_pylist() == list(range(offset, offset + len(given_events)))
         assert records.ticks == ()
+
+
+@given(some_events)
+def test_what_is_packed_for_others_than_the_log_comes_back_too(given_events: list[Event]) -> None:
+    columns = to_columns(given_events)
+    assert [unpack_body(body) for body in pack(columns)] == ([columns] if given_events else [])
 
 
 def test_no_events_are_no_chunk() -> None:

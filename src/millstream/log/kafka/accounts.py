@@ -1,10 +1,12 @@
-"""Groups and streams as an operator sees them. Every function blocks, and is called in the administrator's thread."""
+"""Groups and streams as an operator sees them. Every function blocks, and is called in the thread of `Looking`."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import Message
 
@@ -13,38 +15,64 @@ from millstream.log.kafka.admin import Admin, Offset, TopicPlace
 from millstream.log.kafka.catalog import Stream
 from millstream.log.kafka.names import Names
 from millstream.log.kafka.positions import Held, Numbered, needs_chunks, read_number
-from millstream.log.kafka.record import is_tick, source_of
+from millstream.log.kafka.scan import Read, Scan
+
+Place = tuple[str, int]
+"""A stream and a partition number."""
 
 _SHORT = 64  # offsets whose events are counted
 _REMEMBERED = 10_000
 _SCAN_BYTES = 8 << 20
+_PATIENCE_SECONDS = 5.0  # for a moment at which no group commits
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What it takes to look: the streams there are, and ways to read a partition (messages from an offset on, and where
-    to read on) and the state chunks of a group's number. `gaps` remembers how many events short ranges of offsets
-    hold: most of them end in the same ticks and markers of transactions for long."""
+    """What it takes to look: the streams there are, ways to read a partition up to an end and the state chunks of a
+    group's number, and what earlier looks have counted: `scans` by stream id and number, `gaps` the events of short
+    ranges of offsets (most of them end in the same ticks and markers of transactions for long)."""
 
+    admin: Admin
     streams: Mapping[str, Stream]
     names: Names
-    read: Callable[[str, int, int, int], tuple[list[Message], int]]
+    until: Callable[[str, int, int, int, int], tuple[list[Message], int]]
     chunks: Callable[[str, int], Mapping[str, bytes]]
+    scans: dict[Place, Scan]
     gaps: dict[tuple[str, int, int, int], int]
 
-    def events(self, stream: str, number: int, first: int, end: int) -> int:
+    def read(self, place: Place) -> Read:
+        """How a partition is read."""
+        topic, number = self.names.topic(place[0]), place[1]
+        return lambda start, end: self.until(topic, number, start, end, _SCAN_BYTES)
+
+    def events(self, place: Place, first: int, end: int) -> int:
         """How many events there are from `first` to before `end`: exactly where that is not many offsets."""
         if not 0 < end - first <= _SHORT:
             return max(0, end - first)
-        key = (self.names.topic(stream), number, first, end)
+        key = (self.streams[place[0]].id, place[1], first, end)
         if key not in self.gaps:
             if len(self.gaps) >= _REMEMBERED:
                 self.gaps.clear()
-            self.gaps[key] = len(_Scan(self, (stream, number), first, end).events)
+            scan = Scan(first)
+            scan.extend(self.read(place), end)
+            self.gaps[key] = scan.events
         return self.gaps[key]
 
-    def places(self) -> dict[TopicPlace, tuple[str, int]]:
-        """Every partition of every stream, by topic."""
+    def scan(self, place: Place, first: int) -> Scan:
+        """What is counted of a partition; where nothing is, it begins at the first offset that is left."""
+        return self.scans.setdefault((self.streams[place[0]].id, place[1]), Scan(first))
+
+    def firsts(self) -> dict[Place, int]:
+        """The first offset of every partition of the streams."""
+        places = self._places()
+        return {places[place]: first for place, first in self.admin.firsts(places).items()}
+
+    def ends(self, *, committed: bool) -> dict[Place, int]:
+        """The next offset of every partition; see `Admin.ends`."""
+        places = self._places()
+        return {places[place]: end for place, end in self.admin.ends(places, committed=committed).items()}
+
+    def _places(self) -> dict[TopicPlace, Place]:
         return {
             (self.names.topic(name), number): (name, number)
             for name, stream in self.streams.items()
@@ -52,78 +80,118 @@ class View:
         }
 
 
-def read_groups(admin: Admin, view: View) -> list[GroupStatus]:
-    """Every group that has a position or a member, by name. A lag of more than some offsets counts ticks and the
-    markers of transactions too."""
-    ends, firsts = _ends(admin, view)
-    return [_status(view, *each, firsts, ends) for each in _known(admin, view)]
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A group with what it has in each number."""
+
+    name: str
+    numbers: Mapping[int, Numbered]
+
+    @property
+    def held(self) -> dict[Place, Held]:
+        return {(stream, number): one for number, its in self.numbers.items() for stream, one in its.held.items()}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for its in self.numbers.values():
+            counts.update(its.counts)
+        return dict(sorted(counts.items()))
 
 
-def read_accounts(admin: Admin, view: View) -> Accounts:
-    """See the contract: by reading everything that is there, once. What retention has taken counts as one event an
-    offset; what was in streams that are dropped is not told."""
-    ends, firsts = _ends(admin, view)
-    scans = {place: _Scan(view, place, firsts.get(place, 0), end) for place, end in ends.items()}
-    streams: dict[str, StreamAccount] = {}
-    for name, stream in view.streams.items():
-        its = [scans[name, number] for number in range(stream.spec.partitions) if (name, number) in scans]
-        sources: Counter[str] = Counter()
-        for scan in its:
-            sources.update(scan.sources)
-        dropped = sum(scan.first for scan in its)
-        streams[name] = StreamAccount(name, sum(len(scan.events) for scan in its) + dropped, dropped, dict(sources))
-    groups = {}
-    for name, members, numbers in _known(admin, view):
-        status = _status(view, name, members, numbers, firsts, ends)
-        held = {(stream, number): one for number, its in numbers.items() for stream, one in its.held.items()}
-        read: Counter[str] = Counter()
-        expired = 0
-        for place, one in held.items():
-            if place in scans:
-                read[place[0]] += scans[place].passed(one)
-                expired += scans[place].untold(one)
-        groups[name] = GroupAccount(status, dict(read), expired, {place: one.start for place, one in held.items()})
-    return Accounts(streams, groups)
+def read_groups(view: View) -> list[GroupStatus]:
+    """Every group that has a position or a member, by name, as of its last commit. A lag of more than some offsets
+    counts ticks and the markers of transactions too."""
+    known = list(_known(view, stable=False))
+    members = _members(view, known)
+    firsts, ends = view.firsts(), view.ends(committed=True)
+    return [_status(view, group, members[group.name], firsts, ends) for group in known]
 
 
-class _Scan:
-    """The offsets of the events in a partition, and who has appended them."""
+def read_accounts(view: View) -> Accounts:
+    """See the contract: by reading what is there, what was read earlier only once.
 
-    def __init__(self, view: View, place: tuple[str, int], first: int, end: int) -> None:
-        self.first = first
-        self.events: list[int] = []
-        self.sources: Counter[str] = Counter()
-        topic = view.names.topic(place[0])
-        offset = first
-        while offset < end:
-            messages, offset = view.read(topic, place[1], offset, _SCAN_BYTES)
-            for message in messages:
-                if not is_tick(message) and (message.offset() or 0) < end:
-                    self.events.append(message.offset() or 0)
-                    self.sources[source_of(message)] += 1
-
-    def passed(self, held: Held) -> int:
-        """How many events a group has read."""
-        low = held.position.low
-        there = sum(1 for offset in self.events if held.start <= offset < low) + len(held.position.done)
-        return there + max(0, min(self.first, low) - held.start)
-
-    def untold(self, held: Held) -> int:
-        """How many are gone before it had read them."""
-        gone = sum(1 for offset in held.position.done if offset < self.first)
-        return max(0, self.first - held.position.low - gone)
+    The moment is one at which no group commits: between two looks at the positions, which agree, everything is read
+    that came before the second one. Under a load that leaves no such moment, each group is told as of its last commit,
+    and the streams as of a moment after that. What retention has taken before it was read counts as one event an
+    offset, of whom nobody knows; what was in streams that are dropped is not told."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    known = list(_known(view, stable=True))
+    while True:
+        firsts = view.firsts()
+        _count(view, known, firsts)
+        again = list(_known(view, stable=True))
+        if again == known or time.monotonic() >= deadline:
+            break
+        known = again
+    scans = {place: view.scan(place, first) for place, first in firsts.items()}
+    members = _members(view, known)
+    ends = {place: scan.next for place, scan in scans.items()}
+    groups = {
+        group.name: _account(view, group, _status(view, group, members[group.name], firsts, ends), firsts, scans)
+        for group in known
+    }
+    return Accounts({name: _stream(view, name, firsts, scans) for name in view.streams}, groups)
 
 
-def _known(admin: Admin, view: View) -> list[tuple[str, int, Mapping[int, Numbered]]]:
-    """Groups with their members and what they have in each number."""
-    topics = admin.topics()
-    ids = {group: view.names.group_of(group) for group in admin.groups()}
+def _count(view: View, known: list[_Known], firsts: Mapping[Place, int]) -> None:
+    """Read every partition up to its end, behind all transactions that are under way now: so what groups have appended
+    with the positions that are known is among it."""
+    asked: dict[Place, set[int]] = {}
+    for group in known:
+        for place, held in group.held.items():
+            asked.setdefault(place, set()).update((held.start, held.position.low, firsts.get(place, 0)))
+    for place, end in view.ends(committed=False).items():
+        view.scan(place, firsts.get(place, 0)).extend(view.read(place), end, asked.get(place, ()))
+
+
+def _stream(view: View, name: str, firsts: Mapping[Place, int], scans: Mapping[Place, Scan]) -> StreamAccount:
+    places = [(name, number) for number in range(view.streams[name].spec.partitions) if (name, number) in scans]
+    sources: Counter[str] = Counter()
+    for place in places:
+        sources.update(scans[place].sources)
+    unknown = sum(scans[place].first for place in places)
+    events = unknown + sum(scans[place].events for place in places)
+    dropped = sum(
+        scans[place].first + scans[place].before(view.read(place), firsts[place]) for place in places if firsts[place]
+    )
+    return StreamAccount(name, events, dropped, dict(sources), unknown)
+
+
+def _account(
+    view: View, group: _Known, status: GroupStatus, firsts: Mapping[Place, int], scans: Mapping[Place, Scan]
+) -> GroupAccount:
+    read: Counter[str] = Counter()
+    expired = 0
+    for place, held in group.held.items():
+        if place not in scans:
+            continue
+        scan, first, low = scans[place], firsts[place], held.position.low
+        before = partial(scan.before, view.read(place))
+        read[place[0]] += _since(scan, before(low), low) - _since(scan, before(held.start), held.start)
+        read[place[0]] += len(held.position.done)
+        gone = sum(1 for offset in held.position.done if offset < first)
+        expired += max(0, _since(scan, before(first), first) - _since(scan, before(low), low) - gone)
+    return GroupAccount(status, dict(read), expired, {place: held.start for place, held in group.held.items()})
+
+
+def _since(scan: Scan, before: int, offset: int) -> int:
+    """Events before an offset; what was gone before anybody counted is as many as its offsets."""
+    return min(scan.first, offset) + before
+
+
+def _known(view: View, *, stable: bool) -> Iterator[_Known]:
+    topics = view.admin.topics()
+    ids = {group: view.names.group_of(group) for group in view.admin.groups()}
     names = {group: name for group, name in ids.items() if name and view.names.state(name) in topics}
-    members = admin.members(list(names))
-    return [
-        (name, members.get(group, 0), _numbers(admin.offsets(group), name, view))
-        for group, name in sorted(names.items())
-    ]
+    for group, name in sorted(names.items()):
+        yield _Known(name, _numbers(view.admin.offsets(group, stable=stable), name, view))
+
+
+def _members(view: View, known: list[_Known]) -> dict[str, int]:
+    """How many live members groups have, by name."""
+    counts = view.admin.members([view.names.group(group.name) for group in known])
+    return {group.name: counts.get(view.names.group(group.name), 0) for group in known}
 
 
 def _numbers(offsets: Mapping[TopicPlace, Offset], group: str, view: View) -> Mapping[int, Numbered]:
@@ -137,27 +205,12 @@ def _numbers(offsets: Mapping[TopicPlace, Offset], group: str, view: View) -> Ma
 
 
 def _status(
-    view: View,
-    name: str,
-    members: int,
-    numbers: Mapping[int, Numbered],
-    firsts: Mapping[tuple[str, int], int],
-    ends: Mapping[tuple[str, int], int],
+    view: View, group: _Known, members: int, firsts: Mapping[Place, int], ends: Mapping[Place, int]
 ) -> GroupStatus:
-    positions = {(stream, number): one.position for number, its in numbers.items() for stream, one in its.held.items()}
+    positions = {place: held.position for place, held in sorted(group.held.items())}
     lag = {}
-    for place, position in sorted(positions.items()):
+    for place, position in positions.items():
         first = firsts.get(place, 0)
         done = sum(1 for offset in position.done if offset >= first)
-        lag[place] = max(0, view.events(*place, max(position.low, first), ends.get(place, 0)) - done)
-    counts: Counter[str] = Counter()
-    for its in numbers.values():
-        counts.update(its.counts)
-    return GroupStatus(name, members, dict(sorted(positions.items())), lag, dict(sorted(counts.items())))
-
-
-def _ends(admin: Admin, view: View) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-    """The next and the first offset of every partition of the streams."""
-    places = view.places()
-    ends = {places[place]: end for place, end in admin.ends(places, committed=True).items()}
-    return ends, {places[place]: first for place, first in admin.firsts(places).items()}
+        lag[place] = max(0, view.events(place, max(position.low, first), ends.get(place, 0)) - done)
+    return GroupStatus(group.name, members, positions, lag, group.counts)

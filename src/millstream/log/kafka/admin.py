@@ -14,6 +14,7 @@ from confluent_kafka import (
     KafkaException,
     TopicCollection,
     TopicPartition,
+    Uuid,
 )
 from confluent_kafka.admin import (
     AdminClient,
@@ -36,8 +37,10 @@ TopicPlace = tuple[str, int]
 """A topic and a partition number."""
 
 _FIRST_SECONDS = 10.0  # for the first answer of a broker
-_UNSTABLE_SECONDS = 60.0  # for an open transaction that moves an offset; brokers end it earlier if its producer is gone
-_PAUSE_SECONDS = 0.1  # between tries
+_UNSTABLE_SECONDS = 30.0  # for an open transaction that moves an offset; brokers end it earlier if its producer is gone
+_GROUP_SECONDS = 5.0  # for the coordinator of a group
+_PAUSE_SECONDS = 0.05  # between tries
+_NO_IDENTITY = str(Uuid(0, 0))
 
 
 class Offset(NamedTuple):
@@ -71,23 +74,33 @@ class Admin:
     def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
         """Make a topic; False if there is one of that name."""
         new = NewTopic(topic, partitions, self._replication, config=dict(config))
+        is_new = True
         try:
             _result(self._client.create_topics([new], operation_timeout=CALL_SECONDS)[topic])
         except KafkaException as error:
-            if reason_of(error).code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                return False
-            raise log_error(f"making the topic {topic!r}", reason_of(error)) from None
-        _patiently(lambda: self.partitions(topic) or None)  # until the brokers tell each other
-        return True
+            if reason_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise log_error(f"making the topic {topic!r}", reason_of(error)) from None
+            is_new = False
+        _patiently(lambda: self.partitions(topic) or None)  # until the brokers tell each other, whoever has made it
+        return is_new
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 if there is none of that name."""
+        found = self._describe(topic)
+        return 0 if found is None else len(found.partitions)
+
+    def identity(self, topic: str) -> str | None:
+        """What tells a topic from one of the same name before it; None if there is none, or the brokers do not tell."""
+        found = self._describe(topic)
+        return None if found is None or str(found.topic_id) == _NO_IDENTITY else str(found.topic_id)
+
+    def _describe(self, topic: str) -> Any:
         try:
             found = self._client.describe_topics(TopicCollection([topic]), request_timeout=CALL_SECONDS)[topic]
-            return len(_result(found).partitions)
+            return _result(found)
         except KafkaException as error:
             if reason_of(error).code() in GONE:
-                return 0
+                return None
             raise log_error(f"asking for the topic {topic!r}", reason_of(error)) from None
 
     def grow(self, topic: str, partitions: int) -> None:
@@ -156,26 +169,34 @@ class Admin:
                 if code in _MOVED:
                     self._client = AdminClient(self._config)
                     return None
+                if code == KafkaError.OFFSET_NOT_AVAILABLE:  # a new leader does not know yet what all replicas have
+                    return None
                 if code not in GONE:
                     raise log_error(f"asking where {place.topic!r} ends", reason_of(error)) from None
         return found
 
     # --- groups
 
-    def offsets(self, group: str, places: Iterable[TopicPlace] | None = None) -> dict[TopicPlace, Offset]:
-        """A group's committed offsets in some places, or all there are. One that an open transaction is about to move
-        is waited for: it cannot be told before the transaction has ended (KIP-447). The first one of a place is seen to
-        be about to come only if the place is asked for."""
+    def offsets(
+        self, group: str, places: Iterable[TopicPlace] | None = None, *, stable: bool = True
+    ) -> dict[TopicPlace, Offset]:
+        """A group's committed offsets in some places, or all there are. If they are to be `stable`, one that an open
+        transaction is about to move is waited for: it cannot be told before the transaction has ended (KIP-447). The
+        first one of a place is seen to be about to come only if the place is asked for."""
         asked = None if places is None else [TopicPartition(*place) for place in places]
-        return _patiently(lambda: self._stable_offsets(group, asked), _UNSTABLE_SECONDS)
+        return _patiently(lambda: self._offsets(group, asked, stable), _UNSTABLE_SECONDS)
 
-    def _stable_offsets(self, group: str, places: list[TopicPartition] | None) -> dict[TopicPlace, Offset] | None:
+    def _offsets(
+        self, group: str, places: list[TopicPartition] | None, stable: bool
+    ) -> dict[TopicPlace, Offset] | None:
         asked = [ConsumerGroupTopicPartitions(group, places)]
         try:
-            found = self._client.list_consumer_group_offsets(asked, require_stable=True, request_timeout=CALL_SECONDS)
+            found = self._client.list_consumer_group_offsets(
+                asked, require_stable=stable, request_timeout=_GROUP_SECONDS
+            )
             places = _result(found[group]).topic_partitions
         except KafkaException as error:
-            if reason_of(error).code() in _UNSETTLED:
+            if self._reason(error).code() in _UNSETTLED:
                 return None
             raise log_error(f"asking where the group {group!r} is", reason_of(error)) from None
         if any(place.error is not None and place.error.code() in _UNSETTLED for place in places):
@@ -195,7 +216,7 @@ class Admin:
         try:
             errors = [place.error for place in _result(found[group]).topic_partitions if place.error is not None]
         except KafkaException as error:
-            errors = [reason_of(error)]
+            errors = [self._reason(error)]
         if not errors:
             return True
         if errors[0].code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
@@ -212,10 +233,18 @@ class Admin:
             try:
                 counts[group] = len(_result(future).members)
             except KafkaException as error:
-                if reason_of(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                if self._reason(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
                     raise log_error(f"asking who is in the group {group!r}", reason_of(error)) from None
                 counts[group] = 0
         return counts
+
+    def _reason(self, error: KafkaException) -> KafkaError:
+        """Why a question about a group has failed. One that nobody has answered may be for a coordinator that has gone,
+        which the client asks for ever (librdkafka#5511); so another client takes its place."""
+        reason = reason_of(error)
+        if reason.code() == KafkaError._TIMED_OUT:
+            self._client = AdminClient(self._config)
+        return reason
 
     def topics(self) -> frozenset[str]:
         """The names of all topics."""
@@ -231,6 +260,15 @@ class Admin:
         except KafkaException as error:
             raise log_error("asking for the groups", reason_of(error)) from None
         return sorted(group.group_id for group in listed.valid)
+
+    def delete_groups(self, groups: Sequence[str]) -> None:
+        """Forget groups, which have no members. Those that are not there are fine."""
+        for group, future in (self._client.delete_consumer_groups(list(groups)) if groups else {}).items():
+            try:
+                _result(future)
+            except KafkaException as error:
+                if self._reason(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise log_error(f"deleting the group {group!r}", reason_of(error)) from None
 
 
 _MOVED = frozenset(
@@ -248,6 +286,7 @@ _UNSETTLED = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
+        KafkaError._TIMED_OUT,
     }
 )
 

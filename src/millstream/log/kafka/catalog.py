@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from millstream.errors import LogError
 from millstream.log.contract import StreamSpec
 from millstream.log.kafka.cluster import Cluster
+from millstream.log.kafka.failure import reason_of
 from millstream.log.specs import unknown_stream
 
 _POLL_SECONDS = 0.2
+_ASK_SECONDS = 2.0  # between questions whether the brokers are there
+_ANSWER_SECONDS = 5.0  # for an answer
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +37,15 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """Follows the topic in a thread. `changed` is called from the event loop after every change."""
+    """Follows the topic in a thread. `changed` is called from the event loop after every change, and `answered` every
+    few seconds: with None, or with why the brokers do not answer."""
 
-    def __init__(self, cluster: Cluster, topic: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, topic: str, changed: Callable[[], None], answered: Callable[[str | None], None]
+    ) -> None:
         self.streams: Mapping[str, Stream] = {}
         self._changed = changed
+        self._answered = answered
         self._topic = topic
         self._cluster = cluster
         self._loop = asyncio.get_running_loop()
@@ -87,12 +95,26 @@ class Catalog:
         consumer = Consumer(self._cluster.reader(fetch_wait_ms=500))
         try:
             consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+            asked = time.monotonic()
             while not self._closing.is_set():
                 first = consumer.poll(_POLL_SECONDS)
                 if first is not None:
                     self._tell([first, *consumer.consume(1000, 0)])
+                if time.monotonic() - asked >= _ASK_SECONDS:
+                    self._ask(consumer)
+                    asked = time.monotonic()
         finally:
             consumer.close()
+
+    def _ask(self, consumer: Consumer) -> None:
+        """Whether somebody answers, also where nothing is read or written."""
+        reason = None
+        try:
+            consumer.get_watermark_offsets(TopicPartition(self._topic, 0), _ANSWER_SECONDS, cached=False)
+        except KafkaException as error:
+            if reason_of(error).code() < 0:  # of the client; those of brokers are above, and are an answer
+                reason = f"Kafka: the brokers do not answer ({reason_of(error).str()})"
+        self._loop.call_soon_threadsafe(self._answered, reason)
 
     def _tell(self, messages: list[Message]) -> None:
         found: list[tuple[str, bytes | None]] = []

@@ -59,7 +59,7 @@ class Cluster:
     servers: str
     prefix: str = ""
     replication: int = -1
-    session_seconds: float = 10.0
+    session_seconds: float = 20.0
     options: Mapping[str, str] = field(default_factory=dict)
     retention_age: timedelta | None = None
     retention_bytes: int | None = None
@@ -122,6 +122,7 @@ class Cluster:
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 0,
+            "retry.backoff.ms": 5,  # for a transaction that has to wait until the one before has reached all partitions
             "message.max.bytes": MAX_RECORD_BYTES,
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 256 << 10,

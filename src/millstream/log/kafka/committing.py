@@ -21,12 +21,14 @@ from millstream.clock import Micros
 from millstream.errors import FencedError, LogError, LogUnavailableError
 from millstream.log.contract import Committed, Position
 from millstream.log.draft import Draft
+from millstream.log.kafka.calls import to_its_end
 from millstream.log.kafka.fetcher import Fetcher, Place
 from millstream.log.kafka.membership import Membership
 from millstream.log.kafka.names import Names
 from millstream.log.kafka.offsets import COUNTS_CHUNK, Counts, pack
 from millstream.log.kafka.positions import Held, Numbered
-from millstream.log.kafka.transactor import Job, Transactor
+from millstream.log.kafka.producing import Job
+from millstream.log.kafka.transactor import Transactor
 
 _RETRY_SECONDS = 0.5  # between looks whether the brokers are back
 
@@ -104,7 +106,7 @@ class Committing:
 
     async def commit(self, draft: Draft, membership: Membership, fetcher: Fetcher) -> Committed:
         """See the contract. One that is cancelled goes on by itself, so that its outcome is known to the next."""
-        return await asyncio.shield(asyncio.ensure_future(self._commit(draft, membership, fetcher)))
+        return await to_its_end(self._commit(draft, membership, fetcher))
 
     async def _commit(self, draft: Draft, membership: Membership, fetcher: Fetcher) -> Committed:
         async with self._one_at_a_time:

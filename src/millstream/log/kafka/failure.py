@@ -26,6 +26,20 @@ GONE = frozenset(
 )
 """There is no such topic, or not that many partitions."""
 
+MOVING = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._TRANSPORT,
+        KafkaError._DESTROY_BROKER,
+        KafkaError._UNKNOWN_PARTITION,  # of a topic that there is
+    }
+)
+"""A broker has died or come back, and the client has not heard yet who leads now."""
+
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
 _REFUSED = {

@@ -6,24 +6,25 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from millstream.event import Batch
 from millstream.log.kafka.cluster import CALL_SECONDS, Cluster
+from millstream.log.kafka.decoding import decode
 from millstream.log.kafka.failure import GONE
-from millstream.log.kafka.record import decode
 from millstream.log.records import NO_HELD, NO_NUMBERS, Records, concatenate
 
 Place = tuple[str, int]
 """A stream and a partition number."""
 
 _POLL_SECONDS = 0.05
-_AT_ONCE = 5000  # messages from the client's queue
-_AHEAD_BYTES = 8 << 20  # decoded and not taken
+_AT_ONCE = 1000  # messages from the client's queue: so few objects that Python does not look for garbage among them
+_AHEAD_BYTES = 16 << 20  # decoded and not taken
 _FETCH_WAIT_MS = 100
 
 _log = logging.getLogger(__name__)
@@ -53,11 +54,13 @@ class Taken:
 
 
 class Fetcher:
-    """`came` is called from the event loop when there may be something to take."""
+    """`came` is called from the event loop when there may be something to take. `sparse`: no more of events is needed
+    than `BARE`."""
 
-    def __init__(self, cluster: Cluster, came: Callable[[], None]) -> None:
+    def __init__(self, cluster: Cluster, came: Callable[[], None], *, sparse: bool = False) -> None:
         self._cluster = cluster
         self._came = came
+        self._sparse = sparse
         self._loop = asyncio.get_running_loop()
         self._cursors: dict[Place, _Cursor] = {}
         self._turns = 0
@@ -123,7 +126,7 @@ class Fetcher:
             if part.next_offset < piece.next_offset:
                 cursor.pieces.insert(0, piece.since(part.next_offset))
             gathered.append(part)
-            size += _size(part)
+            size += part.nbytes
         found = concatenate(gathered)
         cursor.next_offset = max(cursor.next_offset, found.next_offset)
         taken.moved = True
@@ -131,11 +134,13 @@ class Fetcher:
             found = found.without(cursor.done)
             cursor.done = tuple(offset for offset in cursor.done if offset >= cursor.next_offset)
         if len(found) or len(found.tick_offsets):
-            taken.batches.append(Batch(cursor.stream, cursor.number, found.events, cursor.next_offset, found.ticks))
+            events, ticks = found.events, found.ticks
+            batch = Batch(cursor.stream, cursor.number, events, cursor.next_offset, ticks, is_sparse=self._sparse)
+            taken.batches.append(batch)
         return size
 
     def _weigh(self) -> None:
-        size = sum(_size(piece) for cursor in self._cursors.values() for piece in cursor.pieces)
+        size = sum(piece.nbytes for cursor in self._cursors.values() for piece in cursor.pieces)
         (self._room.set if size < _AHEAD_BYTES else self._room.clear)()
 
     def _add(self, found: list[tuple[_Cursor, Records | None, int]]) -> None:
@@ -187,29 +192,29 @@ class Fetcher:
     def _found(
         self, consumer: Consumer, messages: list[Message], reading: Mapping[Place, _Cursor]
     ) -> list[tuple[_Cursor, Records | None, int]]:
-        by_place: dict[Place, list[Message]] = {}
+        by_place: dict[Place, list[Message]] = defaultdict(list)
         ends: dict[Place, int] = {}
         found: list[tuple[_Cursor, Records | None, int]] = []
         for message in messages:
-            place = (message.topic() or "", message.partition() or 0)
             error = message.error()
+            place = (message.topic() or "", message.partition() or 0)
             if error is None:
-                by_place.setdefault(place, []).append(message)
+                by_place[place].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ends[place] = message.offset() or 0
+                ends[place] = max(ends.get(place, 0), message.offset() or 0)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and place in reading:
                 found.append(self._reset(consumer, place, reading[place]))
             elif error.code() not in GONE:
                 _log.warning("reading %s: %s", place[0], error.str())
-        for place, some in by_place.items():
-            if (cursor := reading.get(place)) is not None:
-                piece = decode(cursor.stream, some)
+        for place in {**by_place, **ends}:
+            if (cursor := reading.get(place)) is None:
+                continue
+            some, end = by_place.get(place, []), ends.get(place, 0)
+            piece = piece_of(cursor.stream, some, end, cursor.fetched, sparse=self._sparse)
+            if piece is not None:
                 cursor.fetched = piece.next_offset
+                _ = piece.nbytes  # looked up here, and not in the event loop
                 found.append((cursor, piece, 0))
-        for place, end in ends.items():
-            if (cursor := reading.get(place)) is not None:
-                cursor.fetched = end
-                found.append((cursor, _nothing(end), 0))
         return found
 
     def _reset(self, consumer: Consumer, place: Place, cursor: _Cursor) -> tuple[_Cursor, Records | None, int]:
@@ -227,8 +232,39 @@ class Fetcher:
             self._loop.call_soon_threadsafe(self._add, found)
 
 
-def _size(piece: Records) -> int:
-    return int(piece.held.nbytes) + 32 * len(piece.tick_offsets)
+def piece_of(
+    stream: str, messages: Sequence[Message], end: int, fetched: int, *, sparse: bool = False
+) -> Records | None:
+    """What of a partition's messages was not read before, up to the `end` of it that the client has come to (0: to
+    none); None if nothing is new.
+
+    An end may be told together with the records behind it, and a client that has to follow a partition to another
+    broker may give records again. `sparse` as in `decode`."""
+    piece = decode(stream, messages, sparse=sparse) if messages else None
+    if piece is not None and not _is_new(piece, fetched):
+        new = _new_of(messages, fetched)
+        piece = decode(stream, new, sparse=sparse) if new else None
+    next_offset = max(fetched, end, piece.next_offset if piece is not None else 0)
+    if next_offset == fetched:
+        return None
+    return _nothing(next_offset) if piece is None else replace(piece, next_offset=next_offset)
+
+
+def _is_new(piece: Records, fetched: int) -> bool:
+    """Whether all of it, as nearly always, comes once and at or after an offset."""
+    orders = piece.offsets, piece.tick_offsets
+    return piece.first >= fetched and all(bool((order[1:] > order[:-1]).all()) for order in orders)
+
+
+def _new_of(messages: Sequence[Message], fetched: int) -> list[Message]:
+    """Those that come at or after an offset, each once."""
+    new: list[Message] = []
+    for message in messages:
+        offset = message.offset() or 0
+        if offset >= fetched:
+            new.append(message)
+            fetched = offset + 1
+    return new
 
 
 def _nothing(next_offset: int) -> Records:

@@ -1,6 +1,7 @@
 """A member of a consumer group: what it owns, reads and commits.
 
-`Membership` tells what is whose, `Fetcher` reads, `Committing` commits; here these become the contract's polls.
+`Membership` tells what is whose, `Handover` what of it was told, `Fetcher` reads, `Committing` commits; here these
+become the contract's polls.
 """
 
 from __future__ import annotations
@@ -22,14 +23,12 @@ from millstream.log.kafka.catalog import Stream
 from millstream.log.kafka.cluster import Cluster
 from millstream.log.kafka.committing import Committing
 from millstream.log.kafka.fetcher import Fetcher, Place, Taken
+from millstream.log.kafka.handover import Handover
 from millstream.log.kafka.membership import Membership
 from millstream.log.kafka.offsets import visible
 from millstream.log.kafka.positions import Held, Numbered
 from millstream.log.kafka.transactor import Transactor
-from millstream.log.waiting import Timer, Waiters
-
-RELEASE_SECONDS = 10.0
-"""For a member to commit and release what is revoked; then it is somebody else's."""
+from millstream.log.waiting import Waiters
 
 JOIN_SECONDS = 60.0
 """For the group to let a member in: another one may have to release first, or to be found dead."""
@@ -65,20 +64,20 @@ class Member:
         streams: Sequence[str],
         backend: Backend,
         cluster: Cluster,
+        *,
+        sparse: bool = False,
     ) -> None:
+        """`sparse`: its batches need no more of events than `BARE`."""
         self.name = name
         self._names_of_streams = tuple(streams)
         self._backend = backend
         names = backend.names
-        transactor = Transactor(cluster, f"{names.group(name)}-{secrets.token_hex(8)}")
+        self.transactor = Transactor(cluster, f"{names.group(name)}-{secrets.token_hex(8)}")
         self._membership = Membership(cluster, names.group(name), names.state(name), self.changed)
-        self._fetcher = Fetcher(cluster, self.changed)
-        self._committing = Committing(name, backend, transactor, partial(backend.tick_wanted, self))
-        self._told: dict[int, int] = {}  # what polls told to be gained: by number the epoch of the grant
-        self._lost: dict[int, int] = {}  # what they told to be lost since, until it is released
+        self._fetcher = Fetcher(cluster, self.changed, sparse=sparse)
+        self._committing = Committing(name, backend, self.transactor, partial(backend.tick_wanted, self))
         self._waiters = Waiters(backend.clock)
-        self._deadlines: dict[int, float] = {}  # of numbers that are revoked
-        self._timer = Timer(backend.clock, self._end_handovers)
+        self._handover = Handover(self._membership, backend.clock, self._wake)
         self._left = False
 
     async def joined(self) -> None:
@@ -102,14 +101,14 @@ class Member:
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             self._check()
-            gained = await self._look_up(self._new())
+            gained = await self._look_up(self._handover.new)
             found = self._take(gained, limit_bytes, pause)
             if found != Poll():
                 return found
             left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
                 return found
-            if not self._new() and (pause or not self._has_more()):
+            if not self._handover.new and (pause or not self._has_more()):
                 await self._waiters.wait([_CHANGED], left)
 
     async def state(self, partition: int) -> Mapping[str, bytes]:
@@ -119,16 +118,15 @@ class Member:
 
     def transaction(self) -> Draft:
         """See the contract. It is bound to what the member owns now: what it gains later takes another one."""
-        return Draft(self._commit, self.name, dict(self._told))
+        return Draft(self._commit, self.name, dict(self._handover.told))
 
     async def release(self, partitions: frozenset[int]) -> None:
         """See the contract."""
-        leaving = [number for number in partitions if number in self._told and number not in self._lost]
+        is_leaving = self._handover.release(partitions)
         for number in partitions:
-            self._forget(number)
-            self._lost.pop(number, None)
-            self._deadlines.pop(number, None)
-        if leaving:  # not asked for: the member is on its way out, and gets nothing back
+            self._stop_reading(number)
+            self._committing.give_up(number)
+        if is_leaving:  # not asked for: the member is on its way out, and gets nothing back
             await self._membership.leave()
         else:
             self._membership.release(partitions)
@@ -141,7 +139,7 @@ class Member:
             self._backend.forget(self)
             await self._committing.finish()
             await self._membership.leave()
-            await self._timer.close()
+            await self._handover.close()
             await self._fetcher.close()
             await self._committing.close()
 
@@ -154,21 +152,13 @@ class Member:
 
     def changed(self) -> None:
         """The ownership has changed, or something was read."""
-        now = self._backend.clock.monotonic()
-        for number in self._membership.revoked:
-            self._deadlines.setdefault(number, now + RELEASE_SECONDS)
-        for number in [number for number in self._deadlines if number not in self._membership.revoked]:
-            del self._deadlines[number]
-        self._plan()
-        unknown = [number for number in self._membership.revoked if number not in self._told]
-        if unknown:  # taken back before we knew that they were ours
-            self._membership.release(unknown)
-        self._waiters.wake([_CHANGED])
+        self._handover.membership_changed()
+        self._wake()
 
     def streams_changed(self) -> None:
         """Forget the places in streams that are gone; begin those that are made again from their beginning."""
         streams = self._backend.known_streams
-        for number in self._told:
+        for number in self._handover.told:
             for name in self._names_of_streams:
                 held = self._committing.held.get((name, number))
                 stream = streams.get(name)
@@ -181,17 +171,9 @@ class Member:
                     and (name, number) not in self._committing.held
                 ):
                     self._begin(name, number, Held(stream.id, Position(0)))
-        self._waiters.wake([_CHANGED])
+        self._wake()
 
     # --- gaining and losing
-
-    def _new(self) -> dict[int, int]:
-        owned, revoked = self._membership.owned, self._membership.revoked
-        return {
-            number: epoch
-            for number, epoch in owned.items()
-            if number not in revoked and self._told.get(number) != epoch
-        }
 
     async def _look_up(self, new: Mapping[int, int]) -> dict[int, tuple[int, Numbered, dict[str, int]]]:
         """What is committed in numbers that are newly ours, with the first offsets that are left of their streams."""
@@ -207,13 +189,15 @@ class Member:
 
     def _take(self, gained: dict[int, tuple[int, Numbered, dict[str, int]]], limit_bytes: int, pause: bool) -> Poll:
         """What was found, told and made ours in one go, without a pause in which a caller could be cancelled."""
-        lost = self._lose()
+        lost = self._handover.lose()
+        for number in lost:
+            self._stop_reading(number)
         expired: dict[Place, int] = {}
         told: dict[int, dict[str, Position]] = {}
         for number, (epoch, numbered, firsts) in gained.items():
-            if self._membership.owned.get(number) != epoch or number in self._membership.revoked:
+            if not self._handover.has(number, epoch):
                 continue  # it has gone again meanwhile
-            self._told[number] = epoch
+            self._handover.gain(number, epoch)
             self._committing.take_over(number, numbered)
             told[number] = {}
             for name in self._mine(numbered):
@@ -237,23 +221,6 @@ class Member:
         if held.due is not None:
             self._backend.tick_wanted(self, (name, number), held.due)
 
-    def _lose(self) -> frozenset[int]:
-        owned, revoked = self._membership.owned, self._membership.revoked
-        lost = {
-            number: epoch
-            for number, epoch in self._told.items()
-            if (owned.get(number) != epoch or number in revoked) and self._lost.get(number) != epoch
-        }
-        self._lost.update(lost)
-        for number in lost:
-            self._stop_reading(number)
-        return frozenset(lost)
-
-    def _forget(self, number: int) -> None:
-        self._told.pop(number, None)
-        self._stop_reading(number)
-        self._committing.give_up(number)
-
     def _stop_reading(self, number: int) -> None:
         for name in self._names_of_streams:
             self._fetcher.stop((name, number))
@@ -262,18 +229,8 @@ class Member:
     def _has_more(self) -> bool:
         return any(cursor.pieces for cursor in self._fetcher.places.values())
 
-    def _end_handovers(self) -> None:
-        now = self._backend.clock.monotonic()
-        late = [number for number, deadline in self._deadlines.items() if deadline <= now]
-        for number in late:
-            del self._deadlines[number]
-        self._membership.release(late)
-        self._plan()
-        if late:
-            self._waiters.wake([_CHANGED])
-
-    def _plan(self) -> None:
-        self._timer.set(min(self._deadlines.values(), default=None))
+    def _wake(self) -> None:
+        self._waiters.wake([_CHANGED])
 
     # --- committing
 

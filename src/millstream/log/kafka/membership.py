@@ -56,7 +56,8 @@ class Membership:
         self._thread.start()
 
     def metadata(self) -> Any:
-        """What tells the brokers that a commit is this member's, of the generation that it knows. From any thread."""
+        """What tells the brokers that a commit is this member's, of the generation to which `owned` belongs. From any
+        thread: who asks for it first, and looks at `owned` then, commits what is his or is refused by the brokers."""
         if self._metadata is None:
             raise FencedError(f"group {self._group!r}: the membership is over; join again")
         return self._metadata
@@ -98,13 +99,15 @@ class Membership:
 
     # --- in the event loop
 
-    def _gain(self, numbers: list[int]) -> None:
+    def _gain(self, numbers: list[int], metadata: Any) -> None:
+        self._metadata = metadata
         if not self.is_over:
             self.owned.update((number, next(_epochs)) for number in numbers)
         self.joined.set()
         self._changed()
 
-    def _revoke(self, numbers: list[int]) -> None:
+    def _revoke(self, numbers: list[int], metadata: Any) -> None:
+        self._metadata = metadata
         self.revoked.update(number for number in numbers if number in self.owned)
         self._changed()
 
@@ -113,6 +116,10 @@ class Membership:
             self.owned.pop(number, None)
             self.revoked.discard(number)
         self._changed()
+
+    def _lose_all(self, numbers: list[int]) -> None:
+        self._metadata = None
+        self._lose(numbers)
 
     def _fail(self, error: LogUnavailableError) -> None:
         self.failed = error
@@ -146,17 +153,17 @@ class Membership:
             partition.offset = 0  # nothing is read; so no offset has to be asked for
         consumer.incremental_assign(partitions)
         # Asked for here, and not by those who commit: the call keeps Python's lock while it waits for the client.
-        self._metadata = consumer.consumer_group_metadata()
+        metadata = consumer.consumer_group_metadata()
         if partitions:
             consumer.pause(partitions)
-        self._tell(self._gain, [partition.partition for partition in partitions])
+        self._tell(self._gain, [partition.partition for partition in partitions], metadata)
 
     def _hold_back(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        self._metadata = consumer.consumer_group_metadata()  # of the new generation, under which these are still ours
         with self._released:
             self._held = set(numbers)
-        self._tell(self._revoke, numbers)
+        # The metadata are of the new generation, under which these are still ours.
+        self._tell(self._revoke, numbers, consumer.consumer_group_metadata())
         with self._released:
             while self._held and not self._leaving.is_set():
                 self._released.wait(_POLL_SECONDS)
@@ -165,9 +172,8 @@ class Membership:
         self._tell(self._lose, numbers)
 
     def _were_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._metadata = None
         consumer.incremental_unassign(partitions)
-        self._tell(self._lose, [partition.partition for partition in partitions])
+        self._tell(self._lose_all, [partition.partition for partition in partitions])
 
     def _tell(self, callback: Callable[..., object], *given: object) -> None:
         with suppress(RuntimeError):  # the event loop is closed

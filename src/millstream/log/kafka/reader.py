@@ -14,12 +14,13 @@ from millstream.clock import Micros
 from millstream.errors import LogUnavailableError
 from millstream.log.contract import Bounds
 from millstream.log.kafka.cluster import CALL_SECONDS, Cluster
-from millstream.log.kafka.failure import GONE, log_error, reason_of
+from millstream.log.kafka.failure import GONE, MOVING, log_error, reason_of
 
 T = TypeVar("T")
 
 _FETCH_WAIT_MS = 5  # who reads wants what is there
 _MARKER_SECONDS = 0.002  # between looks for the end of a transaction
+_MOVING_SECONDS = 0.1  # between looks for a new leader
 _AT_ONCE = 1000  # messages from the client's queue
 _OVERHEAD = 100  # bytes that a record counts beside its payload
 _STEPS = (4, 64, 4096)  # how far back a last record is looked for, behind markers of transactions
@@ -43,9 +44,16 @@ class Reader:
         place = TopicPartition(topic, partition)
         deadline = time.monotonic() + CALL_SECONDS
         while True:
-            low, high = self._call(
-                topic, lambda: self._consumer.get_watermark_offsets(place, CALL_SECONDS, cached=False)
-            )
+            try:
+                low, high = self._consumer.get_watermark_offsets(place, CALL_SECONDS, cached=False)
+            except KafkaException as error:
+                reason = reason_of(error)
+                if reason.code() not in MOVING:
+                    raise log_error(f"reading {topic!r}", reason) from None
+                if time.monotonic() >= deadline:
+                    raise LogUnavailableError(f"Kafka: reading {topic!r}: nobody leads it ({reason.str()})") from None
+                time.sleep(_MOVING_SECONDS)
+                continue
             if high >= self.written.get((topic, partition), 0) or time.monotonic() >= deadline:
                 return low, high
             time.sleep(_MARKER_SECONDS)
@@ -75,14 +83,21 @@ class Reader:
             return [], offset
         return self._read(topic, partition, start, high, limit_bytes)
 
+    def until(
+        self, topic: str, partition: int, start: int, end: int, limit_bytes: int = 1 << 62
+    ) -> tuple[list[Message], int]:
+        """Messages from `start` to before `end`, and where to read on. What lies behind transactions that have not
+        ended yet is waited for."""
+        low, _ = self.range(topic, partition)  # after which the client knows who leads it, and reads at once
+        messages, next_offset = self._read(topic, partition, max(start, low), end, limit_bytes)
+        return [message for message in messages if (message.offset() or 0) < end], min(next_offset, end)
+
     def everything(self, topic: str, partition: int, end: int) -> list[Message]:
-        """Every message before `end`, which may lie behind transactions that have not ended yet: they are waited
-        for."""
-        low, _ = self.range(topic, partition)
+        """Every message before `end`, see `until`."""
         messages: list[Message] = []
-        start = low
+        start = 0
         while start < end:
-            found, start = self._read(topic, partition, start, end, 1 << 62)
+            found, start = self.until(topic, partition, start, end)
             messages += found
         return messages
 
@@ -102,9 +117,9 @@ class Reader:
                 for message in (first, *consumer.consume(min(_AT_ONCE, 1 + limit_bytes // _OVERHEAD), 0)):
                     error = message.error()
                     if error is None:
-                        if size < limit_bytes:
+                        if size < limit_bytes and (offset := message.offset() or 0) >= next_offset:
                             messages.append(message)
-                            next_offset = (message.offset() or 0) + 1
+                            next_offset = offset + 1
                             size += len(message.value() or b"") + _OVERHEAD
                     elif error.code() == KafkaError._PARTITION_EOF:
                         if size < limit_bytes:

@@ -7,40 +7,40 @@ attributes are headers as they are. So every event comes back as it was; and wha
 same rules, as an event on a topic that is called like the stream.
 
 The header `millstream-group` names the group whose transaction has appended the record. A *tick* is a record without
-key and value that has the header `millstream-tick`.
+key and value that has the header `millstream-tick`. An event that is sent to one group again has its key in the header
+`millstream-key`: so whoever needs nothing of an event but key, payload and time finds without a look at its headers,
+which are dear to get, that it is for him.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message
 
-from millstream.event import EVENT_SCHEMA
-from millstream.log.records import FIRST_EVENT_COLUMN, NO_HELD, Records
+from millstream.event import EVENT_SCHEMA, RESEND_GROUP
 
 Header = tuple[str, bytes]
 
 TICK: list[Header] = [("millstream-tick", b"1")]
 
-_TICK_NAME = TICK[0][0]
-_SOURCE_NAME = "millstream-group"
-_PLAIN_TYPE = b"millstream.event"  # of events without a type
-_MADE = b"millstream:"  # what ids begin with that were made up
+TICK_NAME = TICK[0][0]
+SOURCE_NAME = "millstream-group"
+KEY_NAME = "millstream-key"
+PLAIN_TYPE = b"millstream.event"  # of events without a type
+MADE = b"millstream:"  # what ids begin with that were made up
 _SPECVERSION: Header = ("ce_specversion", b"1.0")
-_PLAIN: Header = ("ce_type", _PLAIN_TYPE)
+_PLAIN: Header = ("ce_type", PLAIN_TYPE)
 _OWN = frozenset({"id", "type", "topic", "specversion", "datacontenttype"})  # attributes that are no user property
-_UNSEEN = frozenset({_SPECVERSION[0], _SOURCE_NAME, _TICK_NAME})
-_COLUMNS = ((1 << len(EVENT_SCHEMA)) - 1) << FIRST_EVENT_COLUMN
+UNSEEN = frozenset({_SPECVERSION[0], SOURCE_NAME, TICK_NAME})
 
-_process = secrets.token_hex(8)
+_identity = f"{MADE.decode()}{secrets.token_hex(8)}:"
 _numbers = itertools.count()
 
 
@@ -51,47 +51,69 @@ class Record(NamedTuple):
     value: bytes
     headers: list[Header]
 
-    @property
-    def size(self) -> int:
-        """About what it takes."""
-        return len(self.key or b"") + len(self.value) + sum(len(name) + len(value) + 2 for name, value in self.headers)
-
 
 def encode(events: pa.RecordBatch, source: str = "") -> Iterator[Record]:
     """Events (columns of `EVENT_SCHEMA`) as records that a group, the `source`, appends (or nobody)."""
-    by = [(_SOURCE_NAME, source.encode())] if source else []
-    columns = (events.column(name).to_pylist() for name in EVENT_SCHEMA.names)
-    for topic, key, its_id, its_type, content_type, more, data in zip(*columns, strict=True):
-        identity = _made_id() if its_id is None else its_id.encode()
-        headers = [("ce_id", identity), *_of_topic(topic, bool(more) and any(name == "source" for name, _ in more))]
-        headers.append(_PLAIN if its_type is None else ("ce_type", its_type.encode()))
-        if content_type is not None:
-            headers.append(("content-type", content_type.encode()))
-        headers += by
-        if more:
-            headers += [(_header(name), value.encode()) for name, value in more]
-        yield Record(None if key is None else key.encode(), data, headers)
+    by = [(SOURCE_NAME, source.encode())] if source else []
+    topics, keys, ids, types, content_types, properties, data = (
+        _values(events.column(name)) for name in EVENT_SCHEMA.names
+    )
+    bare = _Bare(by)
+    for topic, key, value, its_id, its_type, content_type, more in zip(
+        topics, keys, data, ids, types, content_types, properties, strict=False
+    ):
+        identity = ("ce_id", f"{_identity}{next(_numbers)}".encode() if its_id is None else its_id)
+        if its_type is None and content_type is None and not more:
+            headers = [identity, *bare[topic]]
+        else:
+            headers = [identity, *_of_topic(topic, any(name == "source" for name, _ in more or ()))]
+            headers.append(_PLAIN if its_type is None else ("ce_type", its_type))
+            if content_type is not None:
+                headers.append(("content-type", content_type))
+            headers += by
+            headers += [(_header(name), text.encode()) for name, text in more or ()]
+            if key is not None and any(name == RESEND_GROUP for name, _ in more or ()):
+                headers.append((KEY_NAME, key))
+                key = None
+        yield Record(key, value, headers)
 
 
-def _made_id() -> bytes:
-    return _MADE + f"{_process}:{next(_numbers)}".encode()
+def _values(column: pa.Array) -> Iterable[Any]:
+    """Text as its bytes; the same None again and again where there is nothing, which is often so."""
+    if len(column) and column.null_count == len(column):
+        return itertools.repeat(None)
+    values: list[Any] = (column.cast(pa.binary()) if pa.types.is_string(column.type) else column).to_pylist()
+    return values
+
+
+class _Bare(dict[bytes, tuple[Header, ...]]):
+    """By topic the headers of an event that has nothing but a topic, beside its id; `by` are the last of them."""
+
+    def __init__(self, by: list[Header]) -> None:
+        super().__init__()
+        self._by = by
+
+    def __missing__(self, topic: bytes) -> tuple[Header, ...]:
+        found = self[topic] = (*_of_topic(topic, False), _PLAIN, *self._by)
+        return found
 
 
 @lru_cache(maxsize=100_000)
-def _of_topic(topic: str, has_source: bool) -> tuple[Header, ...]:
+def _of_topic(topic: bytes, has_source: bool) -> tuple[Header, ...]:
     """What all events on a topic have."""
-    headers = (_SPECVERSION, ("ce_topic", topic.encode()))
-    return headers if has_source else (*headers, ("ce_source", _made_source(topic)))
+    headers = (_SPECVERSION, ("ce_topic", topic))
+    return headers if has_source else (*headers, ("ce_source", made_source(topic)))
 
 
 @lru_cache(maxsize=100_000)
-def _made_source(topic: str) -> bytes:
-    return f"/topics/{quote(topic)}".encode()
+def made_source(topic: bytes) -> bytes:
+    """The source of an event on a topic that has none of its own."""
+    return f"/topics/{quote(text_of(topic))}".encode()
 
 
 @lru_cache(maxsize=10_000)
 def _header(name: str) -> str:
-    """The header of an attribute or user property; `_property` is its inverse."""
+    """The header of an attribute or user property; `property_of` is its inverse."""
     if name in _OWN:
         return name
     if name.isascii() and name.isalnum() and name == name.lower():
@@ -100,86 +122,26 @@ def _header(name: str) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def _property(header: str) -> str:
+def property_of(header: str) -> str:
+    """The attribute or user property of a header."""
     return header.removeprefix("ce_")
 
 
-def decode(stream: str, messages: Sequence[Message]) -> Records:
-    """The records of consecutive messages of one partition, of which there is at least one."""
-    rows: list[tuple[object, ...]] = []
-    offsets: list[int] = []
-    times: list[int] = []
-    ticks: list[tuple[int, int]] = []
-    for message in messages:
-        headers = _headers(message)
-        offset, time = message.offset() or 0, max(message.timestamp()[1], 0) * 1000
-        value = message.value()
-        if value is None and any(name == _TICK_NAME for name, _ in headers):
-            ticks.append((offset, time))
-            continue
-        offsets.append(offset)
-        times.append(time)
-        rows.append(_row(stream, message.key(), value, headers))
-    columns, held = 0, NO_HELD
-    if rows:
-        arrays = [
-            pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), EVENT_SCHEMA, strict=True)
-        ]
-        columns, held = _COLUMNS, pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    return Records(
-        messages[0].offset() or 0,
-        (messages[-1].offset() or 0) + 1,
-        columns,
-        held,
-        np.array(offsets, np.int64),
-        np.array(times, np.int64),
-        np.array([offset for offset, _ in ticks], np.int64),
-        np.array([time for _, time in ticks], np.int64),
-        0,
-    )
-
-
-def _row(
-    stream: str, key: bytes | str | None, value: bytes | str | None, headers: Iterable[tuple[str, bytes | str | None]]
-) -> tuple[object, ...]:
-    topic, source = stream, b""
-    its_key: str | None = stream if key is None else _text(key)
-    its_id = its_type = content_type = None
-    more: list[tuple[str, str]] = []
-    for name, raw in headers:
-        data = raw if isinstance(raw, bytes) else (raw or "").encode()
-        if name == "ce_topic":
-            topic = _text(data)
-            its_key = its_key if key is not None else None
-        elif name == "ce_id":
-            its_id = None if data.startswith(_MADE) else _text(data)
-        elif name == "ce_type":
-            its_type = None if data == _PLAIN_TYPE else _text(data)
-        elif name == "ce_source":
-            source = data
-        elif name == "content-type":
-            content_type = _text(data)
-        elif name not in _UNSEEN:
-            more.append((_property(name), _text(data)))
-    if source and source != _made_source(topic):
-        more.insert(0, ("source", _text(source)))
-    return topic, its_key, its_id, its_type, content_type, more or None, value if value is not None else b""
-
-
-def _headers(message: Message) -> list[tuple[str, bytes | str | None]]:
+def headers_of(message: Message) -> list[tuple[str, bytes | str | None]]:
+    """Those of a message."""
     return cast("list[tuple[str, bytes | str | None]]", message.headers() or [])
 
 
-def _text(data: bytes | str) -> str:
+def text_of(data: bytes | str) -> str:
     """Text in UTF-8; other bytes are shown as escapes, `\\xff`."""
     return data if isinstance(data, str) else data.decode(errors="backslashreplace")
 
 
 def is_tick(message: Message) -> bool:
     """Whether a record carries nothing but the time."""
-    return message.value() is None and any(name == _TICK_NAME for name, _ in _headers(message))
+    return message.value() is None and any(name == TICK_NAME for name, _ in headers_of(message))
 
 
 def source_of(message: Message) -> str:
     """The group whose transaction has appended a record; empty for nobody's."""
-    return next((_text(value or b"") for name, value in _headers(message) if name == _SOURCE_NAME), "")
+    return next((text_of(value or b"") for name, value in headers_of(message) if name == SOURCE_NAME), "")

@@ -74,7 +74,10 @@ class Streams:
         if stream is None:
             if not self._admin.create(topic, spec.partitions, _config(self._kept(spec))):
                 self._adopt(topic, spec)
-            return self._write(spec.name, encode_stream(Stream(secrets.token_hex(4), spec)))
+            # Of two processes that make it at the same time, both have to write down the same.
+            return self._write(
+                spec.name, encode_stream(Stream(self._admin.identity(topic) or secrets.token_hex(4), spec))
+            )
         check_same(stream.spec, spec)
         if stream.spec == spec:
             return None

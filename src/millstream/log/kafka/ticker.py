@@ -30,6 +30,7 @@ class Ticker:
         self._dues: dict[Place, dict[object, Micros]] = {}
         self._timer = Timer(clock, self._tick_if_due)
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def ask(self, member: object, place: Place, at: Micros | None) -> None:
         """A member wants a tick at `at`, up to the next whole second; None: it wants none."""
@@ -53,12 +54,15 @@ class Ticker:
             self.ask(member, place, None)
 
     async def close(self) -> None:
-        """Tick no more."""
+        """Tick no more, whoever asks: members leave after this."""
+        self._closed = True
         await self._timer.close()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     def _plan(self) -> None:
+        if self._closed:
+            return
         at = min((min(asked.values()) for asked in self._dues.values()), default=None)
         if at is None:
             self._timer.set(None)
@@ -80,8 +84,9 @@ class Ticker:
         try:
             await self._append(places)
         except LogError as error:
-            _log.warning("a tick has to wait: %s", error)
-            self._timer.set(self._clock.monotonic() + _RETRY_SECONDS)
+            if not self._closed:
+                _log.warning("a tick has to wait: %s", error)
+                self._timer.set(self._clock.monotonic() + _RETRY_SECONDS)
             return
         for place in places:
             asked = self._dues.get(place, {})

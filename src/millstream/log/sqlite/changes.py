@@ -9,11 +9,13 @@ from millstream.log.sqlite.format import Body
 
 
 class Append(msgspec.Struct, array_like=True, frozen=True):
-    """Events for a partition, packed as the bodies of one or more chunks."""
+    """Events for a partition, packed as the bodies of one or more chunks, and the topics they are on, if they are few
+    (None: they were not looked at)."""
 
     stream: str
     partition: int
     bodies: list[Body]
+    topics: set[str] | None = None
 
 
 class Changes(msgspec.Struct, array_like=True, frozen=True):

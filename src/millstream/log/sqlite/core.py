@@ -7,7 +7,7 @@ for the ticks that are due, one for the partitions that are being handed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from millstream.errors import DiskFaultError, LogClosedError, LogError
 from millstream.log.contract import Committed, GroupStatus, Start, StreamSpec
 from millstream.log.sqlite.catalog import Catalog
 from millstream.log.sqlite.changes import Changes
+from millstream.log.sqlite.choosers import PASS_SECONDS, Choosers
 from millstream.log.sqlite.coordinator import Coordinator, Ownership
 from millstream.log.sqlite.folder import Ballast
 from millstream.log.sqlite.housekeeping import Housekeeping
@@ -52,6 +53,8 @@ class Core:
         self._ticker = Ticker(self.writer, clock, self._committed)
         self._housekeeping = Housekeeping(self.writer, clock, ballast)
         self._handovers = Timer(clock, self._end_handovers)
+        self._choosers = Choosers()
+        self._passing = Timer(clock, self._pass_by)
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._catalog_changed()
         for partition, mark in store.index.ends.items():
@@ -81,6 +84,7 @@ class Core:
         await self._ticker.close()
         await self._housekeeping.close()
         await self._handovers.close()
+        await self._passing.close()
         await self.writer.close()
         await self.reads.close()
 
@@ -96,7 +100,7 @@ class Core:
         places = [(name, number) for number in range(len(stream.partitions))]
         for place in places:
             self._ends.pop(place, None)
-        self._waiters.wake(places)
+        self._wake(dict.fromkeys(places, 0), {})
         self._catalog_changed()
 
     def watch_streams(self, changed: Callable[[Mapping[str, StreamSpec]], None]) -> None:
@@ -112,7 +116,7 @@ class Core:
     def _catalog_changed(self) -> None:
         new = [place for place in self.catalog.places.values() if place not in self._ends]
         self._ends.update(dict.fromkeys(new, 0))
-        self._waiters.wake(new)
+        self._wake(dict.fromkeys(new, 0), {})
         for changed in self._watchers:
             asyncio.get_running_loop().call_soon(changed, self.catalog.specs)
         self._waiters.wake([_STREAMS])
@@ -146,8 +150,9 @@ class Core:
     def _committed(self, stage: Stage) -> None:
         places = self.catalog.places
         moved = {places[partition]: mark.offset for partition, mark in stage.ends.items() if partition in places}
+        topics = {places[partition]: stage.topics.get(partition, ()) for partition in stage.ends if partition in places}
         self._ends.update(moved)
-        self._waiters.wake(moved)
+        self._wake(moved, topics)
         if stage.dues:
             self._ticker.plan(stage.next_due)
         self._housekeeping.note(stage)
@@ -161,6 +166,22 @@ class Core:
             callback(error)
 
     # --- waiting
+
+    def _wake(self, ends: Mapping[Place, int], topics: Mapping[Place, Collection[str] | None]) -> None:
+        """Wake whoever waits for records of partitions, which end here now. What came is on these topics (None, or
+        not said: it may be on any)."""
+        self._waiters.wake(ends)
+        if self._choosers and ends:
+            for place, end in ends.items():
+                self._waiters.wake(self._choosers.came(place, end, topics.get(place)))
+            self._pass_soon()
+
+    def _pass_soon(self) -> None:
+        """Wake those who wait for other topics, so that they pass by what has come."""
+        self._passing.set(self.clock.monotonic() + PASS_SECONDS)
+
+    def _pass_by(self) -> None:
+        self._waiters.wake(self._choosers.behind(self._ends))
 
     async def beyond(self, offsets: Mapping[Place, int], timeout: float | None) -> None:
         """Wait until there is a record at one of the offsets or after it, or a stream is gone, or for `timeout`
@@ -188,11 +209,22 @@ class Core:
         return known if known.version == self._coordinator.version(member) else self._coordinator.ownership(member)
 
     async def watch(
-        self, member: int, known: Ownership, offsets: Mapping[Place, int], timeout: float | None
+        self,
+        member: int,
+        known: Ownership,
+        offsets: Mapping[Place, int],
+        timeout: float | None,
+        topics: Filter | None = None,
     ) -> Ownership:
-        at_end = all(self._ends.get(place, offset) <= offset for place, offset in offsets.items())
-        if at_end and self._coordinator.version(member) == known.version:
-            await self._waiters.wait([member, *offsets], timeout)
+        if self._coordinator.version(member) == known.version:
+            at_end = all(self._ends.get(place, offset) <= offset for place, offset in offsets.items())
+            if topics is None:
+                if at_end:
+                    await self._waiters.wait([member, *offsets], timeout)
+            elif not self._choosers.wait(member, topics.mqtt, offsets, self._ends):
+                if not at_end:
+                    self._pass_soon()
+                await self._waiters.wait([member], timeout)
         return await self.ownership(member, known)
 
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
@@ -214,6 +246,7 @@ class Core:
     def expel(self, members: Iterable[int]) -> None:
         """End memberships; their partitions go to the others at once."""
         for member in members:
+            self._choosers.leave(member)
             self._coordinator.leave(member, self.clock.monotonic())
         self._plan_handovers()
 

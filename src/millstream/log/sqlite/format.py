@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
+from millstream.event import EVENT_SCHEMA
 from millstream.log.records import (
     FIRST_EVENT_COLUMN,
     NO_HELD,
@@ -245,6 +246,16 @@ def _unpack(row: Row) -> Records:
         tick_times,
         row.events_before,
     )
+
+
+def unpack_body(body: Body) -> pa.RecordBatch:
+    """The events that were packed, with the columns of `EVENT_SCHEMA`; their bytes come from a process of ours."""
+    raw = body.data if body.codec == Codec.NONE else _decompress(body.data, body.raw, Codec(body.codec))
+    held = pa.ipc.read_record_batch(pa.py_buffer(raw), schema_of(body.columns))
+    columns = {name: held.column(name) for name in held.schema.names}
+    missing = [field for field in EVENT_SCHEMA if field.name not in columns]
+    columns |= {field.name: pa.nulls(body.events, field.type) for field in missing}
+    return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
 
 def _split(held: pa.RecordBatch, columns: int, number: int) -> tuple[Numbers, pa.RecordBatch] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -134,7 +134,13 @@ class SqliteLog:
     # --- groups
 
     async def join(
-        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        start: Start = LATEST,
+        topics: Filter | None = None,
+        columns: Collection[str] | None = None,
     ) -> Member:
         member, counts = await self.core.join(group, streams, start)
         return Member(group, member, counts, self.core, topics)

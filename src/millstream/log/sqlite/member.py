@@ -32,10 +32,16 @@ class Link(Protocol):
         ...
 
     async def watch(
-        self, member: int, known: Ownership, offsets: Mapping[Place, int], timeout: float | None
+        self,
+        member: int,
+        known: Ownership,
+        offsets: Mapping[Place, int],
+        timeout: float | None,
+        topics: Filter | None = None,
     ) -> Ownership:
         """Return what the member owns when that is no longer what is `known`, when there is a record at or after one of
-        the `offsets`, or after `timeout` seconds."""
+        the `offsets`, or after `timeout` seconds. With `topics` only records on these are waited for; when there are
+        others, it returns soon."""
         ...
 
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
@@ -91,7 +97,7 @@ class Member:
             if left is not None and left <= 0:
                 return found
             offsets = {} if pause else {place: cursor.offset for place, cursor in self._cursors.items()}
-            known = await self._link.watch(self._id, known, offsets, left)
+            known = await self._link.watch(self._id, known, offsets, left, self._topics)
 
     async def state(self, partition: int) -> Mapping[str, bytes]:
         """See the contract."""

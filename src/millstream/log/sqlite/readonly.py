@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,7 +89,13 @@ class ReadOnlyLog:
         self._refuse()
 
     async def join(
-        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        start: Start = LATEST,
+        topics: Filter | None = None,
+        columns: Collection[str] | None = None,
     ) -> Group:
         self._refuse()
 

@@ -7,7 +7,7 @@ to wait, to share partitions. It never looks again and again whether something h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,7 @@ from millstream.log.contract import (
     StreamSpec,
 )
 from millstream.log.sqlite.coordinator import Ownership
+from millstream.log.sqlite.format import Body, pack
 from millstream.log.sqlite.leases import RENEW_SECONDS
 from millstream.log.sqlite.member import Member, Resumes
 from millstream.log.sqlite.place import Cursor, Place
@@ -113,10 +114,16 @@ class RemoteLink:
         return await self.watch(member, known, {}, 0.0)
 
     async def watch(
-        self, member: int, known: Ownership, offsets: Mapping[Place, int], timeout: float | None
+        self,
+        member: int,
+        known: Ownership,
+        offsets: Mapping[Place, int],
+        timeout: float | None,
+        topics: Filter | None = None,
     ) -> Ownership:
+        wanted = None if topics is None else topics.mqtt
         try:
-            answer = await self.ask("log.watch", Watch(member, known.version, Beyond.of(offsets, timeout)))
+            answer = await self.ask("log.watch", Watch(member, known.version, Beyond.of(offsets, timeout), wanted))
         except LogUnavailableError:
             self._heard.pop(member, None)
             raise
@@ -164,7 +171,12 @@ class RemoteLink:
 
 
 def _packed(draft: SqliteDraft) -> bytes:
-    return encode(Commit(draft.changes(), [events.serialize().to_pybytes() for events in draft.shown]))
+    places = {id(events): place for place, (_, _, events) in enumerate(draft.appends)}
+    shown: list[int | Body] = []
+    for events in draft.shown:
+        place = places.get(id(events))  # what is appended as well is packed already
+        shown += pack(events) if place is None else [place]
+    return encode(Commit(draft.changes(), shown))
 
 
 class RemoteLog:
@@ -241,7 +253,13 @@ class RemoteLog:
     # --- groups
 
     async def join(
-        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        start: Start = LATEST,
+        topics: Filter | None = None,
+        columns: Collection[str] | None = None,
     ) -> Member:
         joined = await self._link.join(group, streams, start)
         return Member(group, joined.member, joined.streams, self._link, topics)

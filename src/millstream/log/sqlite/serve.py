@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from millstream.bus import Bus, Handler, Peer
-from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import StreamSpec
 from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.core import Core
+from millstream.log.sqlite.format import unpack_body
 from millstream.log.sqlite.leases import Leases
 from millstream.log.sqlite.log import SqliteLog
 from millstream.log.sqlite.wire import (
@@ -24,6 +22,7 @@ from millstream.log.sqlite.wire import (
     decode,
     encode,
 )
+from millstream.topic import Filter
 
 
 def serve_log(log: SqliteLog, bus: Bus) -> None:
@@ -72,8 +71,7 @@ class _Server:
 
     async def commit(self, peer: Peer, body: bytes) -> bytes:
         asked = decode(body, type=Commit)
-        shown = [pa.ipc.read_record_batch(pa.py_buffer(each), EVENT_SCHEMA) for each in asked.shown]
-        done = await self._core.commit_changes(asked.changes, shown)
+        done = await self._core.commit_changes(asked.changes, [unpack_body(body) for body in asked.shown_bodies])
         return encode(Done(done.time, done.first_offsets, self._core.version(asked.changes.member)))
 
     async def beyond(self, peer: Peer, body: bytes) -> bytes:
@@ -90,7 +88,9 @@ class _Server:
     async def watch(self, peer: Peer, body: bytes) -> bytes:
         asked = decode(body, type=Watch)
         known = Ownership(asked.version)
-        ownership = await self._core.watch(asked.member, known, asked.beyond.by_place, asked.beyond.timeout)
+        topics = None if asked.topics is None else Filter.parse(asked.topics)
+        offsets, timeout = asked.beyond.by_place, asked.beyond.timeout
+        ownership = await self._core.watch(asked.member, known, offsets, timeout, topics)
         return encode(None if ownership is known else ownership)
 
     async def resume(self, peer: Peer, body: bytes) -> bytes:

@@ -35,6 +35,7 @@ class Stage:
         self.rows: list[Row] = []
         self.ends: dict[int, Mark] = {}
         self.positions: dict[tuple[int, int], GroupPosition] = {}
+        self.topics: dict[int, set[str] | None] = {}  # of the events, by partition; None: they may be on any
         self.dues: dict[tuple[int, int], Micros | None] = {}
         self.next_due: Micros | None = None  # known after `apply`, if there are `dues`
         self.oversized = False  # whether a stream holds more than it may, after it
@@ -105,6 +106,8 @@ class Stage:
         first = self.end(partition).offset
         for body in append.bodies:
             self._put(partition, self.end(partition), body.events, body)
+        known = self.topics.get(partition, set())
+        self.topics[partition] = None if known is None or append.topics is None else known | append.topics
         return first
 
     def _put(self, partition: int, end: Mark, records: int, body: Body | None) -> None:

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
+import pyarrow as pa
+
+from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import Committed
 from millstream.log.draft import Draft
 from millstream.log.sqlite.changes import Append, Changes
@@ -14,6 +17,9 @@ from millstream.log.sqlite.format import pack
 APPENDED, PASSED = "$appended:", "$passed:"
 """Before a stream's name: events that the group's transactions have appended to it, and events that it had read of
 streams of that name that are dropped."""
+
+_TOPIC = EVENT_SCHEMA.get_field_index("topic")
+_FEW = 64  # events, whose topics are told beside them: to look at more costs more than it saves
 
 
 class SqliteDraft(Draft):
@@ -46,9 +52,13 @@ class SqliteDraft(Draft):
             self.group,
             self.member,
             dict(self.epochs),
-            [Append(stream, partition, pack(events)) for stream, partition, events in self.appends],
+            [Append(stream, partition, pack(events), _topics(events)) for stream, partition, events in self.appends],
             [(number, name, data) for (number, name), data in self.states.items()],
             [(*place, position.low, position.done) for place, position in self.positions.items()],
             [(*place, at) for place, at in self.dues.items()],
             dict(counts),
         )
+
+
+def _topics(events: pa.RecordBatch) -> set[str] | None:
+    return set(events.column(_TOPIC).to_pylist()) if events.num_rows <= _FEW else None

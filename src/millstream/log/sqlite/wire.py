@@ -13,6 +13,7 @@ import msgspec
 from millstream.clock import Micros
 from millstream.log.contract import Start, StreamSpec
 from millstream.log.sqlite.changes import Changes
+from millstream.log.sqlite.format import Body
 from millstream.log.sqlite.place import Place
 
 encode = msgspec.msgpack.encode
@@ -20,10 +21,17 @@ decode = msgspec.msgpack.decode
 
 
 class Commit(msgspec.Struct, array_like=True, frozen=True):
-    """Commit changes; `shown` are batches of `EVENT_SCHEMA`, as Arrow's messages, for the subscribers of the moment."""
+    """Commit changes; `shown` are events for the subscribers of the moment: one of the changes' appends by its place
+    among these, or a body that is in none."""
 
     changes: Changes
-    shown: list[bytes]
+    shown: list[int | Body]
+
+    @property
+    def shown_bodies(self) -> list[Body]:
+        """What is shown, packed."""
+        appends = self.changes.appends
+        return [body for one in self.shown for body in (appends[one].bodies if isinstance(one, int) else (one,))]
 
 
 class Streams(msgspec.Struct, array_like=True, frozen=True):
@@ -64,11 +72,13 @@ class Beyond(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Watch(msgspec.Struct, array_like=True, frozen=True):
-    """As `Beyond`, or when the member's ownership is no longer that of `version`. The answer is the ownership."""
+    """As `Beyond`, or when the member's ownership is no longer that of `version`. The answer is the ownership.
+    `topics`: the filter for those that it wants only."""
 
     member: int
     version: int
     beyond: Beyond
+    topics: str | None
 
 
 class AskResume(msgspec.Struct, array_like=True, frozen=True):
