@@ -15,8 +15,9 @@ from millstream.mqtt.action import Action, Connecting, Ended, Subscribed, Unsubs
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.handshake import SessionLimits
-from millstream.mqtt.message import Message
-from millstream.mqtt.outgoing import Outcome
+from millstream.mqtt.memory import Memory
+from millstream.mqtt.message import Bundle, Expiring, Message
+from millstream.mqtt.outgoing import Outcome, Outgoing
 from millstream.mqtt.packet import Version
 from millstream.mqtt.properties import Properties
 from millstream.mqtt.reason import Reason
@@ -84,8 +85,19 @@ def test_connect_is_answered(version: Version) -> None:
     assert client.session.state is State.CONNECTED
 
 
+@both_versions
+@pytest.mark.parametrize(
+    "client_id", ["a", "Z", "0", "0123456789abcdefghijABC", "UVWXYZlmnopqrstuvwxyzKL", "press/1 ü"]
+)
+def test_client_identifiers_that_must_be_taken(version: Version, client_id: str) -> None:
+    answer = Client(version).connect(client_id)
+    assert isinstance(answer, p.Connack)
+    assert answer.reason is Reason.SUCCESS
+    assert answer.properties.assigned_client_identifier is None
+
+
 def test_an_mqtt_5_client_is_told_what_it_gets() -> None:
-    answer = Client(limits=SessionLimits(packet_bytes=5_000, max_keep_alive=60)).connect(
+    answer = Client(limits=SessionLimits(packet_bytes=5_000, publish_maximum=1_000, max_keep_alive=60)).connect(
         "", keep_alive=600, properties=Properties(session_expiry_interval=9)
     )
     assert isinstance(answer, p.Connack)
@@ -129,7 +141,27 @@ def test_a_refused_client_is_told_why(version: Version) -> None:
     (answer,) = client.read()
     assert isinstance(answer, p.Connack)
     assert answer.reason is Reason.BAD_USER_NAME_OR_PASSWORD
+    assert not answer.session_present
     assert (answer.properties.reason_string is not None) is (version is Version.V5)
+
+
+@both_versions
+def test_connack_has_only_its_own_reasons(version: Version) -> None:
+    """As when a server stops, or a client comes once more, before the answer."""
+    client = Client(version)
+    client.send(p.Connect(version=version, client_id="x"))
+    assert client.session.end(Reason.SERVER_SHUTTING_DOWN).reason is Reason.SERVER_SHUTTING_DOWN
+    assert client.read() == [p.Connack(reason=Reason.SERVER_UNAVAILABLE)]
+
+
+def test_a_refusal_is_no_larger_than_the_client_takes() -> None:
+    for largest, answers in ((30, [p.Connack(reason=Reason.SERVER_BUSY)]), (4, [])):
+        client = Client()
+        its = Properties(maximum_packet_size=largest)
+        client.send(p.Connect(version=Version.V5, client_id="x", properties=its))
+        if client.session.state is State.AUTHENTICATING:
+            client.session.end(Reason.SERVER_BUSY, "a long text that does not fit at all")
+        assert client.read() == answers
 
 
 WILL = p.Will(topic="gone")
@@ -153,6 +185,19 @@ def test_an_old_client_without_identifier_must_ask_for_a_clean_session() -> None
     answer = Client(Version.V3_1_1).connect("", clean_start=False)
     assert answer == p.Connack(reason=Reason.CLIENT_IDENTIFIER_NOT_VALID)
     assert Client(Version.V3_1_1).connect("", clean_start=True) == p.Connack()
+
+
+def test_an_old_client_hears_of_an_identifier_that_is_not_taken_and_of_other_errors_nothing() -> None:
+    assert Client(Version.V3_1_1).connect("x" * 1025) == p.Connack(reason=Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    for wrong in (
+        encode(p.Connect(client_id="x", will=p.Will(topic="a/#"))),
+        b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00",  # its reserved flag
+        b"\x10\x0b\x00\x04MQTT\x04\x02\x00\x00\x00",  # half a client identifier's length
+    ):
+        client = Client(Version.V3_1_1)
+        (ended,) = client.write(wrong)
+        assert isinstance(ended, Ended)
+        assert client.session.outgoing.take() == b""
 
 
 def test_an_old_client_may_ask_for_a_session_that_is_kept_and_is_told_there_is_none() -> None:
@@ -237,6 +282,7 @@ REFUSED = {
     "the server's topic": (p.Publish(topic="$SYS/broker/version"), Reason.TOPIC_NAME_INVALID, True),
     "empty topic": (p.Publish(topic=""), Reason.TOPIC_NAME_INVALID, True),
     "topic alias": (p.Publish(topic="a", properties=Properties(topic_alias=33)), Reason.TOPIC_ALIAS_INVALID, True),
+    "topic alias 0": (p.Publish(topic="a", properties=Properties(topic_alias=0)), Reason.TOPIC_ALIAS_INVALID, True),
     "topic alias for nothing": (p.Publish(topic="", properties=Properties(topic_alias=1)), Reason.PROTOCOL_ERROR, True),
     "subscription identifier": (
         p.Publish(topic="a", properties=Properties(subscription_identifiers=(1,))),
@@ -278,6 +324,46 @@ def test_what_is_forbidden_ends_the_connection_with_its_reason(
     assert isinstance(told, p.Disconnect)
     assert told.reason is reason
     assert told.properties.reason_string == actions[-1].text
+
+
+def test_no_topic_alias_is_taken_where_none_was_offered() -> None:
+    client = Client(limits=SessionLimits(topic_aliases=0))
+    answer = client.connect()
+    assert isinstance(answer, p.Connack)
+    assert answer.properties.topic_alias_maximum is None
+    (ended,) = client.send(p.Publish(topic="a", properties=Properties(topic_alias=1)))
+    assert isinstance(ended, Ended)
+    assert ended.reason is Reason.TOPIC_ALIAS_INVALID
+
+
+@pytest.mark.parametrize("sort", [p.Subscribe, p.Unsubscribe])
+def test_no_answer_is_larger_than_the_client_takes(sort: type[p.Subscribe | p.Unsubscribe]) -> None:
+    client = Client(limits=SessionLimits(subscriptions=50))
+    client.connect(properties=Properties(maximum_packet_size=40))
+    for count in (33, 34):
+        names = [f"a/{number}" for number in range(count)]
+        packet = (
+            p.Subscribe(packet_id=1, subscriptions=tuple(map(p.Subscription, names)))
+            if sort is p.Subscribe
+            else p.Unsubscribe(packet_id=1, filters=tuple(names))
+        )
+        actions = client.send(packet)
+        (told,) = client.read()
+        if count == 33:
+            assert isinstance(told, p.Suback | p.Unsuback) and len(told.reasons) == 33
+            assert len(encode(told, Version.V5)) <= 40
+        else:
+            assert isinstance(told, p.Disconnect) and told.reason is Reason.PACKET_TOO_LARGE
+            (ended,) = actions
+            assert isinstance(ended, Ended)
+
+
+def test_a_client_that_takes_no_connack_is_refused() -> None:
+    for largest, reason in ((16, Reason.SUCCESS), (15, Reason.PACKET_TOO_LARGE)):
+        answer = Client().connect(properties=Properties(maximum_packet_size=largest))
+        assert isinstance(answer, p.Connack)
+        assert answer.reason is reason
+        assert len(encode(answer, Version.V5)) <= largest
 
 
 def test_an_old_client_is_not_told() -> None:
@@ -381,6 +467,13 @@ def test_the_will_is_published_when_the_connection_is_lost_or_in_error() -> None
     assert ended.will == WILL
 
 
+@both_versions
+def test_without_a_will_none_is_published(version: Version) -> None:
+    client = Client(version)
+    client.connect()
+    assert client.session.lost().will is None
+
+
 def test_a_client_that_is_not_let_in_has_no_will() -> None:
     client = Client()
     client.send(p.Connect(version=Version.V5, client_id="x", will=WILL))
@@ -480,3 +573,48 @@ def test_a_message_larger_than_the_client_takes_is_dropped() -> None:
     client.connect(properties=Properties(maximum_packet_size=20))
     assert client.session.outgoing.deliver(Message(bytes(10), bytes(9)), 1) is Outcome.DROPPED
     assert client.session.outgoing.deliver(Message(bytes(9), bytes(9)), 1) is Outcome.SENT
+
+
+@given(
+    st.lists(st.integers(0, 20), max_size=5),
+    st.integers(0, 80),
+    st.integers(0, 40),
+    st.integers(15, 60),
+    st.integers(0, 1),
+)
+def test_messages_are_taken_together_only_where_each_would_be_sent_as_it_is(
+    sizes: list[int], limit: int, unwritten: int, largest: int, aliases: int
+) -> None:
+    def begin() -> Outgoing:
+        outgoing = Outgoing(10, limit)
+        outgoing.accept(None, largest, Memory(), aliases)
+        outgoing.unwritten = unwritten
+        return outgoing
+
+    messages = [Message(b"\x30\x09\x00\x05topic", bytes(size)) for size in sizes]
+    together, one_by_one = begin(), begin()
+    if together.deliver_together(Bundle(messages)):
+        assert all(one_by_one.deliver(message, 0) is Outcome.SENT for message in messages)
+        assert together.unwritten == one_by_one.unwritten
+        assert together.take() == one_by_one.take()
+    else:
+        assert (together.output, together.unwritten) == ([], unwritten)
+
+
+def test_what_expires_while_it_waits_for_the_window_is_not_sent() -> None:
+    client = Client(Version.V3_1_1)
+    client.connect()
+    outgoing, memory = client.session.outgoing, client.session.memory
+    assert memory is not None
+    outgoing.accept(1, None, memory)
+    left = {b"1": Message(MESSAGE.head, b"1"), b"2": None, b"3": Message(MESSAGE.head, b"x")}
+    for name in left:
+        outgoing.deliver(Expiring.of(Message(MESSAGE.head, name), lambda name=name: left[name]), 1)  # type: ignore[misc]
+    outgoing.deliver(MESSAGE, 1)
+    got: list[bytes] = []
+    while found := [each for each in client.read() if isinstance(each, p.Publish)]:
+        assert len(found) == 1
+        got.append(found[0].payload)
+        client.send(p.Puback(packet_id=found[0].packet_id))
+    assert got == [b"1", b"x", b"x"], "the second has expired, the third is another packet by now"
+    assert outgoing.waiting == outgoing.unwritten

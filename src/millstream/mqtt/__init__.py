@@ -8,7 +8,7 @@ from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode, encode_message
 from millstream.mqtt.handshake import SessionLimits, session_expiry
 from millstream.mqtt.memory import Flight, Memory
-from millstream.mqtt.message import Message
+from millstream.mqtt.message import Bundle, Expiring, Message
 from millstream.mqtt.numbering import Numbering, topic_key
 from millstream.mqtt.outgoing import Outcome, Outgoing
 from millstream.mqtt.packet import Packet, Version, Will
@@ -23,9 +23,11 @@ __all__ = [
     "Action",
     "Allowance",
     "Arrivals",
+    "Bundle",
     "Connecting",
     "Declined",
     "Ended",
+    "Expiring",
     "Flight",
     "Granted",
     "Memory",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
-from millstream.mqtt import properties
+from millstream.mqtt import properties, reason
 from millstream.mqtt.packet import (
     Auth,
     Connack,
@@ -72,12 +72,15 @@ def _properties(reader: Reader, place: Place, version: Version) -> Properties:
     return properties.read(reader, place) if version == Version.V5 else NOTHING
 
 
-def _reason(reader: Reader) -> Reason:
+def _reason(reader: Reader, allowed: Set[Reason]) -> Reason:
     code = reader.integer(1)
     try:
-        return Reason(code)
+        found = Reason(code)
     except ValueError:
         raise malformed(f"reason code 0x{code:02X}") from None
+    if found not in allowed:
+        raise violation(f"reason code 0x{code:02X} in a packet of another kind than those that have it")
+    return found
 
 
 def _packet_id(reader: Reader) -> int:
@@ -134,12 +137,12 @@ def _connack(reader: Reader, flags: int, version: Version) -> Connack:
     if present > 1:
         raise malformed("CONNACK flags")
     if version == Version.V5:
-        reason = _reason(reader)
+        why = _reason(reader, reason.OF_CONNACK)
     elif (code := reader.integer(1)) < len(CONNACK_3_1_1):
-        reason = CONNACK_3_1_1[code]
+        why = CONNACK_3_1_1[code]
     else:
         raise malformed(f"CONNACK return code {code}")
-    return Connack(reason=reason, session_present=bool(present), properties=_properties(reader, Place.CONNACK, version))
+    return Connack(reason=why, session_present=bool(present), properties=_properties(reader, Place.CONNACK, version))
 
 
 def _publish(reader: Reader, flags: int, version: Version) -> Publish:
@@ -161,14 +164,16 @@ def _publish(reader: Reader, flags: int, version: Version) -> Publish:
 _Answers = Puback | Pubrec | Pubrel | Pubcomp
 
 
-def _answer(place: Place, make: Callable[..., _Answers]) -> Callable[[Reader, int, Version], _Answers]:
+def _answer(
+    place: Place, allowed: Set[Reason], make: Callable[..., _Answers]
+) -> Callable[[Reader, int, Version], _Answers]:
     def read(reader: Reader, flags: int, version: Version) -> _Answers:
         packet_id = _packet_id(reader)
         if version != Version.V5 or not reader:  # MQTT 5 leaves "success" out (3.4.2.1)
             return make(packet_id=packet_id)
-        reason = _reason(reader)
+        why = _reason(reader, allowed)
         its = properties.read(reader, place) if reader else NOTHING
-        return make(packet_id=packet_id, reason=reason, properties=its)
+        return make(packet_id=packet_id, reason=why, properties=its)
 
     return read
 
@@ -200,10 +205,10 @@ def _suback(reader: Reader, flags: int, version: Version) -> Suback:
     its = _properties(reader, Place.SUBACK, version)
     reasons: list[Reason] = []
     while reader:
-        reason = _reason(reader)
-        if version != Version.V5 and reason not in SUBACK_3_1_1:
-            raise malformed(f"SUBACK return code {reason}")
-        add(reasons, reason, "reasons")
+        why = _reason(reader, reason.OF_SUBACK)
+        if version != Version.V5 and why not in SUBACK_3_1_1:
+            raise malformed(f"SUBACK return code {why}")
+        add(reasons, why, "reasons")
     return Suback(packet_id=packet_id, reasons=tuple(reasons), properties=its)
 
 
@@ -223,15 +228,15 @@ def _unsuback(reader: Reader, flags: int, version: Version) -> Unsuback:
     its = _properties(reader, Place.UNSUBACK, version)
     reasons: list[Reason] = []
     while version == Version.V5 and reader:
-        add(reasons, _reason(reader), "reasons")
+        add(reasons, _reason(reader, reason.OF_UNSUBACK), "reasons")
     return Unsuback(packet_id=packet_id, reasons=tuple(reasons), properties=its)
 
 
 def _disconnect(reader: Reader, flags: int, version: Version) -> Disconnect:
     if version != Version.V5 or not reader:  # MQTT 5 leaves "normal" out (3.14.2.1)
         return Disconnect()
-    reason = _reason(reader)
-    return Disconnect(reason=reason, properties=properties.read(reader, Place.DISCONNECT) if reader else NOTHING)
+    why = _reason(reader, reason.OF_DISCONNECT)
+    return Disconnect(reason=why, properties=properties.read(reader, Place.DISCONNECT) if reader else NOTHING)
 
 
 def _auth(reader: Reader, flags: int, version: Version) -> Auth:
@@ -239,18 +244,18 @@ def _auth(reader: Reader, flags: int, version: Version) -> Auth:
         raise malformed("packet type 15 before MQTT 5")
     if not reader:
         return Auth()
-    reason = _reason(reader)
-    return Auth(reason=reason, properties=properties.read(reader, Place.AUTH) if reader else NOTHING)
+    why = _reason(reader, reason.OF_AUTH)
+    return Auth(reason=why, properties=properties.read(reader, Place.AUTH) if reader else NOTHING)
 
 
 _READERS: dict[int, Callable[[Reader, int, Version], Packet]] = {
     1: _connect,
     2: _connack,
     3: _publish,
-    4: _answer(Place.PUBACK, Puback),
-    5: _answer(Place.PUBREC, Pubrec),
-    6: _answer(Place.PUBREL, Pubrel),
-    7: _answer(Place.PUBCOMP, Pubcomp),
+    4: _answer(Place.PUBACK, reason.OF_PUBACK, Puback),
+    5: _answer(Place.PUBREC, reason.OF_PUBREC, Pubrec),
+    6: _answer(Place.PUBREL, reason.OF_PUBREL, Pubrel),
+    7: _answer(Place.PUBCOMP, reason.OF_PUBCOMP, Pubcomp),
     8: _subscribe,
     9: _suback,
     10: _unsubscribe,

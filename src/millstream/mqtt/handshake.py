@@ -13,6 +13,8 @@ from millstream.mqtt.properties import NOTHING, Properties
 from millstream.mqtt.reason import ProtocolError, Reason
 from millstream.topic import check_topic
 
+_ASSIGNED = "x" * 23  # as long as a client identifier that the server makes may be
+_ANSWER_BYTES = 7  # of a SUBACK or UNSUBACK without its reasons: type, length, packet identifier, no properties
 MAX_CLIENT_ID = 1_024  # characters; AWS IoT Core has 128. It is kept for as long as the session lives
 
 
@@ -23,7 +25,7 @@ class SessionLimits:
     packet_bytes: int = 1 << 20
     session_bytes: int = 8 << 20
     receive_maximum: int = 1_000
-    publish_maximum: int = 1_000
+    publish_maximum: int = 65_535
     subscriptions: int = 100
     connect_timeout: float = 10.0
     max_keep_alive: int = 3_600
@@ -33,14 +35,14 @@ class SessionLimits:
     client_bytes: int = 64 << 20
 
 
-def check_connect(connect: Connect) -> None:
+def check_connect(connect: Connect, limits: SessionLimits) -> None:
     """Raise `ProtocolError` for what is asked for and cannot be given."""
     if len(connect.client_id) > MAX_CLIENT_ID:
         raise ProtocolError(
             Reason.CLIENT_IDENTIFIER_NOT_VALID, f"a client identifier of more than {MAX_CLIENT_ID} characters"
         )
     if connect.version is Version.V5:
-        _check_connect_5(connect)
+        _check_connect_5(connect, limits)
     elif not connect.client_id and not connect.clean_start:  # 3.1.3.1
         raise ProtocolError(
             Reason.CLIENT_IDENTIFIER_NOT_VALID, "an empty client identifier needs a clean session (CleanSession 1)"
@@ -52,11 +54,24 @@ def check_connect(connect: Connect) -> None:
             raise ProtocolError(Reason.TOPIC_NAME_INVALID, f"will: {error}") from None
 
 
-def _check_connect_5(connect: Connect) -> None:
+def _check_connect_5(connect: Connect, limits: SessionLimits) -> None:
     if connect.properties.authentication_method is not None:
         raise ProtocolError(
             Reason.BAD_AUTHENTICATION_METHOD,
             f"authentication method {connect.properties.authentication_method!r}; use user name and password",
+        )
+    largest = connect.properties.maximum_packet_size
+    if largest is not None:
+        size = len(encode(accepted(connect, limits, connect.client_id or _ASSIGNED, present=False), Version.V5))
+        if size > largest:  # 3.1.2.11.4; all other answers but those to many filters are smaller
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"CONNACK has {size} bytes, and the client takes {largest}")
+
+
+def check_answer(filters: int, largest: int) -> None:
+    """Raise `ProtocolError` if the answer to so many filters would be larger than the client takes."""
+    if filters + _ANSWER_BYTES > largest:
+        raise ProtocolError(
+            Reason.PACKET_TOO_LARGE, f"the answer to {filters} filters is larger than the {largest} bytes it may have"
         )
 
 
@@ -90,7 +105,7 @@ def accepted(connect: Connect, limits: SessionLimits, client_id: str, present: b
             assigned_client_identifier=client_id if client_id != connect.client_id else None,
             server_keep_alive=alive if alive != connect.keep_alive else None,
             maximum_packet_size=limits.packet_bytes,
-            receive_maximum=limits.publish_maximum,
+            receive_maximum=limits.publish_maximum if limits.publish_maximum < 65_535 else None,
             topic_alias_maximum=limits.topic_aliases or None,
         ),
     )

@@ -15,7 +15,7 @@ from collections import deque
 from millstream.mqtt.aliases import ALIAS_BYTES, OutgoingAliases
 from millstream.mqtt.decode import MAX_PACKET
 from millstream.mqtt.memory import Flight, Memory
-from millstream.mqtt.message import Message
+from millstream.mqtt.message import Bundle, Expiring, Message
 
 _DUPLICATE = 0x08  # in the first byte of a PUBLISH
 _IN_MEMORY = (Flight(0), Flight(1), Flight(2))  # by QoS
@@ -102,6 +102,17 @@ class Outgoing:
             self._launch(message, qos)
         return _SENT
 
+    def deliver_together(self, bundle: Bundle) -> bool:
+        """Published messages at QoS 0 as one piece, where it is plain that `deliver` would send each of them as it is.
+        False: they are to be delivered one by one."""
+        data = bundle.together()
+        size = len(data)
+        if self._aliases is not None or size > self.largest or self._queued + self.unwritten + size > self._limit:
+            return False
+        self.output.append(data)
+        self.unwritten += size
+        return True
+
     def reserve(self, flight: Flight) -> int:
         """A packet identifier for a message that will be transmitted once that is on disk. There must be quota."""
         self.quota -= 1
@@ -162,10 +173,12 @@ class Outgoing:
     def _land(self, packet_id: int) -> None:
         self._memory.land(packet_id)
         self.quota = min(self.quota + 1, self._window)
-        if self._queue and self.quota > 0:
+        while self._queue and self.quota > 0:
             message, qos = self._queue.popleft()
             self._queued -= message.size
-            self._launch(message, qos)
+            fresh = message.fresh() if isinstance(message, Expiring) else message
+            if fresh is not None:
+                self._launch(fresh, qos)
 
     def _wait(self, message: Message, qos: int) -> None:
         if self._queue is None:

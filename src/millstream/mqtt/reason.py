@@ -55,6 +55,25 @@ class Reason(enum.IntEnum):
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2
 
 
+def _codes(text: str) -> frozenset[Reason]:
+    return frozenset(Reason(int(code, 16)) for code in text.split())
+
+
+# The reasons that each kind of packet may carry: the tables of chapter 3. For DISCONNECT 2.4 has one more, 0x8C.
+OF_CONNACK = _codes("00 80 81 82 83 84 85 86 87 88 89 8A 8C 90 95 97 99 9A 9B 9C 9D 9F")
+OF_PUBACK = OF_PUBREC = _codes("00 10 80 83 87 90 91 97 99")
+OF_PUBREL = OF_PUBCOMP = _codes("00 92")
+OF_SUBACK = _codes("00 01 02 80 83 87 8F 91 97 9E A1 A2")
+OF_UNSUBACK = _codes("00 11 80 83 87 8F 91")
+OF_DISCONNECT = _codes("00 04 80 81 82 83 87 89 8B 8C 8D 8E 8F 90 93 94 95 96 97 98 99 9A 9B 9C 9D 9E 9F A0 A1 A2")
+OF_AUTH = _codes("00 18 19")
+
+
+def refusal(why: Reason) -> Reason:
+    """What CONNACK says to a client that is not let in for a reason that it may not carry: try again later."""
+    return why if why in OF_CONNACK else Reason.SERVER_UNAVAILABLE
+
+
 class ProtocolError(MillstreamError):
     """The peer broke the protocol or a limit; the connection ends with this reason."""
 

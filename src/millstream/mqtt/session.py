@@ -5,7 +5,7 @@ actions, and what it has to write gathers in `outgoing`. Published messages are 
 PUBACKs stand with them in the columns, in order (4.6), and the owner writes them once the messages are committed.
 
 What outlives a connection is in its `memory`, which the owner gives to `accept`. A change of one that is `durable` must
-be on disk before the client is told of it: such answers are `owed`, and the owner writes them after the commit.
+be on disk before the client is told of it: `answers` has what is owed, and the owner writes that after the commit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import enum
 from collections.abc import Sequence
 
 from millstream.mqtt.action import Action, Connecting, Ended, Granted
+from millstream.mqtt.answers import Answers
 from millstream.mqtt.decode import decode
 from millstream.mqtt.encode import encode
 from millstream.mqtt.handshake import (
@@ -21,7 +22,6 @@ from millstream.mqtt.handshake import (
     accepted,
     because,
     check_connect,
-    explained,
     keep_alive,
     session_expiry,
 )
@@ -46,10 +46,9 @@ from millstream.mqtt.packet import (
     Will,
 )
 from millstream.mqtt.permitted import PermittedTopics
-from millstream.mqtt.reason import ProtocolError, Reason, violation
+from millstream.mqtt.reason import ProtocolError, Reason, refusal, violation
 from millstream.mqtt.rest import Rest
 from millstream.mqtt.scan import Arrivals, Publisher, scan, scan_acknowledgements
-from millstream.mqtt.subscribing import subscribe, unsubscribe
 from millstream.mqtt.wire import beginning
 from millstream.rights import EVERYTHING, Rights
 
@@ -80,14 +79,12 @@ class Session:
         "_heard",
         "_keep_alive",
         "_limits",
-        "_most_explained",
-        "_rights",
         "_will",
+        "answers",
         "client_id",
         "incoming",
         "memory",
         "outgoing",
-        "owed",
         "rest",
         "state",
         "version",
@@ -104,11 +101,9 @@ class Session:
         self.state = State.CONNECTING
         self.version = Version.V3_1_1
         self.client_id = ""
-        self._rights: Rights = EVERYTHING
-        self._most_explained = 0  # bytes of an answer with a reason string, see `explained`
         self.incoming = Incoming(limits, now)
         self.outgoing = Outgoing(limits.receive_maximum, limits.session_bytes)
-        self.owed: list[bytes] | None = None  # answers to be written after the next commit
+        self.answers: Answers | None = None  # from `accept` on
         self.memory: Memory | None = None
 
     @property
@@ -125,16 +120,18 @@ class Session:
         assert asked is not None and self.state is State.AUTHENTICATING, self.state
         self.state = State.CONNECTED
         self.client_id = client_id
-        self._rights = rights
         self._will = asked.will
         self._keep_alive = keep_alive(asked, self._limits)
         self._expiry = session_expiry(asked, self._limits)
         self.memory = memory if memory is not None else Memory()
         its = asked.properties
         self.outgoing.accept(its.receive_maximum, its.maximum_packet_size, self.memory, its.topic_alias_maximum or 0)
-        self._most_explained = self.outgoing.largest if its.request_problem_information != 0 else 0
+        most_explained = self.outgoing.largest if its.request_problem_information != 0 else 0
         permitted = None if rights is EVERYTHING else PermittedTopics(rights)
-        self.incoming.accept(self.version, self.memory, permitted, self._most_explained)
+        self.incoming.accept(self.version, self.memory, permitted, most_explained)
+        self.answers = Answers(
+            self.version, self._limits, rights, self.memory, self.incoming, self.outgoing, most_explained
+        )
         if self.rest:
             self.incoming.expect_nothing_plain()
         self.outgoing.send(encode(accepted(asked, self._limits, client_id, present), self.version))
@@ -143,7 +140,7 @@ class Session:
         """End the connection for a reason of the server's: tells the client if its version can be told. Idempotent.
         `rejected` is how a PUBLISH begins that is the reason."""
         if self.state is State.AUTHENTICATING:
-            self._send_last(Connack(reason=reason, properties=because(text)))
+            self._send_last(Connack(reason=refusal(reason), properties=because(text)))
         elif self.state is State.CONNECTED and self.version is Version.V5:
             self._send_last(Disconnect(reason=reason, properties=because(text)))
         return self._ended(reason, text, rejected)
@@ -228,26 +225,13 @@ class Session:
         data = encode(packet, self.version)
         if len(data) > self.outgoing.largest:  # the client takes no packet of this size (3.1.2.11.4): no explanation
             data = encode(type(packet)(reason=packet.reason), self.version)
-        self.outgoing.send(data)
-
-    def take_owed(self) -> bytes:
-        """The answers that were owed, to be written after the next commit."""
-        owed, self.owed = self.owed, None
-        return b"".join(owed or ())
-
-    def _tell(self, packet: bytes) -> None:
-        """An answer that says what the session remembers from now on."""
-        if not self._memory.durable:
-            self.outgoing.send(packet)
-        elif self.owed is None:
-            self.owed = [packet]
-        else:
-            self.owed.append(packet)
+        if len(data) <= self.outgoing.largest:
+            self.outgoing.send(data)
 
     @property
-    def _memory(self) -> Memory:
-        assert self.memory is not None, "the client was let in"
-        return self.memory
+    def _answers(self) -> Answers:
+        assert self.answers is not None, "the client was let in"
+        return self.answers
 
     def _ended(
         self, reason: Reason, text: str, rejected: bytes | None = None, session_expiry: int | None = None
@@ -266,17 +250,17 @@ class Session:
         elif isinstance(packet, Puback):
             self.outgoing.acknowledge(packet.packet_id)
         elif isinstance(packet, Pubrec):
-            self._received(packet)
+            self._answers.receive(packet)
         elif isinstance(packet, Pubrel):
-            self._released(packet)
+            self._answers.release(packet)
         elif isinstance(packet, Pubcomp):
             self.outgoing.complete(packet.packet_id)
         elif isinstance(packet, Pingreq):
             self.outgoing.send(encode(Pingresp()))
         elif isinstance(packet, Subscribe):
-            self._subscribe(packet, actions)
+            self._answers.subscribe(packet, actions)
         elif isinstance(packet, Unsubscribe):
-            self._unsubscribe(packet, actions)
+            self._answers.unsubscribe(packet, actions)
         elif isinstance(packet, Disconnect):
             actions.append(self._disconnect(packet))
         else:  # a second CONNECT, steps of an authentication that never began, what only servers send
@@ -288,33 +272,14 @@ class Session:
         self.version = packet.version
         self.state = State.AUTHENTICATING
         self._asked = packet
+        self.outgoing.largest = packet.properties.maximum_packet_size or self.outgoing.largest
         try:
-            check_connect(packet)
+            check_connect(packet, self._limits)
         except ProtocolError as error:
+            if self.version is Version.V3_1_1 and error.reason is Reason.TOPIC_NAME_INVALID:
+                self.state = State.ENDED  # 3.1.1 has no return code for that, and so no answer (3.2.2.3)
             return self.end(error.reason, str(error))
         return Connecting(packet)
-
-    def _released(self, packet: Pubrel) -> None:
-        known = self.incoming.release(packet.packet_id)
-        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
-        self._tell(encode(Pubcomp(packet_id=packet.packet_id, reason=reason), self.version))
-
-    def _received(self, packet: Pubrec) -> None:
-        refused = packet.reason >= Reason.UNSPECIFIED_ERROR
-        known = self.outgoing.receive(packet.packet_id, refused)
-        if not refused:  # else the identifier is free at once (4.3.3)
-            reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
-            self._tell(encode(Pubrel(packet_id=packet.packet_id, reason=reason), self.version))
-
-    def _subscribe(self, packet: Subscribe, actions: list[Action]) -> None:
-        answer, granted = subscribe(packet, self._memory, self._rights, self._limits.subscriptions)
-        actions += granted
-        self._tell(explained(answer, self.version, self._most_explained))
-
-    def _unsubscribe(self, packet: Unsubscribe, actions: list[Action]) -> None:
-        answer, ended = unsubscribe(packet, self._memory)
-        actions += ended
-        self._tell(encode(answer, self.version))
 
     def _disconnect(self, packet: Disconnect) -> Ended:
         expiry = packet.properties.session_expiry_interval
