@@ -7,6 +7,7 @@ from functools import cache
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.depth import examples
 from tests.support.windows import Oracle, Record, Sent, Store, Ticked, cut, data_of, reading
 
 from millstream.clock import SECOND
@@ -106,7 +107,7 @@ def query(window: str, grace: int) -> WindowedQuery:
     return WindowedQuery(replace(plan, idle=IDLE), threads=1)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     log=logs(),
     lengths=st.lists(st.integers(1, 12), max_size=12),
@@ -120,7 +121,7 @@ def test_results_are_those_of_the_definition(
     check(log, lengths, failures, window, grace)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     log=close_calls(),
     lengths=st.lists(st.integers(1, 4), max_size=1),
@@ -131,6 +132,37 @@ def test_close_calls_are_decided_as_in_the_definition(
     log: list[Record], lengths: list[int], window: str, grace: int
 ) -> None:
     check(log, lengths, set(), window, grace)
+
+
+@st.composite
+def silences(draw: st.DrawFn) -> list[Record]:
+    """Devices that are silent for days, and come back with old events too; ticks come when they are due, or late."""
+    now = {0: 80_000.0, 1: 0.0}
+    log: list[Record] = []
+    for key in draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=14)):
+        partition = int(key in NAMES[1])
+        now[partition] += draw(st.sampled_from([0, 1, 6, 90_000, 200_000]))
+        if draw(st.booleans()):
+            log.append(Ticked(now[partition], partition))
+            now[partition] += draw(st.sampled_from([0, 90_000]))
+        behind = draw(st.sampled_from([0, 0, 4, 11, 200_000, 600_000]))
+        sent = reading(key, now[partition] - behind, now[partition], v=draw(values), ok=draw(st.integers(0, 5)) > 0)
+        log.append(replace(sent, partition=partition))
+    return log
+
+
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    log=silences(),
+    lengths=st.lists(st.integers(1, 6), max_size=6),
+    failures=st.sets(st.integers(0, 6)),
+    window=st.sampled_from(list(WINDOWS)),
+    grace=st.sampled_from([0, 0, 2]),
+)
+def test_silent_keys_are_forgotten_at_midnight_as_in_the_definition(
+    log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int
+) -> None:
+    check(log, lengths, failures, window, grace)
 
 
 def check(log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int) -> None:

@@ -125,7 +125,7 @@ def test_many_events_give_what_few_give(query: MakeQuery) -> None:
 
 def test_many_threads_give_what_one_gives(query: MakeQuery, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rejected and late events among them, and times without a zone, which every thread takes for UTC."""
-    monkeypatch.setattr("millstream.engine.decode._PIECE_ROWS", 16)
+    monkeypatch.setattr("millstream.engine.pieces._PIECE_ROWS", 16)
     log: list[Record] = [reading(f"{n % 7}", (n + 1) / 10, v=n % 13) for n in range(400)]
     log[90] = Sent("1", 9, b"bad")
     log[91] = Sent("2", 9, b'{"v": }')
@@ -203,9 +203,9 @@ def test_hope_and_care_decode_the_same(changes: list[tuple[int, int, bytes]]) ->
         payload = payload[:place] + (other if kind in (0, 1) else b"") + (payload[cut_at:] if kind < 3 else b"")
     batches = cut([Sent("c", 1, payload)], [])[0]
     inputs = INPUTS.gather(batches, Keys())
-    DECODER._careful_steps = 0
+    DECODER._fold._careful_steps = 0
     hopeful = DECODER.fold(inputs)
-    DECODER._careful_steps = 1
+    DECODER._fold._careful_steps = 1
     careful = DECODER.fold(inputs)
     assert (hopeful.windows, hopeful.rejected.tolist()) == (careful.windows, careful.rejected.tolist())
     if not len(careful.rejected):
@@ -214,12 +214,12 @@ def test_hope_and_care_decode_the_same(changes: list[tuple[int, int, bytes]]) ->
 
 def test_bad_payloads_cost_care_for_a_while_only() -> None:
     bad, good = (cut([Sent("c", 1, payload)], [])[0] for payload in (b'{"v": x}', GOOD))
-    DECODER._careful_steps = 0
+    DECODER._fold._careful_steps = 0
     assert rejected(bad) == [0]
-    assert DECODER._careful_steps > 1
-    for _ in range(DECODER._careful_steps):
+    assert DECODER._fold._careful_steps > 1
+    for _ in range(DECODER._fold._careful_steps):
         assert rejected(good) == []
-    assert DECODER._careful_steps == 0
+    assert DECODER._fold._careful_steps == 0
 
 
 def test_columns_of_outputs_are_those_of_events(query: MakeQuery) -> None:

@@ -84,6 +84,17 @@ def test_steps_without_events_are_fine() -> None:
     assert (step.outputs, sum(step.counts.values())) == (None, 0)
 
 
+def test_many_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.pieces._PIECE_ROWS", 16)
+    log: list[Record] = [reading(f"{n % 7}", n, v=n % 13) for n in range(400)]
+    log[90] = Sent("1", 9, b"bad")
+    made = query("SELECT device, v, System.Timestamp() AS t FROM telemetry TIMESTAMP BY ts WHERE v > 1").plan
+    one, many = (run(PlainQuery(made, threads=threads), cut(log, [200])) for threads in (1, 3))
+    assert [data_of(step.outputs) for step in many] == [data_of(step.outputs) for step in one]
+    assert [step.rejected for step in many] == [step.rejected for step in one]
+    assert sum(len(data_of(step.outputs)) for step in many) > 300
+
+
 def test_state_of_a_query_over_windows_is_refused() -> None:
     text = "SELECT device FROM telemetry TIMESTAMP BY ts GROUP BY device, TumblingWindow(second, 1)"
     (step,) = run(WindowedQuery(plan_query("q", text, STREAMS, into="out")), cut([reading("c", 1)], []))

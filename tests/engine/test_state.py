@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
-from tests.support.windows import START, Store, Ticked, cut, data_of, reading, run
+from tests.support.windows import START, Record, Store, Ticked, cut, data_of, reading, run
 
 from millstream.clock import SECOND
 from millstream.engine import WindowedQuery
@@ -113,3 +113,44 @@ def test_tick_is_asked_for_again_after_a_restore(query: MakeQuery) -> None:
     made.restore(0, step.save[0])
     (batches,) = cut([reading("c", 1)], [])
     assert made.step(batches).due == {("telemetry", 0): START + 20 * SECOND}
+
+
+DAY = 86_400
+
+
+def test_silent_keys_go_at_midnight(query: MakeQuery) -> None:
+    """A day after their last event, when no window of theirs is open; from memory, and from what is saved."""
+    made, store = query("count(*) AS n"), Store()
+    early = [reading(f"{n:05}", 1, 1) for n in range(2000)]
+    log: list[Record] = [*early, Ticked(100), reading("c", DAY + 5), reading("c", 2 * DAY + 5), Ticked(2 * DAY + 60)]
+    made.restore(0, {})
+    sizes = []
+    for batches in cut(log, [2001, 1, 1]):
+        store.commit(made.step(batches))
+        sizes.append((size(store), len(made._state.keys)))
+    assert [keys for _, keys in sizes] == [2000, 2001, 1, 1]
+    assert sizes[2][0] < sizes[1][0] / 10
+    other = query("count(*) AS n")
+    other.restore(0, store.chunks[0])
+    assert len(other._state.keys) == 1
+
+
+def test_key_that_is_forgotten_and_returns_with_an_old_event_is_new(query: MakeQuery) -> None:
+    log: list[Record] = [
+        reading("c", 5),
+        Ticked(60),
+        reading("d", 3 * DAY),
+        reading("c", 6, 3 * DAY + 1, v=2),
+        Ticked(4 * DAY),
+    ]
+    for lengths in ([], [1, 1, 1, 1]):
+        steps = run(query("device, count(*) AS n"), cut(log, lengths))
+        assert [result["n"] for step in steps for result in data_of(step.outputs) if result["device"] == "c"] == [1, 1]
+        assert all(step.late is None for step in steps)
+
+
+def test_open_windows_keep_their_key_however_long(query: MakeQuery) -> None:
+    made = query("device, count(*) AS n", window="TumblingWindow(day, 7)")
+    log: list[Record] = [reading("c", 5), reading("d", 3 * DAY), reading("c", 6, 3 * DAY + 1), Ticked(30 * DAY)]
+    steps = run(made, cut(log, []))
+    assert {result["device"]: result["n"] for step in steps for result in data_of(step.outputs)} == {"c": 2, "d": 1}

@@ -6,8 +6,9 @@ beside each other, and those of windows that are closed by then fall away; so no
 When the deltas outgrow the last snapshot (and 64 KB), everything is saved anew as one delta, and the earlier ones are
 dropped. A small step writes little, however large the state is.
 
-A delta has a fingerprint of what its columns mean, and two Arrow record batches without their schema, which the plan
-tells. It is cut into chunks, named by its number and the piece's, as large as the log allows.
+A delta has a fingerprint of what its columns mean, and Arrow record batches without their schema, which the plan
+tells: of keys and of panes, whose `slot` is the row of their key. It is cut into chunks, named by its number and the
+piece's, as large as the log allows.
 """
 
 from __future__ import annotations
@@ -21,22 +22,12 @@ import pyarrow.ipc
 from millstream.errors import QueryError
 from millstream.log.contract import MAX_CHUNK_BYTES
 
-KEY_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("high", pa.int64()),
-        pa.field("seen", pa.int64()),
-        pa.field("closed", pa.int64()),
-    ]
-)
-
 _COMPRESS_BYTES = 1024  # below, compressing gains nothing
 _SNAPSHOT_BYTES = 64 * 1024
 
 
 class _Delta(msgspec.Struct, array_like=True):
-    """What a step changed in a partition: `body` holds the record batches of keys and panes, compressed if `size`, its
-    length, is not 0. The panes' `slot` is the row of their key in the keys."""
+    """What a step changed in a partition: `body` holds record batches, compressed if `size`, its length, is not 0."""
 
     fingerprint: bytes
     size: int
@@ -91,9 +82,9 @@ class ChunkLog:
         }
 
 
-def encode(fingerprint: bytes, keys: pa.RecordBatch, panes: pa.RecordBatch) -> bytes:
-    """A delta of keys (`KEY_SCHEMA`) and panes."""
-    body = msgspec.msgpack.encode((memoryview(keys.serialize()), memoryview(panes.serialize())))
+def encode(fingerprint: bytes, *batches: pa.RecordBatch) -> bytes:
+    """A delta of record batches."""
+    body = msgspec.msgpack.encode([memoryview(batch.serialize()) for batch in batches])
     size = len(body) if len(body) > _COMPRESS_BYTES else 0
     if size:
         body = pa.compress(body, codec="lz4", asbytes=True)
@@ -101,22 +92,33 @@ def encode(fingerprint: bytes, keys: pa.RecordBatch, panes: pa.RecordBatch) -> b
 
 
 def decode(
-    chunks: Mapping[str, bytes], fingerprint: bytes, pane_schema: pa.Schema, query: str
-) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """The deltas in chunks, in order: keys and panes. `QueryError`: they are of another query."""
+    chunks: Mapping[str, bytes], fingerprint: bytes, schemas: Sequence[pa.Schema], query: str
+) -> Iterator[list[pa.RecordBatch]]:
+    """The deltas in chunks, in order: record batches of these schemas. `QueryError`: they are of another query."""
+    if not all("-" in name for name in chunks):  # of a query of another kind
+        raise another(query)
     for blob in _join(chunks):
-        delta = msgspec.msgpack.decode(blob, type=_Delta)
-        if delta.fingerprint != fingerprint:
-            raise QueryError(
-                f"the saved state of query {query!r} was made with another window, GROUP BY or set of aggregates; "
-                "give the changed query a new name, and it starts afresh"
-            )
-        body = pa.decompress(delta.body, delta.size, codec="lz4") if delta.size else delta.body
-        keys, panes = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
-        yield (
-            pa.ipc.read_record_batch(pa.py_buffer(keys), KEY_SCHEMA),
-            pa.ipc.read_record_batch(pa.py_buffer(panes), pane_schema),
-        )
+        yield decode_one(blob, fingerprint, schemas, query)
+
+
+def decode_one(blob: bytes, fingerprint: bytes, schemas: Sequence[pa.Schema], query: str) -> list[pa.RecordBatch]:
+    """What `encode` made of record batches of these schemas. `QueryError`: it is of another query."""
+    delta = msgspec.msgpack.decode(blob, type=_Delta)
+    if delta.fingerprint != fingerprint:
+        raise another(query)
+    body = pa.decompress(delta.body, delta.size, codec="lz4") if delta.size else delta.body
+    pieces = msgspec.msgpack.decode(body, type=list[bytes])
+    return [
+        pa.ipc.read_record_batch(pa.py_buffer(piece), schema) for piece, schema in zip(pieces, schemas, strict=True)
+    ]
+
+
+def another(query: str) -> QueryError:
+    """What is wrong with a state that was saved by another query of this name."""
+    return QueryError(
+        f"the saved state of query {query!r} was made with another window, JOIN, GROUP BY, LAG or set of "
+        "aggregates; give the changed query a new name, and it starts afresh"
+    )
 
 
 def _number(name: str) -> int:

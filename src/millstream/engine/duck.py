@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.types as pt
 
-_FEW_ROWS = 256  # of a source: making Python's values of the answer costs less than a relation
+FEW_ROWS = 256  # of a source: making Python's values of the answer costs less than a relation
 _MEMORY = "1GB"  # DuckDB's own bound; a step of 256 K events needs some 50 MB
 
 
@@ -44,7 +44,7 @@ class Statement:
     def run(self) -> pa.Table:
         """The answer."""
         schema = self._schema
-        if schema is not None and self._source is not None and len(self._source.table) <= _FEW_ROWS:
+        if schema is not None and self._source is not None and len(self._source.table) <= FEW_ROWS:
             rows = self._connection.execute(self._execute).fetchall()
             columns = zip(*rows, strict=True) if rows else [()] * len(schema)
             arrays = [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
@@ -93,8 +93,9 @@ class Duck:
         # a timestamp without a zone is UTC, whatever the machine's zone
         self._connection.execute("SET TimeZone = 'UTC'")
 
-    def statement(self, text: str, source: Source | None = None) -> Statement:
-        """Prepare a query; what it scans is named `source` in its text. Not possible after `lock`."""
+    def statement(self, text: str, source: Source | None = None, beside: Source | None = None) -> Statement:
+        """Prepare a query; what it scans is named `source` in its text, and a second table `beside`.
+        Not possible after `lock`."""
         name = f"statement_{next(self._numbers)}"
         self._connection.execute(f"PREPARE {name} AS {text}")  # finds `source` among the variables here
         return Statement(self._connection, name, source)

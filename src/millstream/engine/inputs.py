@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.engine.aggregate import OFFSET
-from millstream.engine.keys import NEVER, Ints, Keys
+from millstream.engine.keys import NEVER, Ints, Slots
+from millstream.engine.lookup import References
 from millstream.engine.plan import WindowPlan
 from millstream.engine.scan import HORIZON
 from millstream.event import Batch
@@ -26,11 +27,13 @@ class Inputs:
 
     `#row` is the event's place among all events of the step, `#slot` its key, `#arrival` its arrival and `#data` its
     payload, NULL where that is certainly no JSON object; `#horizon`, where windows overlap, is up to where windows were
-    closed when it came (`before`). The names that meet a user's have a `#`, which none of his
+    closed when it came (`before`); `#version…` is the version of a reference that is in force for it. The names that
+    meet a user's have a `#`, which none of his
     can have."""
 
     def __init__(self, plan: WindowPlan) -> None:
         self._plan = plan
+        self.references = References(plan.lookups)
         self._filters = [Filter.parse(text) for text in plan.filters]
         self._parameters = lru_cache(maxsize=100_000)(self._parameters_of)
         horizon = [] if plan.tumbles else [pa.field(HORIZON, pa.int64())]
@@ -41,13 +44,14 @@ class Inputs:
                 *_OWN,
                 *horizon,
                 *offset,
+                *(pa.field(name, pa.int64()) for name in self.references.names),
                 pa.field("#data", pa.string()),
                 *(pa.field(name, pa.timestamp("us") if name == "_time" else pa.string()) for name in self._attributes),
                 *(pa.field(name, pa.string()) for name in plan.parameters),
             ]
         )
 
-    def gather(self, batches: Sequence[Batch], keys: Keys) -> pa.Table:
+    def gather(self, batches: Sequence[Batch], keys: Slots) -> pa.Table:
         """The events of the batches, in their order. Keys that are new get a slot."""
         slots = [_slots(batch, keys) for batch in batches]
         events = [batch.events for batch in batches]
@@ -71,6 +75,8 @@ class Inputs:
             columns.append(pa.array(np.full(len(slots), NEVER)))
         if self._plan.ordered:
             columns.append(events.column("offset"))
+        if self._plan.lookups:
+            columns += self.references.numbers(columns[2].to_numpy())
         columns.append(_as_text(events.column("data")))
         for name in self._attributes:
             column = events.column(name[1:])
@@ -101,7 +107,7 @@ class Inputs:
         return {}
 
 
-def _slots(batch: Batch, keys: Keys) -> Ints:
+def _slots(batch: Batch, keys: Slots) -> Ints:
     if len(batch) <= _FEW_ROWS:
         return keys.slots(batch.partition, batch.events.column("key").to_pylist())
     encoded = batch.events.column("key").dictionary_encode()

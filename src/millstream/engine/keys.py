@@ -18,9 +18,11 @@ A window that ends at e is closed by event time when `high - grace > e`, so the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from millstream.clock import Micros
 
@@ -31,11 +33,23 @@ NEVER: Micros = -(1 << 62)  # before every instant; far enough from the smallest
 FOREVER: Micros = 1 << 62
 
 
-_COLUMNS = ("partition", "high", "seen", "closed", "done", "open_from")
+KEY_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("high", pa.int64()),
+        pa.field("seen", pa.int64()),
+        pa.field("closed", pa.int64()),
+    ]
+)
+"""What is saved of keys; `closed` is their horizon."""
 
 
-class Keys:
-    """The keys of all partitions that a processor owns. The arrays hold `len(keys)` slots, and room behind them."""
+class Slots:
+    """The keys of all partitions that a processor owns. The arrays hold `len(slots)` of them, and room behind them."""
+
+    _columns: ClassVar[tuple[str, ...]] = ("partition",)
+
+    partition: Ints
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -44,16 +58,11 @@ class Keys:
 
     def _make_room(self, rows: int) -> None:
         used = len(self.names)
-        room = {name: np.full(rows, NEVER, np.int64) for name in _COLUMNS}
-        if used:
-            for name, column in room.items():
+        for name in self._columns:
+            column = np.full(rows, NEVER, np.int64)
+            if used:
                 column[:used] = getattr(self, name)[:used]
-        self.partition = room["partition"]
-        self.high = room["high"]
-        self.seen = room["seen"]
-        self.closed = room["closed"]
-        self.done = room["done"]  # up to where results were given
-        self.open_from = room["open_from"]  # the end of the earliest open window; FOREVER: none is open
+            setattr(self, name, column)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -78,33 +87,71 @@ class Keys:
             self._make_room(2 * slot)
         self.names.append(name)
         self.partition[slot] = partition
-        self.open_from[slot] = FOREVER
         return slot
 
     def of(self, partition: int) -> Ints:
         """The slots of a partition."""
         return np.flatnonzero(self.partition[: len(self)] == partition)
 
+    def forget(self, partition: int) -> Ints:
+        """Drop the keys of a partition. The others move together: gives the new slot of each old one, -1 for none."""
+        moved = self.keep(self.partition[: len(self)] != partition)
+        self._index.pop(partition, None)
+        return moved
+
+    def keep(self, which: Mask) -> Ints:
+        """Drop all but these keys. They move together: gives the new slot of each old one, -1 for none."""
+        stays = np.flatnonzero(which)
+        moved = np.full(len(self), -1, np.int64)
+        moved[stays] = np.arange(len(stays))
+        for column in (getattr(self, name) for name in self._columns):
+            column[: len(stays)] = column[stays]
+            column[len(stays) : len(self)] = NEVER
+        self.names = [self.names[slot] for slot in stays.tolist()]
+        self._index = {partition: {} for partition in self._index}
+        for slot, (owner, name) in enumerate(zip(self.partition.tolist(), self.names, strict=False)):
+            self._index[owner][name] = slot
+        return moved
+
+
+class Keys(Slots):
+    """Keys with their clocks."""
+
+    _columns = ("partition", "high", "seen", "closed", "done", "open_from")
+
+    high: Ints
+    seen: Ints
+    closed: Ints
+    done: Ints
+    """Up to where results were given."""
+
+    open_from: Ints
+    """The end of the earliest open window; FOREVER: none is open."""
+
+    def _add(self, partition: int, name: str) -> int:
+        slot = super()._add(partition, name)
+        self.open_from[slot] = FOREVER
+        return slot
+
     def horizon(self, grace: Micros, slots: Ints | slice = slice(None)) -> Ints:
         """The instants up to which windows are closed, for each of `slots`."""
         return np.maximum(self.high[slots] - grace - 1, self.closed[slots])
+
+    def rows(self, slots: Ints, grace: Micros) -> pa.RecordBatch:
+        """What is to be saved of some keys. What is closed stays so if the query's grace grows."""
+        names = pa.array([self.names[slot] for slot in slots.tolist()], pa.string())
+        clocks = (self.high[slots], self.seen[slots], self.horizon(grace, slots))
+        return pa.RecordBatch.from_arrays([names, *map(pa.array, clocks)], schema=KEY_SCHEMA)
+
+    def restore(self, partition: int, rows: pa.RecordBatch) -> Ints:
+        """Take on what was saved of keys of a partition: their slots."""
+        slots = self.slots(partition, rows.column("key").to_pylist())
+        for name in ("high", "seen", "closed"):
+            getattr(self, name)[slots] = rows.column(name).to_numpy()
+        return slots
 
     @property
     def newest(self) -> Micros | None:
         """The watermark that is furthest on, of any key; None where there is none yet."""
         newest = int(self.high[: len(self)].max(initial=NEVER))
         return newest if newest > NEVER else None
-
-    def forget(self, partition: int) -> Ints:
-        """Drop the keys of a partition. The others move together: gives the new slot of each old one, -1 for none."""
-        stays = np.flatnonzero(self.partition[: len(self)] != partition)
-        moved = np.full(len(self), -1, np.int64)
-        moved[stays] = np.arange(len(stays))
-        for column in (getattr(self, name) for name in _COLUMNS):
-            column[: len(stays)] = column[stays]
-            column[len(stays) : len(self)] = NEVER
-        self.names = [self.names[slot] for slot in stays.tolist()]
-        self._index = {}
-        for slot, (owner, name) in enumerate(zip(self.partition.tolist(), self.names, strict=False)):
-            self._index.setdefault(owner, {})[name] = slot
-        return moved

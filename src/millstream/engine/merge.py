@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,9 +11,8 @@ import pyarrow.compute as pc
 from millstream.clock import Micros, to_text
 from millstream.engine.aggregate import Partial
 from millstream.engine.columns import json_value
-from millstream.engine.duck import Duck, Source, select
+from millstream.engine.duck import FEW_ROWS, Duck, Source, select
 from millstream.engine.fragments import guarded, literal
-from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Column, WindowPlan
 from millstream.engine.sliding import BOUNDS
@@ -24,7 +24,8 @@ _SLOT = pa.field("slot", pa.int64())
 
 
 class Merging:
-    """The statements of one plan. `columns` are the groups and partial values of panes."""
+    """The statements of one plan. `columns` are the groups and partial values of panes; `merge_text` is the query over
+    panes that gives those of the same window and group as one."""
 
     def __init__(
         self, duck: Duck, plan: WindowPlan, spans: Spans, partials: Partials, columns: Sequence[pa.Field]
@@ -36,7 +37,8 @@ class Merging:
         merges = [_merge(name, types[name], merge) for name, merge in by_name.items()]
         self._panes = Source(self.pane_schema)
         place = ["slot", *(f'"{field.name}"' for field in spans.fields), *groups]
-        self._merge = duck.statement(_merge_text(place, merges), self._panes)
+        self.merge_text = _merge_text(place, merges)
+        self._merge = duck.statement(self.merge_text, self._panes)
         self._slide = None
         if isinstance(plan.windows[0], Sliding):
             self._moving = Source(pa.schema([*self.pane_schema, *BOUNDS]))
@@ -45,35 +47,37 @@ class Merging:
             self._slide = duck.statement(text, self._moving)
         windows = [field for field in self.pane_schema if field.name not in ("last", "start")]
         self._closed = Source(pa.schema([*windows, *_TEXTS]))
-        self._finish = duck.statement(_finish_text(plan, groups, merges, partials.finishes), self._closed)
+        self._finish = duck.statement(_finish_text(plan, groups, merges, partials), self._closed)
 
     def merge(self, panes: pa.Table) -> pa.Table:
         """Panes of the same window and group as one."""
         self._panes.table = panes
         return self._merge.run()
 
-    def finish(self, panes: pa.Table, keys: Keys) -> pa.Table:
+    def finish(self, panes: pa.Table, key: Callable[[int], str]) -> pa.Table:
         """The results of closed windows, from their panes: `key`, `id` and `data` (JSON text), ordered by the windows'
-        ends and then by key."""
+        ends and then by key. `key` gives that of a slot. Of windows that count they are ordered by their `last` events,
+        and tell these."""
         if self._slide is not None:
             self._moving.table = panes
             panes = self._slide.run()
-        names = _of_distinct(panes.column("slot"), keys.names.__getitem__)
-        ends = _of_distinct(
-            panes.column("end"), _end_text
-        )  # for each result, in SQL, it took a quarter of the statement
-        self._closed.table = panes.append_column(_TEXTS[0], names).append_column(_TEXTS[1], ends)
+        names = _texts(panes.column("slot"), key)
+        ends = _texts(panes.column("end"), _end_text)  # for each result, in SQL, it took a quarter of the statement
+        self._closed.table = pa.Table.from_arrays([*panes.columns, names, ends], schema=self._closed.table.schema)
         return self._finish.run()
 
 
+@lru_cache(maxsize=1024)
 def _end_text(end: Micros) -> str:
     """A time as `_json` shows it."""
     text = to_text(end)
     return f"{text[:-1].rstrip('0')}Z" if "." in text else text
 
 
-def _of_distinct(numbers: pa.ChunkedArray, text: Callable[[int], str]) -> pa.ChunkedArray:
-    """What `text` makes of numbers; it is called once for each that there is."""
+def _texts(numbers: pa.ChunkedArray, text: Callable[[int], str]) -> pa.ChunkedArray:
+    """What `text` makes of numbers; of many, it is called once for each that there is."""
+    if len(numbers) <= FEW_ROWS:
+        return pa.chunked_array([pa.array([text(number) for number in numbers.to_pylist()], pa.string())])
     encoded = pc.dictionary_encode(numbers).combine_chunks()
     texts = pa.array([text(number) for number in encoded.dictionary.to_pylist()], pa.string())
     return pa.chunked_array([texts.take(encoded.indices)])
@@ -116,23 +120,40 @@ def _slide_text(window: Sliding, groups: list[str], merges: list[str]) -> str:
     return f"WITH panes AS MATERIALIZED ({select(['*'], 'source')}) {windows}"
 
 
-def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], finishes: list[str]) -> str:
+def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], partials: Partials) -> str:
     kind = [] if plan.tumbles else ["w"]
     place = ["slot", '"end"', *kind, *groups]
-    merged = _merge_text(place, merges, "any_value(key) AS key", "any_value(end_text) AS end_text")
-    values = [f"({finish}) AS a{n}" for n, finish in enumerate(finishes)]
+    key = f"{_group_key(plan, groups)} AS key" if plan.regroups else "any_value(key) AS key"
+    merged = _merge_text(place, merges, key, "any_value(end_text) AS end_text")
+    values = [f"({finish}) AS a{n}" for n, finish in enumerate(partials.finishes)]
+    end, order, last = '"end"', ['"end"', "key", *kind, *groups, "slot"], list[str]()
+    if plan.counts is not None:
+        end, order, last = partials.until, [partials.last, *groups, '"end"'], [f"{partials.last} AS last"]
     values.append(f"{_of_kind(plan, [window.id for window in plan.windows])} AS window_id")
     # ordered before the JSON is made, because sorting moves whole rows
     window = select(
-        [*place, "key", "end_text", *values, 'make_timestamp("end") AS window_end'],
+        [*place, "key", "end_text", *values, f"make_timestamp({end}) AS window_end", *last],
         merged,
-        order=['"end"', "key", *kind, *groups, "slot"],
+        order=order,
     )
-    data = ", ".join(f"{literal(column.name)}, {_json(column)}" for column in plan.columns)
+    value = json_value if plan.counts is not None else _json
+    data = ", ".join(f"{literal(column.name)}, {value(column)}" for column in plan.columns)
     told = [_of_kind(plan, [window.title for window in plan.windows]), *groups] if len(plan.windows) > 1 else groups
-    result = ["key", f"{_id(plan.name, told)} AS id", f"json_object({data})::VARCHAR AS data"]
+    result = [
+        "key",
+        f"{_id(plan.name, told)} AS id",
+        f"json_object({data})::VARCHAR AS data",
+        *(["last"] if last else []),
+    ]
     having = guarded(plan.having) if plan.having is not None else None
     return select(result, window, where=having)
+
+
+def _group_key(plan: WindowPlan, groups: list[str]) -> str:
+    """The key of results that are not of one key of the stream: their groups, or where they go if there are none."""
+    if not groups:
+        return literal(plan.into)
+    return f"concat_ws('/', {', '.join(f'{group}::VARCHAR' for group in groups)})"
 
 
 def _of_kind(plan: WindowPlan, texts: Sequence[str | None]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from millstream.engine.keys import Ints
 from millstream.engine.lateness import Ticks
@@ -28,8 +27,7 @@ def place_ticks(batches: Sequence[Batch]) -> dict[int, Ticks]:
 def times_go_on(batches: Sequence[Batch]) -> bool:
     """Whether no arrival and no tick is before an earlier one of its partition."""
     return all(
-        _ascending(batch.events.column("time").cast(pa.int64()).to_numpy())
-        and _ascending(np.array([tick.time for tick in batch.ticks], np.int64))
+        _ascending(batch.times) and _ascending(np.array([tick.time for tick in batch.ticks], np.int64))
         for batch in batches
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from millstream.clock import to_text
+from millstream.clock import Micros, to_text
 from millstream.engine.keys import Ints
 from millstream.engine.plan import WindowPlan
 from millstream.event import EVENT_SCHEMA, Batch
@@ -27,9 +28,25 @@ def result_events(plan: WindowPlan, parts: Sequence[pa.Table]) -> pa.RecordBatch
         "type": _repeated(plan.name, rows),
         "content_type": _repeated("application/json", rows),
         "headers": pa.nulls(rows, _HEADERS),
-        "data": results.column("data").chunk(0).cast(pa.binary()),
+        "data": results.column("data").chunk(0).view(pa.binary()),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
+
+
+def early_events(plan: WindowPlan, parts: Sequence[pa.Table], mark: Micros) -> pa.RecordBatch | None:
+    """Results of windows that are open, as events on the topic `plan.updates`. Their ids have the mark behind what the
+    results would have, and a header tells it."""
+    results = result_events(plan, parts)
+    if results is None:
+        return None
+    rows = results.num_rows
+    changed = {
+        "topic": _repeated(plan.updates, rows),
+        "id": pc.binary_join_element_wise(results.column("id"), str(mark), ":"),
+        "headers": pa.array([[("early-at", to_text(mark))]] * rows, _HEADERS),
+    }
+    columns = [changed.get(name, results.column(name)) for name in EVENT_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
 
 
 def late_events(plan: WindowPlan, batches: Sequence[Batch], rows: Ints, ends: Ints) -> pa.RecordBatch | None:

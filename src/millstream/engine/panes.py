@@ -71,5 +71,7 @@ class Panes:
 
 
 def chosen(table: pa.Table, which: Mask) -> pa.Table:
-    """Some rows of a table; often enough all of them, which costs nothing."""
-    return table if which.all() else table.filter(pa.array(which))
+    """Some rows of a table; often enough all of them or none, which costs nothing."""
+    if which.all():
+        return table
+    return table.filter(pa.array(which)) if which.any() else table.slice(0, 0)

@@ -7,11 +7,14 @@ from millstream.engine.fragments import finite, guarded, is_name
 from millstream.engine.plan import Aggregate, WindowPlan
 
 _ROWS = "#rows"  # where the rows that are kept will stand
+_LARGEST = Partial("", "max({0})")
 
 
 class Partials:
     """Columns `x0`, `x1`, … are the event-level `arguments`; `p0`, `p1`, … their partial values, which `folds` makes of
-    events and `merges` of one another; `finishes` are the plan's aggregates, made of partial values."""
+    events and `merges` of one another; `finishes` are the plan's aggregates, made of partial values.
+
+    Of a window that counts, `until` is the largest event time and `last` the place in the log of the last event."""
 
     def __init__(self, plan: WindowPlan) -> None:
         self.arguments: list[str] = []
@@ -21,6 +24,8 @@ class Partials:
         finishes = [self._add(a, *split(a)) if a.call is None else self._keep(a, a.call) for a in plan.aggregates]
         rows = self._rows() if self._kept else ""
         self.finishes = [finish.replace(_ROWS, rows) for finish in finishes]
+        if plan.counts is not None:
+            self.until, self.last = (f"p{self._fold(f'max({it})', _LARGEST)}" for it in ("time", f'"{OFFSET}"'))
 
     def _keep(self, aggregate: Aggregate, call: str) -> str:
         """What is computed of the rows that a window keeps."""

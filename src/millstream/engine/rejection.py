@@ -14,6 +14,8 @@ from millstream.event import Batch
 
 def rejected_events(batches: Sequence[Batch], rows: Ints, time: str | None) -> list[Rejected]:
     """The events at these rows of batches together, and why; `time` is the query's `TIMESTAMP BY`."""
+    if not len(rows):
+        return []
     rejected = []
     starts = np.cumsum([0, *(len(batch) for batch in batches)])
     for row in rows.tolist():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millstream.clock import Micros
 from millstream.engine.keys import FOREVER, NEVER, Ints, Mask
@@ -38,13 +39,14 @@ class _Sessions:
 
 
 class SessionSpans:
-    """`Spans` of sessions."""
+    """`Spans` of sessions: of each slot, and of each value of the columns `groups`."""
 
     kinds = 1
     tumbles = True
     moves = True
 
-    def __init__(self, window: Session) -> None:
+    def __init__(self, window: Session, groups: Sequence[str] = ()) -> None:
+        self._groups = groups
         self._timeout = window.timeout
         self._longest = window.longest
 
@@ -107,7 +109,11 @@ class SessionSpans:
         return max(default, int(ends[ends <= until].max(initial=NEVER)))
 
     def _of_panes(self, panes: pa.Table) -> _Sessions:
-        return self._sessions(*(panes.column(name).to_numpy() for name in ("slot", "start", "end")))
+        lane, start, end = (panes.column(name).to_numpy() for name in ("slot", "start", "end"))
+        for name in self._groups:
+            value = pc.dictionary_encode(panes.column(name), "encode").combine_chunks()
+            lane = _numbered(lane, value.indices.to_numpy())
+        return self._sessions(lane, start, end)
 
     def _sessions(self, slot: Ints, start: Ints, end: Ints) -> _Sessions:
         run = _runs(slot, start, end, self._timeout)

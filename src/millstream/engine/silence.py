@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
 from millstream.event import Batch, Tick
@@ -26,7 +25,7 @@ def with_ticks(batch: Batch, after: Micros | None, until: Micros | None, reach: 
     on behind the batch's last record. No tick is later than `reach` after the record before it."""
     if after is None and not len(batch):
         return replace(batch, ticks=())
-    times = batch.events.column("time").cast(pa.int64()).to_numpy()
+    times = batch.times
     befores = times if after is None else np.concatenate([[after], times])
     nexts = times[1:] if after is None else times
     if until is None:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
 from millstream.engine import chunks
-from millstream.engine.chunks import KEY_SCHEMA, ChunkLog
-from millstream.engine.keys import FOREVER, NEVER, Ints, Keys
+from millstream.engine.chunks import ChunkLog
+from millstream.engine.keys import FOREVER, KEY_SCHEMA, NEVER, Ints, Keys
 from millstream.engine.lateness import Ticks
+from millstream.engine.midnight import DAY
 from millstream.engine.panes import Panes, chosen
 from millstream.engine.plan import WindowPlan
+from millstream.engine.saved import Saved
 from millstream.engine.spans import Spans
 
-
-@dataclass(slots=True)
-class Saved:
-    """Chunks to save and to drop, by partition."""
-
-    save: dict[int, dict[str, bytes]] = field(default_factory=dict)
-    drop: dict[int, list[str]] = field(default_factory=dict)
+_DAY = "day"
+"""The chunk with the day of the last midnight that passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +54,50 @@ class WindowState:
         self._merge = merge
         self._fingerprint = fingerprint
         self._chunks: dict[int, ChunkLog] = {}
+        self.days: dict[int, int] = {}  # of the last record of each partition
+        self._passed: set[int] = set()  # partitions of which a midnight is to be saved
+        self._shrunk: set[int] = set()  # and those that have fewer keys since
 
     def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
         """Take a partition on with the chunks that were saved for it. `QueryError`: they are of another query."""
         self.forget(partition)
+        day = int(saved.get(_DAY, b"0"))
+        saved = {name: chunk for name, chunk in saved.items() if name != _DAY}
         tables = [self._schema.empty_table()]
-        for keys, panes in chunks.decode(saved, self._fingerprint, self._schema, self._plan.name):
-            slots = self.keys.slots(partition, keys.column("key").to_pylist())
-            for name in ("high", "seen", "closed"):
-                getattr(self.keys, name)[slots] = keys.column(name).to_numpy()
+        for keys, panes in chunks.decode(saved, self._fingerprint, (KEY_SCHEMA, self._schema), self._plan.name):
+            slots = self.keys.restore(partition, keys)
             of_pane = slots[panes.column("slot").to_numpy()]
             self.keys.done[slots] = keys.column("closed").to_numpy()  # which is the horizon
             tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
         table = pa.concat_tables(tables)
         self.add(self._spans.rest(table, self._horizon_of(table)))
         self._chunks[partition] = ChunkLog.of(saved)
+        newest = int(self.keys.seen[self.keys.of(partition)].max(initial=0)) if len(self.keys) else 0
+        if day or newest > 0:
+            self.days[partition] = max(day, newest // DAY)
 
     def forget(self, partition: int) -> None:
         """Drop a partition; one that is not there is fine."""
         self._chunks.pop(partition, None)
+        self.days.pop(partition, None)
+        self._passed.discard(partition)
+        self._shrunk.discard(partition)
         if partition in self.keys:
             self.panes.move(self.keys.forget(partition))
+
+    def forget_silent(self, partition: int, day: int) -> None:
+        """Note the day of a partition's next records. If it is another one than before, let go what `midnight.py`
+        says."""
+        if day <= self.days[partition]:
+            return
+        self.days[partition] = day
+        self._passed.add(partition)
+        keys, count = self.keys, len(self.keys)
+        is_silent = (keys.open_from[:count] == FOREVER) & (keys.seen[:count] < (day - 1) * DAY)
+        gone = is_silent & (keys.partition[:count] == partition)
+        if gone.any():
+            self.panes.move(keys.keep(~gone))
+            self._shrunk.add(partition)
 
     def add(self, panes: pa.Table) -> None:
         """Keep panes of open windows."""
@@ -174,17 +194,30 @@ class WindowState:
         saved = Saved()
         for number, delta in self._deltas(changed, added):
             log = self._chunks.setdefault(number, ChunkLog())
-            if log.wants_snapshot:
+            if log.wants_snapshot or number in self._shrunk:
+                self._shrunk.discard(number)
                 saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number))
             else:
                 saved.save[number] = log.delta(delta)
+        for number in self._shrunk:
+            log = self._chunks.setdefault(number, ChunkLog())
+            saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number))
+        for number in self._passed:
+            saved.save.setdefault(number, {})[_DAY] = str(self.days[number]).encode()
+        self._shrunk.clear()
+        self._passed.clear()
         return saved
 
     def _snapshot(self, partition: int) -> bytes:
         slots = self.keys.of(partition)
         mine = self.keys.partition[self.panes.slot] == partition
         panes = self._merge(chosen(self.panes.table, mine))
-        ((_, snapshot),) = self._deltas(slots[self.keys.high[slots] > NEVER], panes)
+        known = slots[self.keys.high[slots] > NEVER]
+        if not len(known):
+            return chunks.encode(
+                self._fingerprint, self.keys.rows(known, self._plan.grace), self._pane_rows(panes, known)
+            )
+        ((_, snapshot),) = self._deltas(known, panes)
         return snapshot
 
     def _deltas(self, slots: Ints, panes: pa.Table) -> Iterator[tuple[int, bytes]]:
@@ -200,19 +233,12 @@ class WindowState:
         pane_order = np.argsort(partition[of_pane], kind="stable")
         of_pane = of_pane[pane_order]
         bounds = np.searchsorted(partition[of_pane], np.append(numbers, numbers[-1:] + 1))
-        key_rows = self._key_rows(slots[order])
+        key_rows = self.keys.rows(slots[order], self._plan.grace)
         pane_rows = self._pane_rows(panes.take(pane_order), row[np.searchsorted(slots, of_pane)])
         places = zip(*(each.tolist() for each in (numbers, starts, counts, bounds[:-1], np.diff(bounds))), strict=True)
         for number, start, count, pane, panes_here in places:
             keys_here = key_rows.slice(start, count)
             yield number, chunks.encode(self._fingerprint, keys_here, pane_rows.slice(pane, panes_here))
-
-    def _key_rows(self, slots: Ints) -> pa.RecordBatch:
-        keys = self.keys
-        names = pa.array([keys.names[slot] for slot in slots.tolist()], pa.string())
-        horizon = keys.horizon(self._plan.grace, slots)  # stays closed if the query's grace grows
-        clocks = (pa.array(clock) for clock in (keys.high[slots], keys.seen[slots], horizon))
-        return pa.RecordBatch.from_arrays([names, *clocks], schema=KEY_SCHEMA)
 
     def _pane_rows(self, panes: pa.Table, rows: Ints) -> pa.RecordBatch:
         """Panes whose `slot` is the row of their key."""

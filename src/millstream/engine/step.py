@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from millstream.clock import Micros
+from millstream.engine.lookup import Version
 from millstream.event import Batch
 
 
@@ -44,6 +45,24 @@ class Step:
     watermark: Micros | None = None
 
 
+class Dues:
+    """What a processor wants ticks for, in the partitions of a stream, and what of it has changed."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._known: dict[int, Micros | None] = {}
+
+    def forget(self, partition: int) -> None:
+        """The partition is somebody else's, or begins anew: nothing is known of it."""
+        self._known.pop(partition, None)
+
+    def changed(self, dues: Mapping[int, Micros | None]) -> dict[tuple[str, int], Micros | None]:
+        """Of instants by partition those that are others than before, as a `Step` has them."""
+        changed = {p: due for p, due in dues.items() if p not in self._known or self._known[p] != due}
+        self._known.update(changed)
+        return {(self._stream, partition): due for partition, due in changed.items()}
+
+
 class Processor(Protocol):
     """Steps with state, which is kept by partition number."""
 
@@ -52,10 +71,19 @@ class Processor(Protocol):
         results in the same order for each key."""
         ...
 
+    def refer(self, versions: Mapping[str, Sequence[Version]]) -> None:
+        """The versions of the plan's references that the next steps need, by name, in the order of time: the one in
+        force at the first arrival in their batches, and all later ones (of which it may be given too many)."""
+        ...
+
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
         """Take a partition number on, with the chunks that were saved for it (none: it is new)."""
         ...
 
     def forget(self, partition: int) -> None:
         """Drop a partition number and its state."""
+        ...
+
+    def kept(self, partition: int) -> int:
+        """How many events of a partition number are kept for others to look back to."""
         ...

@@ -102,7 +102,42 @@ class Session:
         return f"session with pauses of up to {duration(self.timeout)}{most}"
 
 
-Kind = Window | Sliding | Session
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The last `size` events of a group, at every `hop`-th of them from that on with which there are so many. Events
+    count in the order in which they stand in the log."""
+
+    size: int
+    hop: int
+    id: str | None = None
+
+    @property
+    def numbers(self) -> Window:
+        """The same as windows over the numbers of events, from 1 on."""
+        return Window(self.size, self.hop, self.size % self.hop)
+
+    @property
+    def moves(self) -> bool:
+        """See `Window.moves`."""
+        return False
+
+    @property
+    def reach(self) -> Micros:
+        """See `Window.reach`: it says nothing of time."""
+        return 0
+
+    @property
+    def tumbles(self) -> bool:
+        """Whether an event is in one window only."""
+        return self.size == self.hop
+
+    @property
+    def title(self) -> str:
+        """What kind it is, for a person."""
+        return f"window of {self.size} events" + ("" if self.tumbles else f" every {self.hop}")
+
+
+Kind = Window | Sliding | Session | Count
 """A kind of window."""
 
 

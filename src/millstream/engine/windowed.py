@@ -6,6 +6,7 @@ log and on nothing else: not on how the log is cut into steps, not on other keys
 
 A step goes through all its batches at once:
 
+0. find what events look back to (`lookback.py`), if the query has `LAG` or the like;
 1. decode what the query needs, and fold the events into windows (`decode.py`); what does not decode is rejected;
 2. find late events, where there may be any (`lateness.py`), and fold the events of their keys again without them
    (where windows overlap, an event may be too late for some only: it is folded into the others);
@@ -16,58 +17,28 @@ A step goes through all its batches at once:
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
-from millstream.engine.decode import Decoder, Decoders
-from millstream.engine.duck import Duck
-from millstream.engine.fixed import FixedSpans
-from millstream.engine.inputs import Inputs
+from millstream.engine import midnight
+from millstream.engine.early import CHUNK, Early
+from millstream.engine.folding import Folding, Late
 from millstream.engine.keys import Ints
 from millstream.engine.lateness import Glance, Ticks, Windows, suspects, walk
-from millstream.engine.merge import Merging
+from millstream.engine.lookup import Version
+from millstream.engine.midnight import Piece
 from millstream.engine.order import place_ticks, times_go_on
 from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
-from millstream.engine.partials import Partials
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import rejected_events
-from millstream.engine.sessions import SessionSpans
-from millstream.engine.sliding import SlidingSpans
-from millstream.engine.spans import Spans
 from millstream.engine.state import Closed, WindowState
-from millstream.engine.step import Step
-from millstream.engine.window import Kind, Session, Sliding, Window
+from millstream.engine.step import Dues, Step
+from millstream.engine.window import Window
 from millstream.event import Batch
-
-
-@dataclass(frozen=True, slots=True)
-class _Late:
-    """The late events of a step: their rows, ascending, and the ends of the windows that they missed. Beside them those
-    that missed some of their windows only, with the horizon that they came upon. And the keys of both."""
-
-    rows: Ints
-    ends: Ints
-    short_rows: Ints
-    horizons: Ints
-    slots: Ints
-
-    @staticmethod
-    def of(
-        late: Sequence[tuple[int, Micros]] = (), short: Sequence[tuple[int, Micros]] = (), slots: Sequence[int] = ()
-    ) -> _Late:
-        rows, ends = np.array(sorted(late), np.int64).reshape(-1, 2).T
-        short_rows, horizons = np.array(short, np.int64).reshape(-1, 2).T
-        return _Late(rows, ends, short_rows, horizons, np.array(slots, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class WindowedQuery:
@@ -78,59 +49,84 @@ class WindowedQuery:
 
     def __init__(self, plan: WindowPlan, *, threads: int | None = None) -> None:
         self.plan = plan
-        partials = Partials(plan)
-        self._inputs = Inputs(plan)
-        duck = Duck()
-        self._decoder = Decoder(duck, plan, partials, self._inputs.schema)
-        self._spans = _spans(plan.windows)
-        self._merging = Merging(duck, plan, self._spans, partials, self._decoder.pane_columns)
-        duck.lock()
-        self._decoders = Decoders(self._decoder, self._another_decoder, threads or _usable_cores())
-        schema = self._merging.pane_schema
-        fingerprint = _fingerprint(plan, partials, schema)
-        self._state = WindowState(plan, self._spans, schema, self._merging.merge, fingerprint)
-        self._due: dict[int, Micros | None] = {}
-
-    def _another_decoder(self) -> Decoder:
-        duck = Duck()
-        decoder = Decoder(duck, self.plan, Partials(self.plan), self._inputs.schema)
-        duck.lock()
-        return decoder
+        self._folding = Folding(plan, threads)
+        self._folding.duck.lock()
+        self._inputs, self._lookbacks, self._spans = self._folding.inputs, self._folding.lookbacks, self._folding.spans
+        self._merging = self._folding.merging
+        self._state = WindowState(
+            plan, self._spans, self._merging.pane_schema, self._merging.merge, self._folding.fingerprint
+        )
+        self._early = Early(plan, self._state, self._finish) if plan.early else None
+        self._dues = Dues(plan.stream)
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
         """See `Processor.restore`. `QueryError`: the chunks were saved by another query of this name."""
-        self._due.pop(partition, None)
-        self._state.restore(partition, chunks)
+        self._dues.forget(partition)
+        others = {name: chunk for name, chunk in chunks.items() if name != CHUNK}
+        self._state.restore(partition, self._lookbacks.restore(partition, others))
+        if self._early is not None:
+            self._early.restore(partition, chunks.get(CHUNK))
 
     def forget(self, partition: int) -> None:
         """See `Processor.forget`."""
-        self._due.pop(partition, None)
+        self._dues.forget(partition)
         self._state.forget(partition)
+        self._lookbacks.forget(partition)
+        if self._early is not None:
+            self._early.forget(partition)
+
+    def kept(self, partition: int) -> int:
+        """See `Processor.kept`."""
+        return self._lookbacks.kept(partition)
+
+    def refer(self, versions: Mapping[str, Sequence[Version]]) -> None:
+        """See `Processor.refer`."""
+        self._inputs.references.refer(versions)
 
     def step(self, batches: Sequence[Batch]) -> Step:
-        """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`; notes: `clamped`, `results`."""
+        """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`; notes: `clamped`, `results`,
+        `early`."""
         if not batches:
             return Step()
-        inputs = self._inputs.gather(batches, self._state.keys)
-        folded = self._decoders.fold(inputs)
+        if self._early is None or not (intervals := self._early.cut(batches)):
+            return self._by_day(batches)
+        steps: list[tuple[Step, Sequence[Piece]]] = []
+        for interval, pieces in intervals:
+            steps.append((self._early.pass_to(interval, [piece.batch.partition for piece in pieces]), ()))
+            steps.append((self._by_day([piece.batch for piece in pieces]), pieces))
+        return midnight.joined(steps)
+
+    def _by_day(self, batches: Sequence[Batch]) -> Step:
+        if not midnight.pass_(batches, self._state.days):
+            return self._step(batches)
+        steps = []
+        for day, pieces in midnight.cut(batches, self._state.days):
+            for piece in pieces:
+                self._state.forget_silent(piece.batch.partition, day)
+            steps.append((self._step([piece.batch for piece in pieces]), pieces))
+        return midnight.joined(steps)
+
+    def _step(self, batches: Sequence[Batch]) -> Step:
+        inputs, looked = self._lookbacks.add(self._inputs.gather(batches, self._state.keys), batches, self._state.keys)
+        folded = self._folding.fold(inputs)
         ticks = place_ticks(batches)
         late = self._find_late(inputs, folded.windows, ticks, times_go_on(batches) if ticks else True)
-        panes = self._panes(inputs, folded.windows, late)
+        panes = self._folding.panes(inputs, folded.windows, late)
         last_row = self._move_clocks(inputs, folded.windows)  # late events move them too
         touched = np.flatnonzero(last_row >= 0)
         if ticks:
             touched = np.union1d(touched, self._state.tick(ticks, last_row, panes))
         closed, stays = self._state.close(touched, panes)
         outputs = self._results(closed)
-        saved = self._state.save(touched, stays)
+        saved = self._state.save(touched, stays) + looked
         return Step(
             outputs=outputs,
             late=late_events(self.plan, batches, late.rows, late.ends),
             rejected=rejected_events(batches, folded.rejected, self.plan.time),
             save=saved.save,
             drop=saved.drop,
-            due=self._changed_due(batches),
-            counts=_counts(folded.windows, len(folded.rejected), len(late)),
+            due=self._dues.changed(self._due({batch.partition for batch in batches})),
+            counts=counts_of(folded.windows, len(folded.rejected), len(late)),
             notes={
                 "clamped": int(folded.windows.column("clamped").to_numpy().sum()),
                 "results": outputs.num_rows if outputs else 0,
@@ -138,24 +134,16 @@ class WindowedQuery:
             watermark=self._state.keys.newest,
         )
 
-    def _panes(self, inputs: pa.Table, windows: pa.Table, late: _Late) -> pa.Table:
-        """What the events that are kept and not late bring to their windows."""
-        if len(late.slots):
-            slot = inputs.column("#slot").to_numpy()
-            again = np.isin(slot, late.slots)
-            again[late.rows] = False
-            if len(late.short_rows):
-                inputs = self._inputs.before(inputs, late.short_rows, late.horizons)
-            others = chosen(windows, ~np.isin(windows.column("slot").to_numpy(), late.slots))
-            windows = pa.concat_tables([others, self._decoders.fold(chosen(inputs, again)).windows])
-        kept = chosen(windows, windows.column("kept").to_numpy())
-        if len(late.short_rows):  # of some kind of window they may have missed all
-            kept = chosen(kept, kept.column("end").to_numpy() <= kept.column("last").to_numpy())
-        return kept.select(self._merging.pane_schema.names)
+    def _due(self, partitions: Collection[int]) -> dict[int, Micros | None]:
+        dues = self._state.due(partitions)
+        if self._early is None:
+            return dues
+        marks = self._early.due(partitions)
+        return {number: min(filter(None, (dues[number], marks[number])), default=None) for number in partitions}
 
-    def _find_late(self, inputs: pa.Table, windows: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> _Late:
+    def _find_late(self, inputs: pa.Table, windows: pa.Table, ticks: Mapping[int, Ticks], times_go_on: bool) -> Late:
         if not len(windows):
-            return _Late.of()
+            return Late.of()
         plan, keys, kinds = self.plan, self._state.keys, self._spans.kinds
         lane = windows.column("slot").to_numpy() * kinds
         if kinds > 1:
@@ -169,13 +157,13 @@ class WindowedQuery:
         first = plan.windows[0]
         size = first.size if plan.tumbles and isinstance(first, Window) else None
         lanes = suspects(glance, ticks, size, plan.idle, times_go_on and not plan.grace)
-        return self._walk(inputs, np.unique(lanes // kinds), ticks) if len(lanes) else _Late.of()
+        return self._walk(inputs, np.unique(lanes // kinds), ticks) if len(lanes) else Late.of()
 
-    def _walk(self, inputs: pa.Table, slots: Ints, ticks: Mapping[int, Ticks]) -> _Late:
+    def _walk(self, inputs: pa.Table, slots: Ints, ticks: Mapping[int, Ticks]) -> Late:
         """Walk the events of some keys, and leave what ticks between them closed in the keys."""
         plan, keys = self.plan, self._state.keys
         mine = chosen(inputs, np.isin(inputs.column("#slot").to_numpy(), slots))
-        events = self._decoder.events(mine).sort_by([("slot", "ascending"), ("row", "ascending")])
+        events = self._folding.events(mine).sort_by([("slot", "ascending"), ("row", "ascending")])
         bounds = np.searchsorted(events.column("slot").to_numpy(), np.append(slots, len(keys)))
         order = ["row", "time", "arrival", "kept", *(name for name in events.column_names if name[0] in "el")]
         rows = list(zip(*(events.column(name).to_pylist() for name in order), strict=True))
@@ -198,7 +186,7 @@ class WindowedQuery:
             short += walked.short
             if walked.late or walked.short:
                 concerned.append(slot)
-        return _Late.of(late, short, concerned)
+        return Late.of(late, short, concerned)
 
     def _move_clocks(self, inputs: pa.Table, windows: pa.Table) -> Ints:
         """Move the keys' watermarks and last arrivals. Gives the row of each key's last event, -1 where it has none."""
@@ -215,44 +203,15 @@ class WindowedQuery:
         if not len(closed.panes):
             return None
         windows = self._state.finished(closed)
-        return result_events(self.plan, [self._merging.finish(panes, self._state.keys) for panes in windows])
+        return result_events(self.plan, [self._finish(panes) for panes in windows])
 
-    def _changed_due(self, batches: Sequence[Batch]) -> dict[tuple[str, int], Micros | None]:
-        changed = {}
-        for partition, due in self._state.due({batch.partition for batch in batches}).items():
-            if partition not in self._due or self._due[partition] != due:
-                self._due[partition] = changed[self.plan.stream, partition] = due
-        return changed
+    def _finish(self, panes: pa.Table) -> pa.Table:
+        return self._merging.finish(panes, self._state.keys.names.__getitem__)
 
 
-def _spans(windows: Sequence[Kind]) -> Spans:
-    match windows[0]:
-        case Sliding() as sliding:
-            return SlidingSpans(sliding)
-        case Session() as session:
-            return SessionSpans(session)
-    return FixedSpans([window for window in windows if isinstance(window, Window)])
-
-
-def _counts(windows: pa.Table, rejected: int, late: int) -> dict[str, int]:
+def counts_of(windows: pa.Table, rejected: int, late: int) -> dict[str, int]:
+    """What became of a step's events, which were folded into these windows."""
     events, kept = windows.column("events").to_numpy(), windows.column("kept").to_numpy()
     processed = int(events[kept].sum())
     filtered = int(events.sum()) - processed
     return {"processed": processed - late, "filtered": filtered, "late": late, "rejected": rejected}
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema) -> bytes:
-    """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
-    meaning = (
-        plan.windows,
-        plan.groups,
-        partials.arguments,
-        partials.folds,
-        [partial.merge for partial in partials.merges],
-        schema.to_string(),
-    )
-    return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

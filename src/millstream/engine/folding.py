@@ -1,0 +1,123 @@
+"""From events to panes: the part of a step that every query over windows begins with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from millstream.clock import Micros
+from millstream.engine.decode import Decoder, Folded
+from millstream.engine.duck import Duck
+from millstream.engine.fixed import FixedSpans
+from millstream.engine.inputs import Inputs
+from millstream.engine.keys import Ints
+from millstream.engine.lookback import Lookbacks
+from millstream.engine.merge import Merging
+from millstream.engine.panes import chosen
+from millstream.engine.partials import Partials
+from millstream.engine.pieces import Pieces
+from millstream.engine.plan import WindowPlan
+from millstream.engine.sessions import SessionSpans
+from millstream.engine.sliding import SlidingSpans
+from millstream.engine.spans import Spans
+from millstream.engine.window import Session, Sliding, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The late events of a step: their rows, ascending, and the ends of the windows that they missed. Beside them those
+    that missed some of their windows only, with the horizon that they came upon. And the slots of both."""
+
+    rows: Ints
+    ends: Ints
+    short_rows: Ints
+    horizons: Ints
+    slots: Ints
+
+    @staticmethod
+    def of(
+        late: Sequence[tuple[int, Micros]] = (), short: Sequence[tuple[int, Micros]] = (), slots: Sequence[int] = ()
+    ) -> Late:
+        """From pairs of a row and an instant."""
+        rows, ends = np.array(sorted(late), np.int64).reshape(-1, 2).T
+        short_rows, horizons = np.array(short, np.int64).reshape(-1, 2).T
+        return Late(rows, ends, short_rows, horizons, np.array(slots, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Folding:
+    """What decodes the events of a plan's steps, and folds them into panes. Large steps are decoded in `threads` (None:
+    one for each usable core).
+
+    Whoever has it locks `duck` when all its statements are prepared."""
+
+    def __init__(self, plan: WindowPlan, threads: int | None) -> None:
+        self._plan = plan
+        partials = Partials(plan)
+        self.inputs = Inputs(plan)
+        self.duck = Duck()
+        self.lookbacks = Lookbacks(self.duck, plan, self.inputs)
+        decoder = Decoder(self.duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
+        self.spans = _spans(plan)
+        self.merging = Merging(self.duck, plan, self.spans, partials, decoder.pane_columns)
+        self._decoders = Pieces(decoder, self._another_decoder, threads)
+        self.fingerprint = _fingerprint(plan, partials, self.merging.pane_schema)
+
+    def _another_decoder(self) -> Decoder:
+        duck = Duck()
+        lookups = self.inputs.references.source
+        decoder = Decoder(duck, self._plan, Partials(self._plan), self.lookbacks.schema, lookups)
+        duck.lock()
+        return decoder
+
+    def fold(self, inputs: pa.Table) -> Folded:
+        """The events as parts of windows."""
+        return Folded.join(self._decoders.run(Decoder.fold, inputs))
+
+    def events(self, inputs: pa.Table) -> pa.Table:
+        """See `Decoder.events`."""
+        return pa.concat_tables(self._decoders.run(Decoder.events, inputs))
+
+    def panes(self, inputs: pa.Table, windows: pa.Table, late: Late) -> pa.Table:
+        """What the events that are kept and not late bring to their windows; `windows` are those of all of them."""
+        if len(late.slots):
+            slot = inputs.column("#slot").to_numpy()
+            again = np.isin(slot, late.slots)
+            again[late.rows] = False
+            if len(late.short_rows):
+                inputs = self.inputs.before(inputs, late.short_rows, late.horizons)
+            others = chosen(windows, ~np.isin(windows.column("slot").to_numpy(), late.slots))
+            windows = pa.concat_tables([others, self.fold(chosen(inputs, again)).windows])
+        kept = chosen(windows, windows.column("kept").to_numpy())
+        if len(late.short_rows):  # of some kind of window they may have missed all
+            kept = chosen(kept, kept.column("end").to_numpy() <= kept.column("last").to_numpy())
+        return kept.select(self.merging.pane_schema.names)
+
+
+def _spans(plan: WindowPlan) -> Spans:
+    match plan.windows[0]:
+        case Sliding() as sliding:
+            return SlidingSpans(sliding)
+        case Session() as session:
+            return SessionSpans(session, [f"g{number}" for number in range(len(plan.groups))] if plan.regroups else [])
+    return FixedSpans([window for window in plan.windows if isinstance(window, Window)])
+
+
+def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema) -> bytes:
+    """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
+    meaning = (
+        *(["regroups"] if plan.regroups else []),
+        plan.windows,
+        plan.groups,
+        partials.arguments,
+        partials.folds,
+        [partial.merge for partial in partials.merges],
+        schema.to_string(),
+    )
+    return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

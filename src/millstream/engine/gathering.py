@@ -1,0 +1,73 @@
+"""The second phase of a query whose groups do not lie within the stream's key: the parts of their windows are put
+together, and a window closes when every partition of the source has passed its end.
+
+All groups of a partition have the same clock, so they are one slot of the state, and their values stand in the panes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from millstream.engine.folding import Folding
+from millstream.engine.keys import NEVER, Ints
+from millstream.engine.outputs import result_events
+from millstream.engine.partition_clock import Reading
+from millstream.engine.plan import WindowPlan
+from millstream.engine.saved import Saved
+from millstream.engine.state import WindowState
+
+_PASSED = "passed"
+"""The chunk with the horizons of the source's partitions."""
+
+
+class Gathering:
+    """The groups of the partitions that a processor owns."""
+
+    def __init__(self, plan: WindowPlan, folding: Folding) -> None:
+        self._plan = plan
+        self._merging = folding.merging
+        self._schema = folding.merging.pane_schema
+        self._state = WindowState(plan, folding.spans, self._schema, self._merging.merge, folding.fingerprint)
+        self._passed: dict[int, Ints] = {}
+
+    def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
+        """Take a partition on with the chunks that were saved for it. `QueryError`: they are of another query."""
+        passed = msgspec.msgpack.decode(saved[_PASSED], type=list[int]) if _PASSED in saved else []
+        self._state.restore(partition, {name: chunk for name, chunk in saved.items() if name != _PASSED})
+        self._passed[partition] = np.array(passed or [NEVER] * self._plan.sources, np.int64)
+
+    def forget(self, partition: int) -> None:
+        """Drop a partition; one that is not there is fine."""
+        self._state.forget(partition)
+        self._passed.pop(partition, None)
+
+    def step(self, told: Iterable[tuple[int, pa.Table, Mapping[int, Reading]]]) -> tuple[pa.RecordBatch | None, Saved]:
+        """Put together what partitions were told: panes and readings, in the order of the log. Gives the results of
+        windows that closed, and what to save."""
+        keys, fresh, moved = self._state.keys, [self._schema.empty_table()], set()
+        slots: dict[int, int] = {}
+        for partition, panes, readings in told:
+            slot = slots[partition] = int(keys.slots(partition, [""])[0])
+            fresh.append(panes.set_column(0, self._schema.field(0), pa.array(np.full(len(panes), slot))))
+            for source, reading in readings.items():
+                self._passed[partition][source] = max(self._passed[partition][source], reading.horizon)
+                moved.add(partition)
+        for partition in moved:
+            slot, horizon = slots[partition], int(self._passed[partition].min())
+            keys.high[slot] = keys.closed[slot] = max(horizon, int(keys.closed[slot]))
+        touched = np.array(sorted(slots.values()), np.int64)
+        closed, stays = self._state.close(touched, pa.concat_tables(fresh))
+        parts = (
+            [self._merging.finish(panes, keys.names.__getitem__) for panes in self._state.finished(closed)]
+            if len(closed.panes)
+            else []
+        )
+        saved = self._state.save(touched, stays)
+        for partition in moved:
+            chunk = msgspec.msgpack.encode(self._passed[partition].tolist())
+            saved.save.setdefault(partition, {})[_PASSED] = chunk
+        return result_events(self._plan, parts), saved

@@ -1,0 +1,339 @@
+"""A query over pairs of events: a pure step from batches to results, over events that wait for others.
+
+Both sides are events of the same key, of one stream or of two with the same number of partitions, chosen and changed by
+a plan of their own. A pair is given out when the later one is read; a left event that nothing came for, where the join
+is optional, when nothing can come for it any more, as the clocks of the right side's stream tell (`clocks.py`). Which
+pairs there are depends on the order of each stream and on the times of arrival, and not on how far which stream is
+read. What is kept is bounded by the bound of the join, and by how far one stream is read ahead of the other.
+
+A step goes through all its batches at once:
+
+1. decode what each side needs; what does not decode is rejected;
+2. move the clocks of each stream, which tells which events are late;
+3. find the pairs in which one event is new (`partners.py`), and keep the new events;
+4. find the events that wait in vain (`waiting.py`);
+5. make results of pairs, and of left events that stay alone, for each key in the order of the records that brought
+   them about;
+6. save what changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millstream.clock import SECOND, Micros
+from millstream.engine.clocks import Came, Clocks, Waits
+from millstream.engine.duck import Duck
+from millstream.engine.keys import FOREVER, NEVER, Ints, Mask
+from millstream.engine.lookup import Version
+from millstream.engine.outputs import late_events, result_events
+from millstream.engine.panes import chosen
+from millstream.engine.partners import Pairs, Partners
+from millstream.engine.plan import Join, WindowPlan
+from millstream.engine.rejection import rejected_events
+from millstream.engine.rows import RowDecoder
+from millstream.engine.saved import Saved
+from millstream.engine.step import Dues, Rejected, Step
+from millstream.engine.waiting import OWN, JoinState, Waiting
+from millstream.event import Batch
+
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What a stream brought to a step: a row for each of its events, in their order. `rows` are the events as each side
+    has them that reads the stream, by its number; `row` are their places among all of the step, and `offset` those in
+    the log; `came` is what the stream's clocks said of the valid ones."""
+
+    rows: Mapping[int, pa.Table]
+    row: Ints
+    offset: Ints
+    valid: Mask
+    wanted: Mask
+    late: Mask
+    horizon: Ints
+    begun: Ints
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """The events that are new on a side, as they wait, and their places in the step."""
+
+    events: pa.Table
+    rows: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The events of a side that may be of pairs which a step finds: those that waited, of the keys to which it brought
+    something on the other side, and then the new ones. `rows` are the places of the new ones in the step (-1: they
+    waited); `places` where the others are among those that wait."""
+
+    events: pa.Table
+    rows: Ints
+    places: Ints
+
+    @property
+    def new(self) -> pa.Table:
+        """The new ones."""
+        return self.events.slice(len(self.places))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Left events that stay alone, their places in the step (-1: they waited), and those of the records by which
+    nothing could come for them any more."""
+
+    events: pa.Table
+    rows: Ints
+    closing: Ints
+
+
+class JoinQuery:
+    """A processor that runs a plan with a join.
+
+    A step changes the state at once. When its commit fails, `restore` brings back what is committed.
+    """
+
+    def __init__(self, plan: WindowPlan, join: Join) -> None:
+        self.plan = plan
+        self._join = join
+        waits = Waits(plan.grace, join.reach, plan.idle)
+        self._silence = waits.silence
+        self._clocks = tuple(Clocks(waits) for _ in plan.streams)
+        duck = Duck()
+        self._decoders = tuple(RowDecoder(duck, side) for side in join.sides)
+        left, right = (decoder.values for decoder in self._decoders)
+        self._partners = Partners(duck, plan, join, (left, right), waits.silence)
+        duck.lock()
+        sides = (Waiting(left, join.high, self._clocks[-1]), Waiting(right, -join.low, self._clocks[0]))
+        self._state = JoinState(plan.name, sides, self._clocks, _fingerprint(join, (left, right)))
+        self._dues = tuple(map(Dues, plan.streams))
+
+    def refer(self, versions: Mapping[str, Sequence[Version]]) -> None:
+        """See `Processor.refer`."""
+        for decoder in self._decoders:
+            decoder.inputs.references.refer(versions)
+
+    def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
+        """See `Processor.restore`. `QueryError`: the chunks were saved by another query of this name."""
+        for dues in self._dues:
+            dues.forget(partition)
+        self._state.restore(partition, chunks)
+
+    def forget(self, partition: int) -> None:
+        """See `Processor.forget`."""
+        for dues in self._dues:
+            dues.forget(partition)
+        self._state.forget(partition)
+
+    def kept(self, partition: int) -> int:
+        """See `Processor.kept`: a side that looks back is refused."""
+        return 0
+
+    def waiting(self, partition: int) -> pa.RecordBatch | None:
+        """The events that wait in a partition, as they are kept: which side they are of, their time and values."""
+        parts = []
+        for number, waiting in enumerate(self._state.sides):
+            events = waiting.take(self._state.waiting_in(partition, waiting))
+            if len(events):
+                slot, offset = (events.column(name).to_numpy() for name in ("slot", "offset"))
+                side = self._join.sides[number]
+                place = pc.binary_join_element_wise(
+                    f"{self.plan.name}:{side.stream}:{partition}", pa.array(offset).cast(pa.string()), ":"
+                )
+                data = self._partners.show(number, events)
+                parts.append(pa.table({"key": self._names(slot), "id": place, "data": data}))
+        return result_events(self.plan, parts)
+
+    def step(self, batches: Sequence[Batch]) -> Step:
+        """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`; notes: `clamped`, `results`."""
+        if not batches:
+            return Step()
+        waiting = self._state.sides
+        brought = [self._read(number, batches) for number in range(len(self._clocks))]
+        of_side = (brought[0], brought[-1])
+        new = [self._new(number, its) for number, its in enumerate(of_side)]
+        left, right = (self._side(number, new) for number in (0, 1))
+        pairs = self._partners.find(left.events, right.events, (left.rows, right.rows))
+        has_met = np.zeros(len(left.events), np.bool_)
+        has_met[pairs.left] = True
+        joined = waiting[0].meet(left.places[has_met[: len(left.places)]])
+        begin = len(waiting[0])
+        for one, side in zip(waiting, (left, right), strict=True):
+            one.append(side.new)
+        waiting[0].meet(begin + np.flatnonzero(has_met[len(left.places) :]))
+        ended = [one.in_vain(self._state.keys.partition) for one in waiting]
+        lonely = ended[0][waiting[0].alone[ended[0]]]
+        alone = self._alone(lonely, begin, left, of_side[1].came)
+        outputs = self._results(left, right, pairs, alone)
+        added = [_without(one, side.new, its) for one, side, its in zip(waiting, (left, right), ended, strict=True)]
+        joined = pa.concat_tables([joined, waiting[0].take(lonely[lonely < begin])])
+        keys = np.concatenate([one.slot[its] for one, its in zip(waiting, ended, strict=True)])
+        for one, its in zip(waiting, ended, strict=True):
+            one.close(its)
+        moved = np.unique(np.concatenate([its.came.slot for its in brought]))
+        saved = self._state.save(moved, (added[0], added[1]), joined, keys)
+        return self._step(batches, brought, outputs, saved)
+
+    def _read(self, number: int, batches: Sequence[Batch]) -> _Brought:
+        """Decode the events of a stream, and move its clocks."""
+        stream, clocks = self.plan.streams[number], self._clocks[number]
+        own = [batch for batch in batches if batch.stream == stream]
+        starts = np.cumsum([0, *map(len, batches)])
+        places = [s + np.arange(len(b)) for b, s in zip(batches, starts, strict=False) if b.stream == stream]
+        row = np.concatenate([_NONE, *places])
+        rows = {
+            side: decoder.rows(own, self._state.keys)
+            for side, decoder in enumerate(self._decoders)
+            if self._join.sides[side].stream == stream
+        }
+        self._state.fit()
+        some, *others = rows.values()
+        valid = some.column("valid").to_numpy()
+        slot, time, arrival = (some.column(name).to_numpy() for name in ("slot", "time", "arrival"))
+        came = clocks.advance(slot[valid], row[valid], time[valid], arrival[valid])
+        clocks.read(own)
+        horizon, begun = np.full(len(row), FOREVER, np.int64), np.full(len(row), NEVER, np.int64)
+        horizon[valid], begun[valid] = came.in_order()
+        wanted = valid & np.logical_or.reduce([one.column("kept").to_numpy() for one in (some, *others)])
+        offset = np.concatenate([_NONE, *(batch.events.column("offset").to_numpy() for batch in own)])
+        return _Brought(rows, row, offset, valid, wanted, wanted & (time <= horizon), horizon, begun, came)
+
+    def _new(self, number: int, brought: _Brought) -> _New:
+        """The events that a side takes of what came."""
+        waiting, rows = self._state.sides[number], brought.rows[number]
+        taken = brought.wanted & ~brought.late & rows.column("kept").to_numpy()
+        new = chosen(rows, taken)
+        alone = np.full(len(new), number == 0 and self._join.optional)
+        of_log = (new.column("arrival"), *map(pa.array, (brought.begun[taken], alone)))
+        own = [new.column("slot"), new.column("time"), pa.array(brought.offset[taken]), *of_log]
+        values = new.columns[len(new.columns) - len(waiting.values) :]
+        return _New(pa.Table.from_arrays([*own, *values], schema=waiting.schema), brought.row[taken])
+
+    def _side(self, number: int, new: Sequence[_New]) -> _Side:
+        """What came, behind those that waited for what came on the other side."""
+        waiting, mine, others = self._state.sides[number], new[number], new[1 - number]
+        called = np.zeros(len(self._state.keys), np.bool_)
+        called[others.events.column("slot").to_numpy()] = True
+        places = np.flatnonzero(called[waiting.slot] & waiting.open)
+        events = pa.concat_tables([waiting.take(places), mine.events]).combine_chunks()
+        return _Side(events, np.concatenate([np.full(len(places), -1), mine.rows]), places)
+
+    def _alone(self, lonely: Ints, begin: int, left: _Side, came: Came) -> _Alone:
+        """The left events at some places, of which those from `begin` on came in this step."""
+        waiting = self._state.sides[0]
+        rows = np.concatenate([_NONE, left.rows[len(left.places) :]])
+        own = np.where(lonely < begin, -1, np.append(rows, -1)[np.maximum(lonely - begin, -1)])
+        silent = waiting.arrival[lonely] + self._silence
+        return _Alone(waiting.take(lonely), own, came.first_closed(waiting.slot[lonely], waiting.end[lonely], silent))
+
+    def _results(self, left: _Side, right: _Side, pairs: Pairs, alone: _Alone) -> pa.RecordBatch | None:
+        """Results, in the order of the records that brought them about: of pairs the later event; of what stays alone
+        the record behind which its time was closed, or itself if that was closed already."""
+        count = len(pairs.row)
+        if not count + len(alone.rows):
+            return None
+        ones = pa.concat_tables([left.events.take(pa.array(pairs.left)), alone.events])
+        slot, time, offset = (ones.column(name).to_numpy() for name in ("slot", "time", "offset"))
+        of_right = np.concatenate([pairs.right, np.full(len(alone.rows), -1)])
+        others = right.events.take(pa.array(of_right, mask=of_right < 0))
+        its = others.column("offset").fill_null(-1).to_numpy()
+        row = np.concatenate([pairs.row, np.maximum(alone.closing, alone.rows)])
+        at_it = np.append(np.ones(count, np.bool_), alone.closing <= alone.rows)  # what an event closes comes first
+        at = np.maximum(time, others.column("time").fill_null(NEVER).to_numpy())
+        at[count:] += self._join.high
+        end = np.where(at_it, 0, at)  # what ends first is closed first
+        order = np.lexsort((its, offset, end, at_it, row))
+        data, kept = self._partners.results(ones.take(pa.array(order)), others.take(pa.array(order)), at[order])
+        columns = {
+            "key": self._names(slot[order]),
+            "id": self._ids(slot[order], offset[order], its[order]),
+            "data": data,
+        }
+        return result_events(self.plan, [pa.table(columns).filter(kept)])
+
+    def _step(
+        self, batches: Sequence[Batch], brought: Sequence[_Brought], outputs: pa.RecordBatch | None, saved: Saved
+    ) -> Step:
+        """What all of it came to."""
+        counts, clamped, newest = dict.fromkeys(("processed", "filtered", "late", "rejected"), 0), 0, FOREVER
+        rejected, late = list[Rejected](), list[tuple[Ints, Ints]]()
+        for stream, its, clocks in zip(self.plan.streams, brought, self._clocks, strict=True):
+            side = next(side for side in self._join.sides if side.stream == stream)
+            counts["processed"] += int((its.wanted & ~its.late).sum())
+            counts["filtered"] += int((its.valid & ~its.wanted).sum())
+            counts["late"] += int(its.late.sum())
+            counts["rejected"] += int((~its.valid).sum())
+            clamped += int((its.valid & next(iter(its.rows.values())).column("clamped").to_numpy()).sum())
+            rejected += rejected_events(batches, its.row[~its.valid], side.time)
+            late.append((its.row[its.late], its.horizon[its.late]))
+            newest = min(newest, clocks.newest)
+        rows, ends = (np.concatenate(columns) for columns in zip(*late, strict=True))
+        return Step(
+            outputs=outputs,
+            late=late_events(self.plan, batches, rows, ends),
+            rejected=rejected,
+            save=saved.save,
+            drop=saved.drop,
+            due=self._due({batch.partition for batch in batches}),
+            counts=counts,
+            notes={"clamped": clamped, "results": outputs.num_rows if outputs else 0},
+            watermark=newest if newest > NEVER else None,
+        )
+
+    def _due(self, partitions: Collection[int]) -> dict[tuple[str, int], Micros | None]:
+        """The first whole second, by stream and partition, at which an event waits no longer if nothing more comes."""
+        found: dict[tuple[str, int], Micros | None] = {}
+        partition = self._state.keys.partition
+        for clocks, dues in zip(self._clocks, self._dues, strict=True):
+            first = np.full(max(partitions) + 1, FOREVER, np.int64)
+            for waiting in self._state.sides:
+                if waiting.clocks is clocks:
+                    mine = np.flatnonzero(waiting.open & (partition[waiting.slot] < len(first)))
+                    slot = waiting.slot[mine]
+                    np.minimum.at(first, partition[slot], clocks.ends(slot, waiting.arrival[mine]))
+            seconds = {p: -(-int(first[p]) // SECOND) * SECOND if first[p] < FOREVER else None for p in partitions}
+            found |= dues.changed(seconds)
+        return found
+
+    def _names(self, slot: Ints) -> pa.Array:
+        distinct, place = np.unique(slot, return_inverse=True)
+        names = pa.array([self._state.keys.names[one] for one in distinct.tolist()], pa.string())
+        return names.take(pa.array(place))
+
+    def _ids(self, slot: Ints, offset: Ints, its: Ints) -> pa.Array:
+        """The places of both events in the log, the second one empty where there is none."""
+        left, right = self._join.sides
+        partition = pa.array(self._state.keys.partition[slot]).cast(pa.string())
+        second = pa.array(its, mask=its < 0).cast(pa.string()).fill_null("")
+        places = (partition, pa.array(offset).cast(pa.string()), pa.scalar(right.stream), second)
+        return pc.binary_join_element_wise(f"{self.plan.name}:{left.stream}", *places, ":")
+
+
+def _without(waiting: Waiting, new: pa.Table, ended: Ints) -> pa.Table:
+    """Of the events that were added last those that have not ended."""
+    stays = np.ones(len(waiting), np.bool_)
+    stays[ended] = False
+    return chosen(waiting.take(np.arange(len(waiting) - len(new), len(waiting))), stays[len(waiting) - len(new) :])
+
+
+def _fingerprint(join: Join, values: tuple[list[pa.Field], list[pa.Field]]) -> bytes:
+    """What must be equal for a saved state to fit: what waiting events have, and how long they wait."""
+    meaning = (
+        [field.name for field in OWN],
+        join.low,
+        join.high,
+        join.optional,
+        [[(column.sql, column.type) for column in side.columns] for side in join.sides],
+        [[field.name for field in side] for side in values],
+    )
+    return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()
