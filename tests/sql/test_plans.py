@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import msgspec
@@ -11,7 +11,7 @@ import pytest
 
 from millstream.clock import SECOND
 from millstream.engine import WindowPlan
-from millstream.engine.window import Kind, Session, Sliding, Window
+from millstream.engine.window import Count, Kind, Session, Sliding, Window
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -189,6 +189,8 @@ def test_windows(window: str, expected: list[tuple[int, int, int, str | None]]) 
         ("SlidingWindow(minute, 5)", Sliding(300 * SECOND)),
         ("Sliding(Duration(hour, 1))", Sliding(3600 * SECOND)),
         ("SessionWindow(second, 5)", Session(5 * SECOND)),
+        ("CountWindow(100)", Count(100, 100)),
+        ("countwindow(100, 10) OVER (PARTITION BY device)", Count(100, 10)),
         ("SessionWindow(second, 5, 60) OVER (PARTITION BY device)", Session(5 * SECOND, 60 * SECOND)),
         ("SessionWindow(Timeout(s, 5), MaxDuration(mi, 1))", Session(5 * SECOND, 60 * SECOND)),
     ],
@@ -242,3 +244,40 @@ def test_explain_is_for_a_person() -> None:
             "into        alerts; late events into overheating.late",
         ]
     )
+
+
+def test_explain_tells_what_a_join_pairs_and_keeps() -> None:
+    text = """SELECT a.device, a.v, b.w + 1 AS w, System.Timestamp() AS at FROM telemetry a TIMESTAMP BY ts
+              LEFT JOIN telemetry b ON a.device = b.device AND a.v = b.v AND DATEDIFF(second, a, b) BETWEEN -1 AND 30
+              AND b.w > 1 WHERE a.state = 'on'"""
+    assert plan_query("runs", text, STREAMS, into="out", grace=SECOND).explain() == "\n".join(
+        [
+            "query       runs",
+            "reads       stream telemetry, key: {device}",
+            'event time  "ts"',
+            "left        events with \"state\" = 'on'",
+            'left        keeps a.device VARCHAR = "device", a.v JSON = "v"',
+            'right       events with "w" > 1',
+            'right       keeps b.v JSON = "v", b.w DOUBLE = "w"',
+            "pairs       of the same key, the right one from -1 s to 30 s after the left one",
+            "            and left ones by themselves, when nothing can come for them any more",
+            'if          "a.v" = "b.v"',
+            "forgets     an event 30 s (left) or 1 s (right) of event time after it, and 1 s of grace; "
+            "or 41 s of silence",
+            'gives       device VARCHAR = "a.device", v JSON = "a.v", w DOUBLE = "b.w" + 1, '
+            'at TIMESTAMP = "#window_end"',
+            "into        out; late events into runs.late",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("clause", "key"),
+    [("telemetry TIMESTAMP BY ts OVER device", "device"), ("telemetry AS t TIMESTAMP BY t.ts OVER t.device", "device")],
+)
+def test_over_in_timestamp_by_names_the_key(clause: str, key: str) -> None:
+    streams = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key=key)}
+    group = "WHERE v > 1 GROUP BY device, TumblingWindow(second, 1)"
+    texts = [f"SELECT device FROM {which} {group}" for which in (clause, clause.partition(" OVER")[0])]
+    one, other = (replace(plan_query("q", text, streams, into="out"), text="") for text in texts)
+    assert one == other

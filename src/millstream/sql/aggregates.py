@@ -9,6 +9,7 @@ from sqlglot import exp
 from millstream.engine.aggregate import SPLITTABLE
 from millstream.engine.plan import ORDERED
 from millstream.sql.functions import function_name, functions
+from millstream.sql.nodes import LookbackNode, outside
 from millstream.sql.text import QueryText
 
 _OTHER_NAMES = {
@@ -32,6 +33,8 @@ _FRAMES = (exp.Filter, exp.IgnoreNulls, exp.WithinGroup, exp.Distinct, exp.Order
 
 def is_aggregate(node: exp.Expr) -> bool:
     """Whether an expression is the call of an aggregate (with its FILTER, if it has one)."""
+    if isinstance(node, LookbackNode):
+        return False
     if isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.WithinGroup) or is_top_one(node):
         return True
     return isinstance(node, exp.Func) and (function_name(node) in functions().aggregates or function_name(node) in _OWN)
@@ -52,8 +55,8 @@ def uses_payload(node: exp.Expr) -> bool:
 
 
 def first_aggregate(node: exp.Expr) -> exp.Expr | None:
-    """The first aggregate within an expression."""
-    return next((inner for inner in node.walk() if is_aggregate(inner)), None)
+    """The first aggregate within an expression, but for what stands inside of lookbacks."""
+    return next((inner for inner in outside(node) if is_aggregate(inner)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sqlglot.errors import ParseError
 
 from millstream.sql.aggregates import is_aggregate
 from millstream.sql.functions import Binder, function_name, functions
+from millstream.sql.nodes import LookbackNode
 from millstream.sql.scope import Scope, is_number
 from millstream.sql.text import QueryText
 
@@ -53,7 +54,7 @@ class Demand:
             case _ if isinstance(node, _ARITHMETIC):
                 self._arithmetic(node)
             case _ if isinstance(node, _COMPARISON):
-                self._alike([node.this, node.expression], "DOUBLE" if isinstance(node, _ORDERING) else "VARCHAR")
+                self._compared(node)
             case _ if isinstance(node, _ALIKE):
                 self._alike(list(node.iter_expressions()), wanted)
             case _ if isinstance(node, _TEXT):
@@ -64,6 +65,8 @@ class Demand:
                 self._all(node, "DOUBLE")
             case exp.Min() | exp.Max():
                 self._all(node, wanted or "DOUBLE", firm=wanted is not None and firm)
+            case LookbackNode():
+                self._lookback(node, wanted, firm)
             case exp.Window() | exp.Filter() | exp.Where() | exp.Ordered():  # TopOne() OVER (ORDER BY x)
                 self._aggregated(node)
             case exp.Func() if is_aggregate(node):
@@ -89,18 +92,29 @@ class Demand:
             self.visit(argument, None if is_any else soft, firm=False)
         return None
 
+    def _lookback(self, node: LookbackNode, wanted: str | None, firm: bool) -> None:
+        """What is wanted of it is wanted of its argument, which is otherwise only handed on."""
+        for inner in filter(None, (node.args.get("this"), node.args.get("default"))):
+            default = node.args.get("default")
+            kind = wanted or (self.kind(default) if default is not None else None)
+            self.visit(inner, kind or "JSON", firm=firm and kind is not None)
+        if node.args.get("when") is not None:
+            self.visit(node.args["when"], "BOOLEAN")
+        for inner in node.args.get("partition_by") or ():
+            self.visit(inner)
+
     def _all(self, node: exp.Expr, wanted: str | None, *, firm: bool = True) -> None:
         for inner in node.iter_expressions():
             self.visit(inner, wanted, firm=firm)
 
     def _use(self, node: exp.Column, wanted: str | None, firm: bool) -> None:
-        uses = self._scope.fields.get(node.name)
+        uses = self._scope.uses(node.name)
         if uses is not None and wanted is not None:
             (uses.firm if firm else uses.soft)[wanted] = None
 
     def _cast(self, node: exp.Cast) -> None:
         if isinstance(node.this, exp.Column):
-            uses = self._scope.fields.get(node.this.name)
+            uses = self._scope.uses(node.this.name)
             if uses is not None:
                 uses.cast[self._type(node)] = None
         else:
@@ -117,6 +131,15 @@ class Demand:
         for side, other in (sides, sides[::-1]):
             kind = self.kind(other)
             self.visit(side, "TIMESTAMP" if kind in _TIMES else "DOUBLE")
+
+    def _compared(self, node: exp.Expr) -> None:
+        """Numbers where it is about more and less; where it is about equal, text is only likely."""
+        sides = [node.this, node.expression]
+        if isinstance(node, _ORDERING) or any(map(self.kind, sides)):
+            return self._alike(sides, "DOUBLE")
+        for side in sides:
+            self.visit(side, "VARCHAR", firm=False)
+        return None
 
     def _alike(self, nodes: Sequence[exp.Expr], default: str | None) -> None:
         """Expressions of the same type: that of the first of them whose type is plain, or a default."""
@@ -164,6 +187,8 @@ class Demand:
                 return _plain(self._type(node))
             case exp.Paren() | exp.Neg():
                 return self.kind(node.this)
+            case LookbackNode():
+                return self.kind(node.this) if node.args.get("this") is not None else "DOUBLE"
             case exp.Sum() | exp.Avg() | exp.Count():
                 return "DOUBLE"
             case _ if isinstance(node, _ARITHMETIC):

@@ -13,7 +13,6 @@ from millstream.sql.window import window_name
 
 _CLAUSES: dict[str, str] = {
     "distinct": "SELECT DISTINCT is not supported; GROUP BY already gives one result for each group and window",
-    "joins": "JOIN is not supported yet; a query reads one stream",
     "laterals": "LATERAL is not supported; a query reads one stream",
     "into": "INTO is not part of the query; name the target with app.query(…, into=…)",
     "order": "ORDER BY is not supported; results come in the order of the windows' ends",

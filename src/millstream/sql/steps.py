@@ -11,23 +11,32 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from millstream.sql.aggregates import first_aggregate
+from millstream.sql.lookbacks import restrict
 from millstream.sql.near import nearest
+from millstream.sql.nodes import outside
 from millstream.sql.scope import is_window_end
 from millstream.sql.text import QueryText
 from millstream.sql.window import window_name
 
-_CLAUSES = {"expressions", "from_", "where", "kind", "hint", "exclude", "operation_modifiers"}
+_CLAUSES = {"expressions", "from_", "where", "joins", "kind", "hint", "exclude", "operation_modifiers"}
+_KEPT = "#kept"
+"""Stands for the step's condition, where what is before an event is of those that the step keeps."""
+
 _EXAMPLE = "WITH hot AS (SELECT device, celsius FROM telemetry WHERE celsius > 80) SELECT … FROM hot …"
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a step comes to: the stream that it reads in the end, its columns (None: all, as they are), and which events
-    it keeps."""
+    """What a step comes to: the stream that it reads in the end, its columns, which events it keeps, and what it joins
+    them with. If it is `whole`, it has the stream's own columns beside them. `tables` are names of reference data in
+    whatever reads it."""
 
     source: exp.Table
-    columns: dict[str, exp.Expr] | None
+    columns: dict[str, exp.Expr]
     where: exp.Expr | None
+    whole: bool = False
+    joins: tuple[exp.Join, ...] = ()
+    tables: frozenset[str] = frozenset()
 
 
 def inlined(query: QueryText) -> QueryText:
@@ -48,8 +57,9 @@ def inlined(query: QueryText) -> QueryText:
     step, names = read
     _check_times(query, step, select)
     items = [_named(item, _put_in(query, item, step, names)) for item in select.expressions]
-    if step.columns is not None and len(items) == 1 and isinstance(items[0], exp.Star):
-        items = [exp.alias_(node.copy(), name, quoted=True) for name, node in step.columns.items()]
+    if items and isinstance(items[0], exp.Star):
+        star = [exp.alias_(node.copy(), name, quoted=True) for name, node in step.columns.items()]
+        items = [*(items[:1] if step.whole else ()), *star, *items[1:]]
     select.set("expressions", items)
     group, having = select.args.get("group"), select.args.get("having")
     if group is not None:
@@ -59,6 +69,7 @@ def inlined(query: QueryText) -> QueryText:
         selected = {item.alias for item in query.select.expressions if isinstance(item, exp.Alias)}
         having.set("this", _put_in(query, having.this, step, names, selected))
     select.set("where", _where(step.where, _conditions(query, select, step, names)))
+    select.set("joins", _joins(query, select, step, names))
     select.set("from_", exp.From(this=step.source.copy()))
     return replace(query, select=select)
 
@@ -78,20 +89,20 @@ def _step(query: QueryText, select: exp.Expr, steps: dict[str, _Step]) -> _Step:
     if from_ is None or not isinstance(from_.this, exp.Table):
         raise query.error(f"a step of WITH reads a stream or a step before it, as in {_EXAMPLE}", select)
     read = _read(select, steps)
-    step, names = read or (_Step(from_.this, None, None), {from_.this.name, from_.this.alias})
-    if len(select.expressions) == 1 and isinstance(select.expressions[0], exp.Star):
-        columns = step.columns
-    else:
-        columns = {}
-        for item in select.expressions:
-            name = item.alias_or_name
-            if isinstance(item, exp.Star) or not name:
-                raise query.error(f"{query.written(item)} needs a name: write … AS name", item)
-            if name in columns:
-                raise query.error(f"two columns are called {name!r}; give one another name: … AS name", item)
-            inner = item.this if isinstance(item, exp.Alias) else item
-            columns[name] = _put_in(query, inner, step, names)
-    return _Step(step.source, columns, _where(step.where, _conditions(query, select, step, names)))
+    stream = _Step(from_.this, {}, None, whole=True, tables=_tables(select))
+    step, names = read or (stream, {from_.this.name, from_.this.alias})
+    has_star = bool(select.expressions) and isinstance(select.expressions[0], exp.Star)
+    columns = dict(step.columns) if has_star else {}
+    for item in select.expressions[has_star:]:
+        name = item.alias_or_name
+        if isinstance(item, exp.Star) or not name:
+            raise query.error(f"{query.written(item)} needs a name: write … AS name", item)
+        if name in columns:
+            raise query.error(f"two columns are called {name!r}; give one another name: … AS name", item)
+        inner = item.this if isinstance(item, exp.Alias) else item
+        columns[name] = _put_in(query, inner, step, names)
+    where = _where(step.where, _conditions(query, select, step, names))
+    return _Step(step.source, columns, where, has_star and step.whole, tuple(_joins(query, select, step, names)))
 
 
 def _read(select: exp.Select, steps: dict[str, _Step]) -> tuple[_Step, set[str]] | None:
@@ -100,7 +111,24 @@ def _read(select: exp.Select, steps: dict[str, _Step]) -> tuple[_Step, set[str]]
     table = from_.this if from_ is not None else None
     if not isinstance(table, exp.Table) or table.name not in steps:
         return None
-    return steps[table.name], {table.name, table.alias}
+    return replace(steps[table.name], tables=_tables(select)), {table.name, table.alias}
+
+
+def _tables(select: exp.Select) -> frozenset[str]:
+    """The names of what a SELECT joins its events with."""
+    return frozenset(join.this.alias_or_name for join in select.args.get("joins") or ())
+
+
+def _joins(query: QueryText, select: exp.Select, step: _Step, names: set[str]) -> list[exp.Join]:
+    """What the step joins its events with, and then what a SELECT over it does."""
+    own = [join.copy() for join in select.args.get("joins") or ()]
+    for join in own:
+        on = join.args.get("on")
+        if isinstance(join.this, exp.Lateral):
+            join.this.set("this", _put_in(query, join.this.this, step, names))
+        if on is not None:
+            join.set("on", _put_in(query, on, step, names))
+    return [*(join.copy() for join in step.joins), *own]
 
 
 def _conditions(query: QueryText, select: exp.Select, step: _Step, names: set[str]) -> exp.Expr | None:
@@ -110,8 +138,12 @@ def _conditions(query: QueryText, select: exp.Select, step: _Step, names: set[st
 
 def _where(first: exp.Expr | None, second: exp.Expr | None) -> exp.Expr | None:
     """Both conditions, as a clause or as what stands in one."""
-    known = [node.this if isinstance(node, exp.Where) else node for node in (first, second) if node is not None]
-    return exp.Where(this=exp.and_(*(node.copy() for node in known))) if known else None
+    known = [_condition(node) for node in (first, second) if node is not None]
+    return exp.Where(this=exp.and_(*known)) if known else None
+
+
+def _condition(node: exp.Expr) -> exp.Expr:
+    return (node.this if isinstance(node, exp.Where) else node).copy()
 
 
 def _named(item: exp.Expr, changed: exp.Expr) -> exp.Expr:
@@ -129,14 +161,18 @@ def _put_in(
     """A copy of an expression over a step as one over what the step reads. `selected` names of the SELECT list stay."""
 
     def replaced(inner: exp.Expr) -> exp.Expr:
+        if isinstance(inner, exp.Column) and inner.name == _KEPT and step.where is not None:
+            return exp.paren(_condition(step.where))
         if not isinstance(inner, exp.Column) or isinstance(inner.this, exp.Star) or is_window_end(inner):
             return inner
         parts = [part.name for part in inner.parts]
+        if len(parts) > 1 and parts[0] in step.tables:
+            return inner
         if len(parts) > 1 and parts[0] in names:
             parts = parts[1:]
-        if step.columns is None:
-            return _path(parts, inner)
         known = step.columns.get(parts[0])
+        if known is None and step.whole:
+            return _path(parts, inner)
         if known is None:
             if selected and parts[0] in selected:
                 return inner
@@ -148,7 +184,10 @@ def _put_in(
             raise query.error(f"{parts[0]!r} is computed, and has no field {parts[1]!r}", inner)
         return _path([*(part.name for part in known.parts), *parts[1:]], inner)
 
-    return node.copy().transform(replaced)
+    copy = node.copy()
+    if step.where is not None:
+        restrict(copy, exp.column(exp.to_identifier(_KEPT, quoted=True)))
+    return copy.transform(replaced)
 
 
 def _path(parts: list[str], node: exp.Expr) -> exp.Expr:
@@ -164,8 +203,8 @@ def _check_times(query: QueryText, step: _Step, select: exp.Select) -> None:
     """The event's time, which a step has, is another one than the window's end."""
     if select.args.get("group") is None:
         return
-    for node in (*(step.columns or {}).values(), *filter(None, [step.where])):
-        for inner in node.walk():
+    for node in (*step.columns.values(), *filter(None, [step.where])):
+        for inner in outside(node):
             if is_window_end(inner):
                 raise query.error(
                     "System.Timestamp() in a step is the event's time, which windows behind it have not; select the "

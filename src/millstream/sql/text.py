@@ -7,8 +7,8 @@ own; what is cut is replaced by spaces, so that line and column of all the rest 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
@@ -16,49 +16,87 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import Token
 
 from millstream.errors import QueryError
+from millstream.sql.over import readable
 from millstream.sql.tsql import translated
 
-_JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL")
+_JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL", "OUTER")
 _CALL = re.compile(r"\b\w+\s*\(\s*$")  # the name of a function whose first argument comes next
 _SETS = ("UNION", "EXCEPT", "INTERSECT")
-_CLAUSES = {"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WINDOW", "QUALIFY", ";", *_JOINS, *_SETS}
+_CLAUSES = {"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WINDOW", "QUALIFY", "ON", ";", *_JOINS, *_SETS}
 """What may stand behind `TIMESTAMP BY …`, and ends it."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryText:
-    """The parsed query: a SELECT, and the expression of `TIMESTAMP BY` if it has one."""
+    """The parsed query: a SELECT, and the expression of `TIMESTAMP BY` if it has one. Where it has several, `times` are
+    all of them, by where they begin; and `over` is what stands behind their `OVER`."""
 
     text: str
     select: exp.Select
     time: exp.Expr | None
+    times: Mapping[int, exp.Expr] = field(default_factory=dict)
+    over: Mapping[int, Sequence[exp.Expr]] = field(default_factory=dict)
 
     @staticmethod
     def parse(text: str) -> QueryText:
         """Raise `QueryError` where the text is not one SELECT."""
         _check_parentheses(text)
-        begin, end = _time_clause(text)
-        if begin == end:
-            return QueryText(text, _parse(text, text), None)._translated()
-        select = text[:begin] + _blank(text[begin:end]) + text[end:]
+        times: dict[int, exp.Expr] = {}
+        over: dict[int, Sequence[exp.Expr]] = {}
+        select = text
+        while True:
+            begin, end = _time_clause(select)
+            if begin == end:
+                break
+            until = _over(text, begin, end)
+            times[begin] = QueryText._time(text, begin, until)
+            over[begin] = QueryText._columns(text, begin, until, end)
+            select = select[:begin] + _blank(select[begin:end]) + select[end:]
+        return QueryText(text, _parse(text, select), next(iter(times.values()), None), times, over)._translated()
+
+    @staticmethod
+    def _time(text: str, begin: int, end: int) -> exp.Expr:
+        """The expression of a `TIMESTAMP BY` that stands there."""
         clause = _blank(text[:begin]) + "SELECT" + text[begin + len("SELECT") : end]
-        first = _tokens(text[begin:end])
+        first = tokens_of(text[begin:end])
         expression = begin + first[2].start if len(first) > 2 else end
         if expression == end:
             raise error_at(text, begin, "TIMESTAMP BY needs an expression: the field with the event's time")
         clause = (
             _blank(text[:begin]) + "SELECT" + _blank(text[begin + len("SELECT") : expression]) + text[expression:end]
         )
-        expressions = _parse(text, clause).expressions
+        expressions: list[exp.Expr] = _parse(text, clause).expressions
         if len(expressions) != 1 or isinstance(expressions[0], exp.Alias):
             raise error_at(text, expression, "TIMESTAMP BY takes one expression, without a name")
-        return QueryText(text, _parse(text, select), expressions[0])._translated()
+        return expressions[0]
+
+    @staticmethod
+    def _columns(text: str, begin: int, over: int, end: int) -> Sequence[exp.Expr]:
+        """What stands behind the `OVER` of a `TIMESTAMP BY` that begins there."""
+        if over == end:
+            return ()
+        first = over + len("OVER")
+        if not text[first:end].strip():
+            raise error_at(text, over, "OVER needs a column: TIMESTAMP BY ts OVER device")
+        clause = _blank(text[:begin]) + "SELECT" + _blank(text[begin + len("SELECT") : first]) + text[first:end]
+        expressions: list[exp.Expr] = _parse(text, clause).expressions
+        return expressions
 
     def _translated(self) -> QueryText:
         """The query without functions of T-SQL."""
-        select, time = translated(self.select, self.error), self.time and translated(self.time, self.error)
+        select = translated(self.select, self.error)
         assert isinstance(select, exp.Select)
-        return QueryText(self.text, select, time)
+        times = {begin: translated(time, self.error) for begin, time in self.times.items()}
+        return QueryText(self.text, select, next(iter(times.values()), None), times, self.over)
+
+    def time_of(self, table: exp.Table) -> exp.Expr | None:
+        """The expression of the `TIMESTAMP BY` that stands behind a table."""
+        starts = [start for one in self.select.find_all(exp.Table) if (start := _start(self.text, one)) is not None]
+        mine = _start(self.text, table)
+        for begin, time in self.times.items():
+            if mine == max((start for start in starts if start < begin), default=None):
+                return time
+        return None
 
     def error(self, message: str, node: exp.Expr | None = None) -> QueryError:
         """An error that points at where a part of the query begins."""
@@ -101,7 +139,8 @@ def _blank(text: str) -> str:
     return "".join(character if character == "\n" else " " for character in text)
 
 
-def _tokens(text: str) -> Sequence[Token]:
+def tokens_of(text: str) -> Sequence[Token]:
+    """The words of a text. `QueryError`: a quote or a comment is not closed."""
     try:
         return DuckDB().tokenize(text)
     except TokenError:
@@ -113,7 +152,7 @@ def _tokens(text: str) -> Sequence[Token]:
 def _check_parentheses(text: str) -> None:
     """The parser forgives one that is not closed before `AS`, and then reads something else than was written."""
     opened: list[int] = []
-    for token in _tokens(text):
+    for token in tokens_of(text):
         if token.text == "(":
             opened.append(token.start)
         elif token.text == ")" and not opened:
@@ -126,7 +165,7 @@ def _check_parentheses(text: str) -> None:
 
 def _time_clause(text: str) -> tuple[int, int]:
     """Where `TIMESTAMP BY …` begins and ends; an empty range if there is none."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     begin, depth, its_depth = None, 0, 0
     for number, token in enumerate(tokens):
         depth += (token.text == "(") - (token.text == ")")
@@ -139,9 +178,20 @@ def _time_clause(text: str) -> tuple[int, int]:
     return (0, 0) if begin is None else (begin, len(text))
 
 
+def _over(text: str, begin: int, end: int) -> int:
+    """Where the `OVER` of a `TIMESTAMP BY` begins; its end if there is none."""
+    depth, tokens = 0, tokens_of(text[begin:end])
+    for number, token in enumerate(tokens):
+        depth += (token.text == "(") - (token.text == ")")
+        is_call = number + 1 < len(tokens) and tokens[number + 1].text == "("  # OVER (…) is of a function
+        if not depth and token.text.upper() == "OVER" and not is_call:
+            return begin + token.start
+    return end
+
+
 def _parse(text: str, sql: str) -> exp.Select:
     try:
-        statements = DuckDB().parse(sql)
+        statements = DuckDB().parser().parse(readable(DuckDB().tokenize(sql)), sql)
     except ParseError as error:
         raise _syntax_error(text, error) from None
     if not statements or statements[0] is None:

@@ -1,7 +1,8 @@
 """The windows of GROUP BY, in the words of Azure Stream Analytics.
 
 Each may be given with a unit and numbers, `HoppingWindow(minute, 10, 5)`, or with each number in a word of its own,
-`HoppingWindow(Duration(hour, 1), Hop(minute, 5), Offset(millisecond, -1))`.
+`HoppingWindow(Duration(hour, 1), Hop(minute, 5), Offset(millisecond, -1))`. Stream Analytics has no windows of so many
+events; `CountWindow(100, 10)` is in its manner, with the numbers of Flink's `countWindow`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.window import Kind, Session, Sliding, Window
+from millstream.engine.window import Count, Kind, Session, Sliding, Window
 from millstream.sql.near import nearest
 from millstream.sql.scope import is_window_end
 from millstream.sql.text import QueryText
@@ -45,6 +46,8 @@ _HOPPING = _Kind(("Duration", "Hop", "Offset"), 2, "HoppingWindow(second, 10, 5)
 _SLIDING = _Kind(("Duration",), 1, "SlidingWindow(second, 10)")
 _SESSION = _Kind(("Timeout", "MaxDuration"), 1, "SessionWindow(minute, 5, 60)")
 _KINDS = {"tumbling": _TUMBLING, "hopping": _HOPPING, "sliding": _SLIDING, "session": _SESSION}
+_COUNT = "CountWindow(100), or CountWindow(100, 10)"
+_FUNCTIONS = ("TumblingWindow", "HoppingWindow", "SlidingWindow", "SessionWindow", "CountWindow", "Windows")
 _MEANING = {
     "Duration": "size",
     "Hop": "hop",
@@ -63,16 +66,14 @@ def window_name(node: exp.Expr) -> str | None:
     if not isinstance(node, exp.Anonymous):
         return None
     kind = _kind_of(node)
-    return str(node.this) if kind in _KINDS or kind == "windows" else None
+    return str(node.this) if kind in (*_KINDS, "count", "windows") else None
 
 
 def misspelt(node: exp.Expr) -> str | None:
     """The window function that the name of a call comes near to, if it is none."""
     if not isinstance(node, exp.Anonymous) or window_name(node):
         return None
-    names = {
-        name.lower(): name for name in ("TumblingWindow", "HoppingWindow", "SlidingWindow", "SessionWindow", "Windows")
-    }
+    names = {name.lower(): name for name in _FUNCTIONS}
     near = nearest(str(node.this).lower(), list(names))
     return next((name for lower, name in names.items() if f"'{lower}'" in near), None)
 
@@ -113,6 +114,8 @@ def _identified(query: QueryText, node: exp.Expr) -> Window:
 
 
 def _kind(query: QueryText, node: exp.Expr) -> Kind:
+    if _kind_of(node) == "count":
+        return _count(query, node)
     kind = _KINDS.get(_kind_of(node))
     if kind is None or kind not in (_SLIDING, _SESSION):
         return _window(query, node)
@@ -121,6 +124,16 @@ def _kind(query: QueryText, node: exp.Expr) -> Kind:
     if kind is _SLIDING:
         return Sliding(numbers["Duration"])
     return Session(numbers["Timeout"], numbers.get("MaxDuration"))
+
+
+def _count(query: QueryText, node: exp.Expr) -> Count:
+    """`CountWindow(size)`, or with a hop."""
+    numbers = [int(one.name) for one in node.expressions if isinstance(one, exp.Literal) and one.name.isdigit()]
+    if len(numbers) != len(node.expressions) or not 0 < len(numbers) < 3 or min(numbers) < 1:
+        raise query.error(f"CountWindow takes how many events it has, from 1, as in {_COUNT}", node)
+    size, hop = numbers[0], numbers[-1]
+    _check_overlap(query, node, size, hop, "CountWindow")
+    return Count(size, hop)
 
 
 def _check_length(query: QueryText, node: exp.Expr, numbers: dict[str, Micros]) -> None:
@@ -137,6 +150,11 @@ def _window(query: QueryText, node: exp.Expr) -> Window:
     numbers = _numbers(query, node, kind, str(name))
     size, hop = numbers["Duration"], numbers.get("Hop", numbers["Duration"])
     _check_length(query, node, numbers)
+    _check_overlap(query, node, size, hop, str(name))
+    return Window(size, hop, numbers.get("Offset", 0) % hop)
+
+
+def _check_overlap(query: QueryText, node: exp.Expr, size: int, hop: int, name: str) -> None:
     if hop > size:
         raise query.error(
             f"the hop of {name} is longer than its size, so that events between two windows would be in none; "
@@ -145,7 +163,6 @@ def _window(query: QueryText, node: exp.Expr) -> Window:
         )
     if size // hop > _MOST_AT_ONCE:
         raise query.error(f"every event would be in {size // hop} windows; at most {_MOST_AT_ONCE} are possible", node)
-    return Window(size, hop, numbers.get("Offset", 0) % hop)
 
 
 def _numbers(query: QueryText, node: exp.Expr, kind: _Kind, name: str) -> dict[str, Micros]:
