@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -20,6 +21,7 @@ from millstream.devices import Change, Name, Registry
 from millstream.devices.tables import metadata
 from millstream.devices.vault import FILE_NAME, Vault
 from millstream.errors import (
+    DeviceError,
     DiskFaultError,
     DiskFullError,
     MillstreamError,
@@ -199,4 +201,39 @@ async def test_faults_of_the_disk_are_told_by_name(
     with pytest.raises(error, match=told):
         await registry.database.write(fail)
     assert len(faults) == (error is DiskFaultError), "a failed fsync ends the process"
+    await registry.close()
+
+
+async def test_changes_that_come_together_are_one_transaction_and_each_stands_alone(registry: Registry) -> None:
+    """One that fails undoes nothing of its neighbours; all have the order in which they came."""
+    names = [Name(f"press-{n}") for n in range(40)]
+    impossible = msgspec.convert({"tags": {"a b": 1}}, Change)
+    possible = msgspec.convert({"tags": {"a": 1}}, Change)
+    told: list[str] = []
+    registry.watch(lambda happened: told.extend(each.name.device for each in happened))
+    outcomes = await asyncio.gather(
+        *(registry.put(name, impossible if n % 3 == 1 else possible) for n, name in enumerate(names)),
+        return_exceptions=True,
+    )
+    for n, (name, outcome) in enumerate(zip(names, outcomes, strict=True)):
+        assert isinstance(outcome, DeviceError) is (n % 3 == 1)
+        assert (await registry.find(name) is None) is (n % 3 == 1)
+    assert told == [name.device for n, name in enumerate(names) if n % 3 != 1]
+
+
+async def test_a_full_disk_undoes_all_that_would_have_been_committed_together(
+    tmp_path: Path, clock: VirtualClock
+) -> None:
+    registry = await Registry.open("", tmp_path, clock)
+
+    def fail(connection: object) -> None:
+        cause = sqlite3.OperationalError("of the disk")
+        cause.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise OperationalError("INSERT", {}, cause)
+
+    together = [registry.put(PRESS, Change()), registry.database.write(fail), registry.put(Name("press-2"), Change())]
+    outcomes = await asyncio.gather(*together, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DiskFullError] * 3
+    assert await registry.page() == []
+    await registry.put(PRESS, Change())
     await registry.close()

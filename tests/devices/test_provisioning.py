@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from sqlalchemy import select
 from tests.devices.conftest import OpenRegistry
 from tests.devices.test_registry import PRESS, change, outbox
 
+from millstream.allocation import Allocation, Registration
 from millstream.clock import SECOND, VirtualClock
 from millstream.devices import (
     Applicant,
@@ -274,3 +276,64 @@ async def test_what_is_not_there_is_told(enrollments: Enrollments) -> None:
 )
 def test_resources_of_registrations(resource: str | None, registration_id: str | None) -> None:
     assert registration_of(resource) == registration_id
+
+
+async def deciding(provisioning: Provisioning, enrollments: Enrollments, **decided: Any) -> None:
+    async def decide(registration: Registration) -> Allocation:
+        return msgspec.convert(decided, Allocation)
+
+    provisioning.allocator = decide
+    await enrollments.patch("line-3", said(allocate=True))
+
+
+async def test_an_application_gives_another_id_and_a_hub(
+    provisioning: Provisioning, enrollments: Enrollments, registry: Registry, clock: VirtualClock
+) -> None:
+    await deciding(provisioning, enrollments, device="hall-2.press", hub="mqtts://hall-2.example:8883")
+    for outcome in ("created", "kept"):
+        registered = await provisioning.register(await admitted(provisioning, clock))
+        told = {"device": "hall-2.press", "outcome": outcome, "hub": "mqtts://hall-2.example:8883"}
+        assert registered.shown() == told
+    device = await registry.get(Name("hall-2.press"))
+    assert device.credentials.keys is not None
+    assert device.credentials.keys.primary == derive_key(KEY, "press-1")
+    assert await registry.find(PRESS) is None
+
+
+async def test_who_is_given_an_id_that_is_there_takes_its_place(
+    provisioning: Provisioning, enrollments: Enrollments, registry: Registry, clock: VirtualClock
+) -> None:
+    await deciding(provisioning, enrollments, device="press")
+    await provisioning.register(await admitted(provisioning, clock, "controller-1"))
+    before = await registry.get(Name("press"))
+    registered = await provisioning.register(await admitted(provisioning, clock, "controller-2"))
+    after = registered.device
+    assert (after.name, after.generation) == (before.name, before.generation)
+    assert after.credentials.keys is not None
+    assert after.credentials.keys.primary == derive_key(KEY, "controller-2")
+
+
+@pytest.mark.parametrize(
+    ("device", "why"), [("a/b", "the device 'a/b': "), ("", "the device ''"), ("theirs", "has not come in by")]
+)
+async def test_an_id_that_cannot_be_given_is_refused(
+    provisioning: Provisioning,
+    enrollments: Enrollments,
+    registry: Registry,
+    clock: VirtualClock,
+    device: str,
+    why: str,
+) -> None:
+    await registry.put(Name("theirs"), change())
+    await deciding(provisioning, enrollments, device=device)
+    with pytest.raises(RegistrationError, match=re.escape(why)):
+        await provisioning.register(await admitted(provisioning, clock))
+
+
+async def test_a_certificate_keeps_its_name(
+    provisioning: Provisioning, enrollments: Enrollments, clock: VirtualClock
+) -> None:
+    await deciding(provisioning, enrollments, device="press-2")
+    applicant = (await admitted(provisioning, clock))._replace(thumbprint="00" * 32)
+    with pytest.raises(RegistrationError, match="its certificate is good for the name that stands in it only"):
+        await provisioning.register(applicant)

@@ -9,11 +9,11 @@ import pytest
 from tests.devices.conftest import OpenRegistry
 from tests.support.gateway import HeldLog
 
-from millstream.clock import VirtualClock
+from millstream.clock import Clock, VirtualClock
 from millstream.devices import STREAM, Change, Definition, Name, Presence, Registry, Relay, lifecycle
 from millstream.errors import DiskFullError
 from millstream.event import Event
-from millstream.log import StreamSpec
+from millstream.log import Log, StreamSpec
 from millstream.log.sqlite import SqliteLog
 
 PRESS = Name("press-1")
@@ -36,14 +36,14 @@ async def log(clock: VirtualClock) -> AsyncIterator[SqliteLog]:
     await log.close()
 
 
-async def read(log: SqliteLog, stream: str = STREAM.name) -> list[Event]:
+async def read(log: Log, stream: str = STREAM.name) -> list[Event]:
     if stream not in await log.streams():
         return []
     batches = [await log.read(stream, number, 0) for number in range((await log.streams())[stream].partitions)]
     return sorted((event for batch in batches for event in batch), key=lambda event: int(str(event.id).split("-")[1]))
 
 
-async def relayed(registry: Registry, log: SqliteLog, clock: VirtualClock) -> Relay:
+async def relayed(registry: Registry, log: Log, clock: Clock) -> Relay:
     relay = Relay(registry, log, Published(), clock)
     await relay.start()
     await relay.drain()

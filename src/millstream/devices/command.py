@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -19,6 +19,16 @@ LOCK: Micros = 60 * SECOND  # that a device may take to settle one; then it gets
 SHORTEST, LONGEST, USUAL = 1, 14 * 24 * 3_600, 3_600  # seconds to live
 
 
+class CommandShown(TypedDict):
+    """A command that waits."""
+
+    command: str
+    payload: Any
+    queued: str
+    expires: str
+    deliveries: int
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One that waits. `number` gives the order, `sent` is when the device last got it."""
 
@@ -32,7 +42,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     sent: Micros | None = None
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> CommandShown:
         """As JSON."""
         return {
             "command": self.id,

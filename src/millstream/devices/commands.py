@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from millstream.actor import By
 from millstream.clock import SECOND
 from millstream.devices.command import (
     LOCK,
@@ -48,7 +49,7 @@ class Commands:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def queue(self, name: Name, payload: bytes, seconds: int = USUAL, by: str | None = None) -> Command:
+    async def queue(self, name: Name, payload: bytes, seconds: int = USUAL, by: By = None) -> Command:
         """Queue a command (JSON, or nothing) that lives for so many seconds. `UnknownDeviceError`; `DeviceError`: an
         impossible payload or time; `OverloadError`: too many wait for the device already."""
         checked = check_payload(payload)
@@ -70,7 +71,7 @@ class Commands:
         """A device says what became of one: `DELIVERED` or `REJECTED`. `UnknownCommandError`: it waits no longer."""
         await self._registry.transact([name], None, lambda work: _settle(work, name, command_id, outcome, reason))
 
-    async def purge(self, name: Name, by: str | None = None) -> int:
+    async def purge(self, name: Name, by: By = None) -> int:
         """Take all back that wait for a device. How many did. `UnknownDeviceError`."""
 
         def write(work: Work) -> int:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import secrets
 import string
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -50,6 +50,16 @@ class Thumbprints(msgspec.Struct, frozen=True):
     secondary: str | None = None
 
 
+class CredentialsShown(TypedDict):
+    """Which credentials a device has; keys and password are themselves only where secrets are asked for."""
+
+    keys: NotRequired[bool | SymmetricKeys]
+    password: NotRequired[bool]
+    password_hash: NotRequired[str]
+    thumbprints: NotRequired[Thumbprints | None]
+    authority: NotRequired[bool]
+
+
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """Those of a device."""
 
@@ -63,15 +73,15 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self.kinds())})"
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> CredentialsShown:
         """As `CredentialsGiven` takes them, secrets and all."""
-        its = {
+        its: dict[str, Any] = {
             "keys": self.keys,
             "password_hash": self.password,
             "thumbprints": self.thumbprints,
             "authority": self.authority,
         }
-        return {name: value for name, value in its.items() if value}
+        return cast(CredentialsShown, {name: value for name, value in its.items() if value})
 
     def kinds(self) -> list[str]:
         """Which there are."""

@@ -3,15 +3,19 @@
 All changes go through one connection, so that they have one order, which is also that of the events about them. SQLite
 before 3.51.3 can damage a file in WAL mode that several connections write; this one is safe of that. On PostgreSQL the
 connection holds a lock for as long as it lives: a second server would not hear of the first one's changes.
+
+What comes while a transaction is under way is done in the next one, all together: so many changes share one sync of the
+disk, as in the log. Each has a savepoint of its own, and one that fails undoes nothing of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -23,9 +27,15 @@ from millstream.errors import DiskFaultError, DiskFullError, RegistryError, Regi
 T = TypeVar("T")
 
 _READERS = 2  # threads
+_AT_ONCE = 100  # pieces of work in a transaction
 _FULL, _FAULT = 13, 10  # SQLITE_FULL, SQLITE_IOERR
 _NO_ROOM = 4874  # SQLITE_IOERR_SHMSIZE: for what SQLite keeps beside the file
 _UNUSABLE = {8: "it cannot be written to", 11: "it is damaged", 14: "it cannot be opened", 26: "it is no SQLite file"}
+
+
+class _Piece(NamedTuple):
+    work: Callable[[Connection], Any]
+    future: asyncio.Future[Any]
 
 
 class Database:
@@ -38,6 +48,8 @@ class Database:
         self._writer = ThreadPoolExecutor(1, "registry-write")
         self._readers = ThreadPoolExecutor(_READERS, "registry-read") if engines.readers is not None else self._writer
         self._held: Connection | None = None
+        self._waiting: deque[_Piece] = deque()
+        self._writing: asyncio.Task[None] | None = None
         self._fault: Callable[[DiskFaultError], None] = lambda error: None
 
     @classmethod
@@ -65,14 +77,37 @@ class Database:
     async def write(self, work: Callable[[Connection], T], done: Callable[[T], None] | None = None) -> T:
         """What `work` gives, once it is committed; if it raises, nothing is done. Works are done in the order of the
         calls. `done` is called in the event loop after the commit, also if nobody waits for it any more."""
-        future = asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         if done is not None:
             future.add_done_callback(lambda its: done(its.result()) if its.exception() is None else None)
+        self._waiting.append(_Piece(work, future))
+        if self._writing is None:
+            self._writing = loop.create_task(self._write_waiting())
         return await asyncio.shield(future)
 
     async def close(self) -> None:
         """Finish what is under way, and close. Idempotent."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         await asyncio.to_thread(self._close)
+
+    async def _write_waiting(self) -> None:
+        """Do what waits, some pieces a transaction."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            try:
+                outcomes = await loop.run_in_executor(self._writer, self._write_together, [its.work for its in some])
+            except BaseException as error:
+                outcomes = [error] * len(some)
+            for piece, outcome in zip(some, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    piece.future.set_exception(outcome)
+                    piece.future.exception()  # perhaps nobody waits for it any more
+                else:
+                    piece.future.set_result(outcome)
+        self._writing = None
 
     def _close(self) -> None:
         self._readers.shutdown()
@@ -88,6 +123,24 @@ class Database:
                 return work(connection)
         except DBAPIError as error:
             raise self._explained(error) from error
+
+    def _write_together(self, works: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+        """What each gives, or its own error. Raises what concerns all of them, and then nothing is done."""
+        if len(works) == 1:
+            return [self._write(works[0])]
+        return self._write(lambda connection: [self._write_one(connection, work) for work in works])
+
+    def _write_one(self, connection: Connection, work: Callable[[Connection], Any]) -> Any:
+        try:
+            with connection.begin_nested():
+                return work(connection)
+        except DBAPIError as error:
+            explained = self._explained(error)
+            if explained is not error:
+                raise  # of the database, and not of what was asked of it
+            return error
+        except Exception as error:
+            return error
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from millstream.clock import Micros, to_text
-from millstream.devices.credentials import Credentials, CredentialsGiven
+from millstream.devices.credentials import Credentials, CredentialsGiven, CredentialsShown
 from millstream.devices.document import Tags, check_tags, merge
 from millstream.devices.name import Name
 from millstream.errors import DeviceError
@@ -22,6 +22,25 @@ class Status(enum.StrEnum):
 
     ENABLED = "enabled"
     DISABLED = "disabled"
+
+
+class DeviceShown(TypedDict):
+    """A device, or a module."""
+
+    id: str
+    module: NotRequired[str]
+    status: Status
+    status_reason: str | None
+    tags: Tags
+    credentials: CredentialsShown
+    enrollment: str | None
+    connected: bool
+    connection_time: str | None
+    last_activity: str | None
+    created: str
+    updated: str
+    generation: str
+    etag: str
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,19 +63,18 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     enrollment: str | None = None
     """By which it has come into the registry, if it has done so by itself."""
 
-    def shown(self, *, secrets: bool = False) -> dict[str, Any]:
+    def shown(self, *, secrets: bool = False) -> DeviceShown:
         """For people and programs, as JSON; of its secrets it tells only that they are there. With `secrets` they are
         as `CredentialsGiven` takes them."""
         its = self.credentials
-        hidden = {
+        hidden: CredentialsShown = {
             "keys": its.keys is not None,
             "password": its.password is not None,
             "thumbprints": its.thumbprints,
             "authority": its.authority,
         }
-        return {
+        shown: DeviceShown = {
             "id": self.name.device,
-            **({"module": self.name.module} if self.name.module else {}),
             "status": self.status,
             "status_reason": self.status_reason,
             "tags": self.tags,
@@ -70,6 +88,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
             "generation": self.generation,
             "etag": self.etag,
         }
+        if self.name.module:
+            shown["module"] = self.name.module
+        return shown
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

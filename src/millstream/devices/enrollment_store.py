@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from millstream.devices.credentials import SymmetricKeys
+from millstream.devices.credentials import SymmetricKeys, Thumbprints
 from millstream.devices.device import Status
 from millstream.devices.enrollment import Again, Enrollment, Kind
 from millstream.devices.tables import enrollments
@@ -56,6 +56,7 @@ class EnrollmentStore:
 
     def _enrollment(self, row: RowMapping) -> Enrollment:
         keys = self._vault.unseal(row["keys"], _place(row["id"]))
+        prints = None if row["thumbprint"] is None else Thumbprints(row["thumbprint"], row["second_thumbprint"])
         return Enrollment(
             id=row["id"],
             kind=Kind(row["kind"]),
@@ -69,9 +70,13 @@ class EnrollmentStore:
             again=Again(row["again"]),
             created=row["created"],
             updated=row["updated"],
+            authority=row["authority"],
+            thumbprints=prints,
+            allocate=row["allocate"],
         )
 
     def _row(self, its: Enrollment) -> dict[str, Any]:
+        prints = its.thumbprints or Thumbprints("")
         return {
             "id": its.id,
             "kind": its.kind.value,
@@ -85,6 +90,10 @@ class EnrollmentStore:
             "again": its.again.value,
             "created": its.created,
             "updated": its.updated,
+            "authority": its.authority,
+            "allocate": its.allocate,
+            "thumbprint": prints.primary or None,
+            "second_thumbprint": prints.secondary,
         }
 
 

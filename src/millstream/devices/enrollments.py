@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from millstream.actor import By
 from millstream.clock import to_text
 from millstream.devices.credentials import SymmetricKeys
 from millstream.devices.device import Change, Status
 from millstream.devices.enrollment import Enrollment, EnrollmentChange, Kind
 from millstream.devices.enrollment_store import EnrollmentStore
-from millstream.devices.lifecycle import ENROLLMENTS, put_event
+from millstream.devices.lifecycle import ENROLLMENTS
 from millstream.devices.name import Name, check_id
 from millstream.devices.registry import Registry
 from millstream.devices.work import ANY, Expected, Work
@@ -69,7 +70,7 @@ class Enrollments:
         return found
 
     async def put(
-        self, enrollment_id: str, change: EnrollmentChange, by: str | None = None, expected: Expected = ANY
+        self, enrollment_id: str, change: EnrollmentChange, by: By = None, expected: Expected = ANY
     ) -> EnrollmentPut:
         """Make one, or replace what is said of it; its keys stay. `DeviceError`, `PreconditionError`."""
         check_id(enrollment_id, "enrollment")
@@ -83,7 +84,7 @@ class Enrollments:
         return await self._write(by, write)
 
     async def patch(
-        self, enrollment_id: str, change: EnrollmentChange, by: str | None = None, expected: Expected = ANY
+        self, enrollment_id: str, change: EnrollmentChange, by: By = None, expected: Expected = ANY
     ) -> Enrollment:
         """Change what is said; tags and desired are merged. `UnknownEnrollmentError`, and as `put`."""
         return await self._write(
@@ -91,14 +92,14 @@ class Enrollments:
             lambda work: self._change(work, enrollment_id, expected, lambda found: change.over(found, replace=False)),
         )
 
-    async def rotate_keys(self, enrollment_id: str, by: str | None = None, expected: Expected = ANY) -> Enrollment:
+    async def rotate_keys(self, enrollment_id: str, by: By = None, expected: Expected = ANY) -> Enrollment:
         """Make a new primary key; the one before is the secondary then. Devices get theirs when they register again."""
         rotated: Callable[[Enrollment], Enrollment] = lambda its: msgspec.structs.replace(  # noqa: E731
             its, keys=SymmetricKeys.rotated(its.keys)
         )
         return await self._write(by, lambda work: self._change(work, enrollment_id, expected, rotated))
 
-    async def delete(self, enrollment_id: str, by: str | None = None, expected: Expected = ANY) -> None:
+    async def delete(self, enrollment_id: str, by: By = None, expected: Expected = ANY) -> None:
         """Delete one. Its devices stay. `UnknownEnrollmentError`, `PreconditionError`."""
 
         def write(work: Work) -> None:
@@ -109,7 +110,7 @@ class Enrollments:
 
         await self._write(by, write)
 
-    async def disable_devices(self, enrollment_id: str, reason: str, by: str | None = None) -> int:
+    async def disable_devices(self, enrollment_id: str, reason: str, by: By = None) -> int:
         """Disable all devices that have come in by an enrollment: their connections end at once. How many were."""
         count = 0
         its = enrollment_id.replace("'", "''")
@@ -120,14 +121,14 @@ class Enrollments:
             count += len(found)
         return count
 
-    async def _disable(self, names: list[Name], change: Change, by: str | None) -> None:
+    async def _disable(self, names: list[Name], change: Change, by: By) -> None:
         def write(work: Work) -> None:
             for name in names:
                 work.patch(name, change, ANY)
 
         await self.registry.transact(names, by, write)
 
-    async def _write(self, by: str | None, act: Callable[[Work], T]) -> T:
+    async def _write(self, by: By, act: Callable[[Work], T]) -> T:
         try:
             return await self.registry.transact([], by, act)
         finally:
@@ -171,11 +172,11 @@ class Enrollments:
     def _tell(self, work: Work, enrollment_id: str, what: str, its: Enrollment | None = None) -> None:
         data = {"enrollment": enrollment_id, "time": to_text(work.now), **work.details}
         if its is not None:
-            shown = its.shown()
+            shown: Mapping[str, Any] = its.shown()
             data |= {
                 name: shown[name] for name in ("kind", "status", "status_reason", "tags", "desired", "again", "etag")
             }
-        put_event(work.connection, f"{ENROLLMENTS.name}/{enrollment_id}/{what}", f"millstream.enrollment.{what}", data)
+        work.tell(f"{ENROLLMENTS.name}/{enrollment_id}/{what}", f"millstream.enrollment.{what}", data)
 
 
 def _unknown(enrollment_id: str) -> UnknownEnrollmentError:

@@ -76,6 +76,11 @@ class SqliteMember:
     def exists(self) -> ColumnElement[bool]:
         return func.json_type(self._document, self._path).is_not(None)
 
+    def json(self) -> ColumnElement[str]:
+        found = func.json_type(self._document, self._path)
+        value = func.json_quote(func.json_extract(self._document, self._path))
+        return case((found.in_(("true", "false")), found), (found.is_not(None), value))
+
 
 class PostgresMember:
     """The same on PostgreSQL. `strict`: otherwise a path would go into the elements of lists."""
@@ -99,6 +104,9 @@ class PostgresMember:
 
     def exists(self) -> ColumnElement[bool]:
         return self._value.is_not(None)
+
+    def json(self) -> ColumnElement[str]:
+        return cast(self._value, Text)
 
 
 COLUMNS: dict[str, Column] = {
@@ -135,5 +143,16 @@ def find_field(path: Sequence[str], dialect: str) -> Field:
             check_name(name, path[0])
     except DeviceError as error:
         raise QueryError(str(error)) from None
+    return _member(path, dialect)
+
+
+def json_of(path: Sequence[str], dialect: str) -> ColumnElement[str]:
+    """The JSON of a document or of a member of one, or the text that a column has."""
+    if len(path) > 1:
+        return _member(path, dialect).json()
+    return COLUMNS[path[0]].as_(str) if path[0] in COLUMNS else cast(DOCUMENTS[path[0]], Text)
+
+
+def _member(path: Sequence[str], dialect: str) -> SqliteMember | PostgresMember:
     member = SqliteMember if dialect == "sqlite" else PostgresMember
     return member(DOCUMENTS[path[0]], path[1:])

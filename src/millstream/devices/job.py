@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import msgspec
 
@@ -103,6 +103,34 @@ class JobGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self
 
 
+class JobShown(TypedDict):
+    """A job, and how many of its devices have which outcome. Of method, twin and command it has one."""
+
+    id: str
+    status: JobStatus
+    query: NotRequired[str]
+    method: NotRequired[MethodAction]
+    twin: NotRequired[TwinChange]
+    command: NotRequired[CommandAction]
+    start: NotRequired[str]
+    concurrency: int
+    attempts: int
+    retry_seconds: float
+    by: str | None
+    created: str
+    ended: str | None
+    devices: int
+    outcomes: dict[str, int]
+
+
+class JobDeviceShown(TypedDict):
+    """A device in a job."""
+
+    device: str
+    outcome: JobOutcome
+    detail: str | None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One that there is. `counts` are of its devices, by outcome."""
 
@@ -114,10 +142,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ended: Micros | None = None
     counts: dict[str, int] = {}
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> JobShown:
         """As JSON."""
         its = msgspec.to_builtins(self.given)
-        return {
+        shown = {
             "id": self.id,
             "status": self.status,
             **{name: value for name, value in its.items() if value is not None},
@@ -127,6 +155,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             "devices": sum(self.counts.values()),
             "outcomes": self.counts,
         }
+        return cast(JobShown, shown)
 
 
 class JobDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +165,7 @@ class JobDevice(msgspec.Struct, frozen=True, kw_only=True):
     outcome: JobOutcome
     detail: str | None = None
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> JobDeviceShown:
         """As JSON."""
         return {"device": str(self.name), "outcome": self.outcome, "detail": self.detail}
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from millstream.actor import By, name_of
 from millstream.clock import Micros, to_text
 from millstream.devices import job_store as store
 from millstream.devices.job import Job, JobDevice, JobGiven, JobOutcome, JobStatus
-from millstream.devices.lifecycle import JOBS, put_event
+from millstream.devices.lifecycle import JOBS
 from millstream.devices.name import Name
 from millstream.devices.query import translate
 from millstream.devices.registry import Registry
@@ -32,7 +33,7 @@ class Jobs:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def make(self, given: JobGiven, by: str | None = None) -> Job:
+    async def make(self, given: JobGiven, by: By = None) -> Job:
         """A new job; nothing runs yet. `DeviceError` or `QueryError`: it is impossible."""
         given.check()
         if given.query is not None:
@@ -41,7 +42,8 @@ class Jobs:
         def write(work: Work) -> Job:
             if len(store.unfinished_jobs(work.connection)) >= _MOST_UNFINISHED:
                 raise DeviceError(f"{_MOST_UNFINISHED} jobs are not finished, and there may be no more; cancel one")
-            job = Job(id=secrets.token_hex(8), given=given, status=JobStatus.SCHEDULED, by=by, created=work.now)
+            job_id, who = secrets.token_hex(8), name_of(by)
+            job = Job(id=job_id, given=given, status=JobStatus.SCHEDULED, by=who, created=work.now)
             store.add_job(work.connection, job)
             _tell(work, job.id, "created", {"query": given.query, "action": _action(given)})
             return job
@@ -97,20 +99,21 @@ class Jobs:
         """Everything is done."""
         await self._registry.transact([], None, lambda work: _end(work, job_id, JobStatus.FINISHED))
 
-    async def cancel(self, job_id: str, by: str | None = None) -> Job:
+    async def cancel(self, job_id: str, by: By = None) -> Job:
         """Do nothing more for those that wait. `UnknownJobError`; nothing happens to one that has ended."""
         await self._registry.transact([], by, lambda work: _end(work, job_id, JobStatus.CANCELLED))
         return await self.get(job_id)
 
-    async def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str, by: By = None) -> None:
         """Forget one that has ended. `UnknownJobError`. `DeviceError`: it goes on."""
 
-        def write(connection: Connection) -> None:
-            if _find(connection, job_id).ended is None:
+        def write(work: Work) -> None:
+            if _find(work.connection, job_id).ended is None:
                 raise DeviceError(f"job {job_id!r} goes on; cancel it first")
-            store.delete_job(connection, job_id)
+            store.delete_job(work.connection, job_id)
+            work.mark({"job": job_id})
 
-        await self._write(write)
+        await self._registry.transact([], by, write)
 
     async def _add(self, job_id: str, names: list[Name]) -> None:
         await self._write(lambda connection: store.add_devices(connection, job_id, names))
@@ -146,7 +149,7 @@ def _find(connection: Connection, job_id: str) -> Job:
 
 def _tell(work: Work, job_id: str, what: str, more: dict[str, Any]) -> None:
     data = {"job": job_id, "time": to_text(work.now), **more, **work.details}
-    put_event(work.connection, f"{JOBS.name}/{job_id}/{what}", f"millstream.job.{what}", data)
+    work.tell(f"{JOBS.name}/{job_id}/{what}", f"millstream.job.{what}", data)
 
 
 def _action(given: JobGiven) -> str:

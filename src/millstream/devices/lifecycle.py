@@ -36,7 +36,10 @@ ENROLLMENTS = StreamSpec("$enrollments", ("$enrollments/{enrollment}/{what}",), 
 JOBS = StreamSpec("$jobs", ("$jobs/{job}/{what}",), key="job")
 """Where it stands which jobs were made, and how they ended."""
 
-STREAMS = (STREAM, TWINS, COMMANDS, ENROLLMENTS, JOBS)
+AUDIT = StreamSpec("$audit", ("$audit/{outcome}",), partitions=1)
+"""Where it stands who changed what, and who was refused; see `audit`. All of it in one order."""
+
+STREAMS = (STREAM, TWINS, COMMANDS, ENROLLMENTS, JOBS, AUDIT)
 
 
 class What(enum.StrEnum):

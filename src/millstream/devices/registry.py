@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from millstream.actor import By
 from millstream.clock import Clock, Micros
 from millstream.devices import lifecycle
 from millstream.devices.credentials import SymmetricKeys
@@ -94,28 +95,28 @@ class Registry:
 
     # --- changing; `by` is who wants it, and stands in the event
 
-    async def put(self, name: Name, change: Change, by: str | None = None, expected: Expected = ANY) -> Put:
+    async def put(self, name: Name, change: Change, by: By = None, expected: Expected = ANY) -> Put:
         """Make a device, or replace what is known of it: what `change` does not say is as in a new one, but for
         credentials, which stay. `DeviceError`: something impossible is said. `PreconditionError`: not as expected."""
         change = await _hashed(change)
         return await self.transact([name], by, lambda work: work.put(name, change, expected))
 
-    async def put_many(self, those: Sequence[Definition], by: str | None = None) -> list[Put | DeviceError]:
+    async def put_many(self, those: Sequence[Definition], by: By = None) -> list[Put | DeviceError]:
         """`put` each, in one transaction. What is impossible is told in its place, and holds nothing else up."""
         ready = [await _try_hash(each) for each in those]
         names = [each.name for each in those]
         return await self.transact(names, by, lambda work: [work.try_put(each) for each in ready])
 
-    async def patch(self, name: Name, change: Change, by: str | None = None, expected: Expected = ANY) -> Device:
+    async def patch(self, name: Name, change: Change, by: By = None, expected: Expected = ANY) -> Device:
         """Change what is said; tags are merged, null takes one away. `UnknownDeviceError`, and as `put`."""
         change = await _hashed(change)
         return await self.transact([name], by, lambda work: work.patch(name, change, expected))
 
-    async def rotate_keys(self, name: Name, by: str | None = None, expected: Expected = ANY) -> Device:
+    async def rotate_keys(self, name: Name, by: By = None, expected: Expected = ANY) -> Device:
         """Make a new primary key; the one before is the secondary then. `DeviceError` if it has none."""
         return await self.transact([name], by, lambda work: work.change_keys(name, SymmetricKeys.rotated, expected))
 
-    async def delete(self, name: Name, by: str | None = None, expected: Expected = ANY) -> None:
+    async def delete(self, name: Name, by: By = None, expected: Expected = ANY) -> None:
         """Delete a device with its modules, or a module. `UnknownDeviceError`, `PreconditionError`."""
         await self.transact([name], by, lambda work: work.delete(name, expected))
 
@@ -142,7 +143,7 @@ class Registry:
         """Some devices that are down as connected, and their generations."""
         return await self.database.read(lambda connection: self.store.connected(connection, limit))
 
-    async def transact(self, names: Iterable[Name], by: str | None, act: Callable[[Work], T]) -> T:
+    async def transact(self, names: Iterable[Name], by: By, act: Callable[[Work], T]) -> T:
         """Do something to devices, in a thread, in one transaction with the events about it."""
         now = self.clock.now()
 
@@ -152,6 +153,10 @@ class Registry:
 
         outcome, _ = await self.database.write(write, lambda done: self._tell(done[1]))
         return outcome
+
+    async def write(self, act: Callable[[Connection], None]) -> None:
+        """Write something else, in a transaction of its own, and let the relay know."""
+        await self.database.write(act, lambda done: self._tell(()))
 
     def _tell(self, happened: Sequence[Happened]) -> None:
         for changed in self._watchers:

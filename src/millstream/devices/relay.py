@@ -135,7 +135,7 @@ class Relay:
     async def _commit(self, events: pa.RecordBatch, reached: int) -> None:
         assert self._group is not None
         transaction = self._group.transaction()
-        for append in self._router.split(events):
+        for append in self._router.split(events).appends:
             transaction.append(*append)
         transaction.save(_STATE, _REACHED, msgspec.msgpack.encode((self._registry.id, reached)))
         await transaction.commit()

@@ -12,7 +12,7 @@ from millstream.clock import Micros
 from millstream.devices.credentials import Credentials, SymmetricKeys, Thumbprints
 from millstream.devices.device import Device, Status
 from millstream.devices.name import Name
-from millstream.devices.tables import devices, twins
+from millstream.devices.tables import CONNECTED, are_among, devices, twins
 from millstream.devices.vault import Vault
 
 _SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,535
@@ -44,7 +44,7 @@ class Store:
         found: dict[Name, Device] = {}
         for start in range(0, len(names), _SLICE):
             some = names[start : start + _SLICE]
-            rows = connection.execute(select(devices).where(tuple_(_its.device, _its.module).in_(some))).mappings()
+            rows = connection.execute(select(devices).where(are_among(devices, some))).mappings()
             found.update((device.name, device) for device in map(self._device, rows))
         return found
 
@@ -86,7 +86,7 @@ class Store:
         found: dict[Name, str] = {}
         for start in range(0, len(names), _SLICE):
             some = names[start : start + _SLICE]
-            query = select(_its.device, _its.module, _its.generation).where(tuple_(_its.device, _its.module).in_(some))
+            query = select(_its.device, _its.module, _its.generation).where(are_among(devices, some))
             found.update((Name(device, module), its) for device, module, its in connection.execute(query))
         return found
 
@@ -106,7 +106,7 @@ class Store:
 
     def connected(self, connection: Connection, limit: int) -> dict[Name, str]:
         """Some who are down as connected, with their generations."""
-        query = select(_its.device, _its.module, _its.generation).where(_its.connected).limit(limit)
+        query = select(_its.device, _its.module, _its.generation).where(CONNECTED).limit(limit)
         return {Name(device, module): its for device, module, its in connection.execute(query)}
 
     def _device(self, row: RowMapping) -> Device:

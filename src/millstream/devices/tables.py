@@ -5,8 +5,27 @@ Instants are microseconds since 1970, as everywhere in Millstream.
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import JSONB
+
+from millstream.devices.name import Name
 
 metadata = MetaData()
 
@@ -56,6 +75,10 @@ enrollments = Table(
     Column("again", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    Column("authority", Text),
+    Column("thumbprint", Text),
+    Column("second_thumbprint", Text),
+    Column("allocate", Boolean, nullable=False, server_default=false()),
 )
 
 twins = Table(
@@ -113,6 +136,21 @@ job_devices = Table(
     Column("detail", Text),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("device", Text),
+    Column("note", Text),
+    Column("digest", LargeBinary, nullable=False),
+    Column("former", LargeBinary),
+    Column("former_until", BigInteger),
+    Column("expires", BigInteger),
+    Column("by", Text),
+    Column("created", BigInteger, nullable=False),
+)
+
 outbox = Table(
     "outbox",
     metadata,
@@ -126,3 +164,10 @@ outbox = Table(
 
 facts = Table("facts", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False))
 """What there is to know of the registry itself."""
+
+
+def are_among(table: Table, names: Sequence[Name]) -> ColumnElement[bool]:
+    """The rows of devices and modules of these names. SQLite looks single names up in the index, but reads the whole
+    table for pairs of them."""
+    its = table.c
+    return its.device.in_(sorted({name.device for name in names})) & tuple_(its.device, its.module).in_(names)

@@ -6,7 +6,7 @@ device, reported the other way round; the device does not see its tags.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -31,13 +31,34 @@ class Side(msgspec.Struct, frozen=True):
         return self if same(content, self.content) else Side(content, self.version + 1, now)
 
 
+class SidesShown(TypedDict):
+    """Both sides of a twin, as the device sees them."""
+
+    desired: Document
+    desired_version: int
+    reported: Document
+    reported_version: int
+
+
+class TwinShown(SidesShown):
+    """A twin, as operators see it."""
+
+    id: str
+    module: NotRequired[str]
+    tags: Document
+    desired_updated: str | None
+    reported_updated: str | None
+    connected: bool
+    etag: str
+
+
 class Sides(msgspec.Struct, frozen=True):
     """Both of a device."""
 
     desired: Side = Side()
     reported: Side = Side()
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> SidesShown:
         """For the device, as JSON."""
         return {
             "desired": self.desired.content,
@@ -58,19 +79,24 @@ class Twin(msgspec.Struct, frozen=True):
         """This state of what operators say, tags and desired: what the device reports does not change it."""
         return f"{self.device.etag}-{self.sides.desired.version}"
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> TwinShown:
         """For operators, as JSON."""
         its = self.device
-        return {
+        shown: TwinShown = {
             "id": its.name.device,
-            **({"module": its.name.module} if its.name.module else {}),
             "tags": its.tags,
-            **self.sides.shown(),
+            "desired": self.sides.desired.content,
+            "desired_version": self.sides.desired.version,
+            "reported": self.sides.reported.content,
+            "reported_version": self.sides.reported.version,
             "desired_updated": _text(self.sides.desired.updated),
             "reported_updated": _text(self.sides.reported.updated),
             "connected": its.connected,
             "etag": self.etag,
         }
+        if its.name.module:
+            shown["module"] = its.name.module
+        return shown
 
 
 class TwinChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

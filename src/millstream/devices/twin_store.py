@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from millstream.devices.name import Name
-from millstream.devices.tables import twins
+from millstream.devices.tables import are_among, twins
 from millstream.devices.twin import Side, Sides
 
 _SLICE = 500  # names in a statement; SQLite takes 32,766 values, PostgreSQL 65,535
@@ -32,7 +32,7 @@ def find_many_sides(connection: Connection, names: Sequence[Name]) -> dict[Name,
     found: dict[Name, Sides] = {}
     for start in range(0, len(names), _SLICE):
         some = names[start : start + _SLICE]
-        rows = connection.execute(select(twins).where(tuple_(_its.device, _its.module).in_(some))).mappings()
+        rows = connection.execute(select(twins).where(are_among(twins, some))).mappings()
         found.update((Name(row["device"], row["module"]), _sides(row)) for row in rows)
     return found
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from millstream.actor import By
 from millstream.devices.device import Device
 from millstream.devices.document import check_tags, difference, merge
 from millstream.devices.gathered import Gathered
@@ -43,7 +44,7 @@ class Twins:
         return found
 
     async def change(
-        self, name: Name, change: TwinChange, by: str | None = None, expected: Expected = ANY, *, replace: bool = False
+        self, name: Name, change: TwinChange, by: By = None, expected: Expected = ANY, *, replace: bool = False
     ) -> Twin:
         """Merge patches into tags and desired, or put what is said in their place (`replace`); null takes a member
         away. `DeviceError`: something impossible is said. `UnknownDeviceError`. `PreconditionError`: not as expected,

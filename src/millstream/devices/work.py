@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
+from millstream.actor import Actor, By, name_of
 from millstream.clock import Micros
 from millstream.devices import lifecycle
+from millstream.devices.audit import put_entry
 from millstream.devices.command_store import remove_all_commands
 from millstream.devices.credentials import NO_CREDENTIALS, Credentials, SymmetricKeys
 from millstream.devices.device import Change, Device
@@ -66,14 +68,14 @@ class Put(NamedTuple):
 class Work:
     """What is done to some devices, by their names, on behalf of somebody. It is written by `finish`."""
 
-    def __init__(
-        self, store: Store, connection: Connection, names: Iterable[Name], now: Micros, by: str | None
-    ) -> None:
+    def __init__(self, store: Store, connection: Connection, names: Iterable[Name], now: Micros, by: By) -> None:
         self._store = store
         self.connection = connection
         self.now = now
-        self.details = {} if by is None else {"by": by}
+        self.by = by
+        self.details = {} if name_of(by) is None else {"by": name_of(by)}
         """What events say about who it is for."""
+        self._marks: list[Mapping[str, Any]] = []
         parents = [Name(each.device) for each in names if each.module]
         self._known = store.find_many(connection, [*names, *parents])
         self._added: dict[Name, Device] = {}
@@ -153,6 +155,15 @@ class Work:
         """Something more has happened."""
         self._happened.append(happened)
 
+    def mark(self, what: Mapping[str, Any]) -> None:
+        """Something has changed that is no device; the audit log says what."""
+        self._marks.append(what)
+
+    def tell(self, topic: str, event_type: str, data: Mapping[str, Any]) -> None:
+        """Something has changed that has events of its own."""
+        self._marks.append({})
+        lifecycle.put_event(self.connection, topic, event_type, data)
+
     def delete(self, name: Name, expected: Expected) -> None:
         """See `Registry.delete`."""
         found = self.get(name, expected)
@@ -175,6 +186,10 @@ class Work:
             )
             self.note(happened)
         lifecycle.put(self.connection, self._happened)
+        if isinstance(self.by, Actor) and self.by.action and (self._happened or self._marks):
+            marks = {name: value for mark in self._marks for name, value in mark.items()}
+            changes = len(self._happened) + len(self._marks)
+            put_entry(self.connection, "done", self.now, self.by, {"changes": changes, **marks})
         return self._happened
 
     def blank(self, name: Name, credentials: Credentials = NO_CREDENTIALS) -> Device:
