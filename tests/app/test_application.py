@@ -219,7 +219,7 @@ def test_all_problems_of_queries_are_told_at_once(monkeypatch: pytest.MonkeyPatc
 
     import millstream.sql
 
-    def refuse(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int) -> None:
+    def refuse(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int, **others: Any) -> None:
         raise QueryError(f"{name} makes no sense", 1, 8)
 
     monkeypatch.setattr(millstream.sql, "plan_query", refuse, raising=False)
@@ -239,7 +239,7 @@ def test_types_of_payloads_are_told_to_the_planner(monkeypatch: pytest.MonkeyPat
     app.query("two", "SELECT 2", into="alerts", grace="1.5s")
     asked: dict[str, Any] = {}
 
-    def plan(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int) -> str:
+    def plan(name: str, text: str, streams: Any, *, into: str, types: Any, grace: int, **others: Any) -> str:
         asked[name] = (into, grace, types.get("telemetry"), set(streams) == set(app.streams))
         return name.upper()
 

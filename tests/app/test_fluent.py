@@ -61,6 +61,18 @@ def plan_of(app: App) -> WindowPlan:
             0,
         ),
         (
+            lambda s: s.key_by("device").count_window(100, every=10).agg(n="count(*)"),
+            "count(*) AS n",
+            "GROUP BY device, CountWindow(100, 10)",
+            0,
+        ),
+        (
+            lambda s: s.key_by("device").time("ts").count_window(100).agg(mean="avg(v)"),
+            "avg(v) AS mean",
+            "TIMESTAMP BY ts GROUP BY device, CountWindow(100)",
+            0,
+        ),
+        (
             lambda s: s.key_by("device").time("ts").session("5m", at_most="1h").agg(order="count(*)"),
             'count(*) AS "order"',
             "TIMESTAMP BY ts GROUP BY device, SessionWindow(minute, 5, 60)",
@@ -98,7 +110,6 @@ async def test_it_runs() -> None:
 @pytest.mark.parametrize(
     ("declare", "told"),
     [
-        (lambda s: s.key_by(), r"key_by\(\) names no column"),
         (lambda s: s.key_by("device").tumbling("1 fortnight"), "'1 fortnight' is no duration"),
         (lambda s: s.key_by("device").tumbling("1m").agg(), r"agg\(\) names no column"),
         (lambda s: s.key_by("device").tumbling("1m").agg(n="count(*)").into("a b"), "the name 'a b' may have letters"),
@@ -116,3 +127,57 @@ def test_an_error_in_an_expression_is_told_at_the_line_of_the_query() -> None:
     stream.key_by("device").tumbling("1m").agg(n="max(celsius").into("counts")
     with pytest.raises(AppError, match=rf"{HERE}:\d+: query 'counts', line 2"):
         app.plan()
+
+
+def test_pairs_are_a_query_with_a_join() -> None:
+    app, stream = make_app()
+    begun = stream.key_by("device").time("ts").filter("state = 'on' OR state = 'up'")
+    ended = stream.key_by("device").time("ts").filter("state = 'off'")
+    pairs = begun.join(ended, "1m", before="2s", on="a.n = b.n OR b.n = 0", optional=True, grace="5s").select(n="b.n")
+    pairs.where("a.n > 1").where("b.n IS NULL").into("runs")
+    plan = plan_of(app)
+    assert plan.join is not None
+    assert (plan.join.low, plan.join.high, plan.join.optional, plan.grace) == (-2_000_000, 60_000_000, True, 5_000_000)
+    assert [column.name for column in plan.columns] == ["device", "n"]
+    assert plan.join.left.where == '("state" = \'on\' OR "state" = \'up\') AND "n" > 1'
+    assert plan.join.right.where == "\"state\" = 'off'"
+    assert plan.join.on == '"a.n" = "b.n" OR "b.n" = 0'
+    assert plan.where == '"b.n" IS NULL'
+
+
+def test_wrong_pairs_are_told_at_their_line() -> None:
+    _, stream = make_app()
+    keyed = stream.key_by("device")
+    with pytest.raises(AppError, match=rf"{HERE}:\d+: 'soon' is no duration"):
+        keyed.join(keyed, "soon")
+    with pytest.raises(AppError, match=rf"{HERE}:\d+: select\(\) names no column"):
+        keyed.join(keyed, "1s").select()
+    with pytest.raises(AppError, match=rf"{HERE}:\d+: join\(\) takes events as they are"):
+        keyed.enrich("machines", "device = machines.id").join(keyed, "1s")
+
+
+def test_events_by_themselves_are_changed_and_look_back() -> None:
+    app, telemetry = make_app()
+    lag = "LAG(celsius) OVER (PARTITION BY device LIMIT DURATION(minute, 10))"
+    events = telemetry.key_by("device").time("ts").filter("celsius > -40")
+    events.select(rise=f"celsius - {lag}", at="System.Timestamp()").into("rises")
+    other, _ = make_app()
+    other.query(
+        "rises",
+        f"""SELECT device, celsius - {lag} AS rise, System.Timestamp() AS at
+            FROM "tele-metry" TIMESTAMP BY ts WHERE celsius > -40""",
+    )
+    assert plan_of(app) == plan_of(other)
+    with pytest.raises(AppError, match=r"select\(\) names no column"):
+        telemetry.key_by("device").select()
+
+
+def test_early_results_are_asked_for_with_the_window() -> None:
+    app, stream = make_app()
+    keyed = stream.key_by("device")
+    for number, windowed in enumerate(
+        (keyed.tumbling("1m", early="10s"), keyed.hopping("1m", "30s", early=10), keyed.session("5m", early="10s"))
+    ):
+        windowed.agg(n="count(*)").into(f"results-{number}")
+    assert [plan.early for plan in app.plan().values()] == [10_000_000] * 3
+    assert "results-0.early" in app.streams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 
@@ -61,10 +62,10 @@ async def run_for_a_while(plant: Plant, chance: random.Random, turns: int) -> No
 
 
 HOPPING = SQL.replace("TumblingWindow(second, 10)", "HoppingWindow(second, 30, 10)")
+COUNTED = SQL.replace("TumblingWindow(second, 10)", "CountWindow(5, 2)")
 
 
-@pytest.mark.parametrize("sql", [SQL, HOPPING])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("sql", "seed"), [(sql, seed) for sql in (SQL, HOPPING) for seed in range(4)] + [(COUNTED, 0)])
 async def test_it_finds_what_the_live_query_found(seed: int, sql: str) -> None:
     chance = random.Random(seed)
     app = make_app(sql, grace=seed)
@@ -94,3 +95,18 @@ async def test_a_span_has_what_was_published_in_it(seed: int) -> None:
         await run_for_a_while(plant, chance, 20)
         found, _ = await backtest(plant._rig.log, app.plan()["peaks"], since, until)
         assert found == sorted(set(within) - set(before))
+
+
+async def test_windows_of_so_many_events_are_counted_from_the_start_of_the_span() -> None:
+    app = make_app(SQL.replace("TumblingWindow(second, 10)", "CountWindow(3)"))
+    async with app.test() as plant:
+        for celsius in range(4):
+            await plant.publish("site/a", {"ts": to_text(plant.clock.now()), "celsius": celsius})
+        await plant.advance(1)
+        since = plant.clock.now()
+        for celsius in range(4, 8):
+            await plant.publish("site/a", {"ts": to_text(plant.clock.now()), "celsius": celsius})
+        await plant.advance(1)
+        found, _ = await backtest(plant._rig.log, app.plan()["peaks"], since, plant.clock.now())
+        assert [json.loads(data)["peak"] for _, data in found] == [6]
+        assert [event.data["peak"] for event in plant.stream("peaks")] == [2, 5]

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from tests.support.faults import FaultyLog
 from tests.support.plant import Plant
+from tests.support.streams import eventually
 
 from millstream.app import App
 from millstream.clock import SECOND, to_text
+from millstream.engine import WindowedQuery
 from millstream.engine.step import Step
 from millstream.errors import AppError, LogUnavailableError
 from millstream.event import Batch, Event
@@ -155,6 +157,44 @@ async def test_step_on_top_of_a_failed_commit_is_forgotten_with_it(
     assert len(results) == 7 * 9
     assert sum(n for _, _, n in results) == 60 * 9
     assert (await plant.counts("overheating"))["processed"] == 60 * 20
+
+
+async def test_query_steps_on_while_its_last_commit_is_under_way(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    step = WindowedQuery.step
+
+    def counted(self: WindowedQuery, batches: Sequence[Batch]) -> Step:
+        steps.append(sum(map(len, batches)))
+        return step(self, batches)
+
+    monkeypatch.setattr(WindowedQuery, "step", counted)
+    log = FaultyLog(plant.log)
+    await plant.start(make_app(), log)
+    log.open.clear()
+    await plant.publish(reading("press-1", 20, 90))
+    await eventually(lambda: len(steps) == 1)
+    await plant.publish(reading("press-1", 40, 90))
+    await eventually(lambda: len(steps) == 2)
+    await plant.publish(reading("press-1", 60, 90))
+    await eventually(lambda: log.commits_tried == 1)
+    assert steps == [1, 1]  # what comes next waits for the commit of the first
+    assert log.commits_tried == 1
+    log.open.set()
+    await plant.caught_up("overheating")
+    assert steps == [1, 1, 1]
+    assert found(await plant.read("alerts")) == [("press-1", 90.0, 1)] * 2
+
+
+async def test_commit_that_fails_is_noticed_though_nothing_more_comes(plant: Plant) -> None:
+    log = FaultyLog(plant.log)
+    await plant.start(make_app(), log)
+    log.open.clear()
+    log.before.append(LogUnavailableError("gone"))
+    await plant.publish(reading("press-1", 5, 90), reading("press-1", 15, 90))
+    await plant.pass_time_until(lambda: log.commits_tried == 1)
+    log.open.set()
+    await plant.caught_up("overheating")
+    assert found(await plant.read("alerts")) == [("press-1", 90.0, 1)]
 
 
 async def test_partitions_change_hands_with_their_state(plant: Plant) -> None:

@@ -37,6 +37,25 @@ async def test_signal_that_is_set_already_ends_it_at_once() -> None:
     assert await unless(_waits(), signal) is None
 
 
+async def test_a_signal_may_be_set_again_while_the_coroutine_ends() -> None:
+    signal, ending, may_end = Signal(), asyncio.Event(), asyncio.Event()
+
+    async def ends_slowly() -> int:
+        try:
+            return await _waits()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    task = asyncio.ensure_future(unless(ends_slowly(), signal))
+    await asyncio.sleep(0)
+    signal.set()
+    await ending.wait()
+    signal.set()
+    may_end.set()
+    assert await task is None
+
+
 async def test_errors_and_timeouts_of_its_own_go_on() -> None:
     async def fails() -> int:
         raise TimeoutError("mine")

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from millstream.app import outbox
 from millstream.app.checks import (
     check_concurrency,
+    check_early,
     check_grace,
     check_name,
     check_payload,
@@ -25,12 +27,12 @@ from millstream.app.checks import (
     parse_filter,
     parse_into,
     shadow_problems,
-    text_place,
 )
 from millstream.app.declarations import (
     CATCH_ALL,
     Handler,
     Query,
+    Reference,
     Retry,
     Stream,
     Subscription,
@@ -40,17 +42,22 @@ from millstream.app.function import name_of
 from millstream.app.lifespan import Lifespan, read_lifespan
 from millstream.app.parameter import Signature
 from millstream.app.place import Place, caller, place_of
+from millstream.app.planning import plans_of, result_problems
 from millstream.app.problems import declaring
+from millstream.app.references import check_refresh, reference_source
 from millstream.app.review import review
-from millstream.app.signature import overridden, read_signature
+from millstream.app.signature import overridden, read_signature, read_wake
+from millstream.app.statements import queries_of
 from millstream.duration import Duration
-from millstream.errors import AppError, QueryError, TopicError
+from millstream.errors import AppError, TopicError
 from millstream.ledger import DEAD_LETTERS
 from millstream.log import LATEST, Router, StreamSpec
 from millstream.log.contract import Start
+from millstream.reference import stream_of
 from millstream.topic import Filter
 
 if TYPE_CHECKING:
+    from millstream.allocation import Registration
     from millstream.engine import WindowPlan
     from millstream.testing import Plant
 
@@ -86,6 +93,8 @@ class App:
         self.handlers: list[Handler] = []
         self.subscriptions: list[Subscription] = []
         self.queries: list[Query] = []
+        self.references: dict[str, Reference] = {}
+        self.allocators: dict[str, Callable[[Registration], Any]] = {}
         self._streams: dict[str, Stream] = {}
         self._wrong: set[str] = set()  # streams that are left out because they are wrong, where that is not raised
         self._results: dict[str, str] = {}  # streams that queries imply by publishing on a topic of that name
@@ -97,10 +106,13 @@ class App:
 
     @property
     def streams(self) -> dict[str, StreamSpec]:
-        """Every stream that the app needs, by name: declared, of its queries' results, and for dead letters."""
+        """Every stream that the app needs, by name: declared, of its queries' results, of the versions of reference
+        data, and for dead letters."""
         specs = {name: stream.spec for name, stream in self._streams.items()}
         for topic in self._results:
             specs.setdefault(topic, StreamSpec(topic, (topic,)))
+        for name in map(stream_of, self.references):
+            specs[name] = StreamSpec(name, partitions=1)
         specs.setdefault(DEAD_LETTERS, StreamSpec(DEAD_LETTERS))
         return specs
 
@@ -130,6 +142,49 @@ class App:
             self._streams[name] = stream
         return stream
 
+    def reference(
+        self,
+        name: str,
+        source: str | Path,
+        *,
+        select: str | None = None,
+        refresh: Duration | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> Reference:
+        """Declare reference data, which queries join their events with: `JOIN machines m ON t.machine = m.id`.
+
+        `source` is a `.csv`, `.tsv` or `.parquet` file, beside the file that declares it unless the path is absolute,
+        or the SQLAlchemy URL of a database. There `select` is what is asked (by default everything of the table
+        `name`). Or it is `"registry"`: the devices, with their `tags`, `desired` and `reported` properties; there
+        `select` is a query that says which. It is read at start and then every `refresh` (by default every minute; the
+        registry after 10 s, if it has changed); every content that differs is a version, which is kept in the log.
+        `types` are DuckDB types of columns that are not what the file looks like
+        (`{"serial": "VARCHAR"}`). Raises `AppError`."""
+        place = place_of(caller(1))
+        where = f"{place}: reference {name!r}"
+        with declaring(self._wrong, name):
+            check_name(name, where)
+            if name in self.references or name in self._streams:
+                raise AppError(f"{where}: {name!r} is declared already; queries could not tell them apart")
+            its = reference_source(name, source, select, types, place)
+            reference = Reference(name, its, check_refresh(refresh, its, where), place)
+            self.references[name] = reference
+        return reference
+
+    def allocate(self, enrollment: str) -> Callable[[F], F]:
+        """Declare the function that decides about devices which register by an enrollment with `allocate`. It gets a
+        `Registration`, and returns an `Allocation` (merge patches of tags and desired), or None: as the enrollment
+        says. It refuses with a `RegistrationError`. Raises `AppError`."""
+        place = place_of(caller(1))
+        if enrollment in self.allocators:
+            raise AppError(f"{place}: another function decides about enrollment {enrollment!r} already")
+
+        def declare(function: F) -> F:
+            self.allocators[enrollment] = function
+            return function
+
+        return declare
+
     def on(
         self,
         source: str | Stream,
@@ -140,6 +195,7 @@ class App:
         start: Start = LATEST,
         batch: bool | int = False,
         into: str | Stream | None = None,
+        wake: Callable[..., Any] | None = None,
     ) -> Callable[[F], F]:
         """Call the function with every event of a stream, or of the topics that match a filter: durably, at least
         once, in order per key.
@@ -150,7 +206,9 @@ class App:
         succeeds, as long as those of other keys do. `group` names the position that is kept (by default the
         function's module and name); a new group begins at `start`. A handler of batches gets as many events as have
         come, or at most `batch`. Events that it returns or publishes, and with `into` other data that it returns (a
-        list is many), are published together with its position. Raises `AppError`.
+        list is many), are published together with its position. A handler with a `State` may set its
+        `wake_at`: at that time `wake` is called, with the state and whatever else a handler may have, except for an
+        event. Raises `AppError`.
         """
         frame = caller(1)
 
@@ -175,6 +233,7 @@ class App:
                     start=check_start(start, where),
                     batch=None if isinstance(batch, bool) else batch,
                     into=_into(into, () if signature.per_batch else names, where),
+                    wake=read_wake(wake, signature, names, where, frame.f_locals, self._state),
                     place=place_of(frame),
                 )
                 self._check_group(handler.group, where)
@@ -196,6 +255,8 @@ class App:
                 signature = read_signature(function, names, where, names=frame.f_locals, state=self._state)
                 if signature.per_batch:
                     raise AppError(f"{where}: a subscription gets one event at a time; use app.on for batches")
+                if signature.state is not None:
+                    raise AppError(f"{where}: a subscription keeps nothing; use app.on for a handler with a State")
                 group = group_name(function, frame, where)
                 self._check_group(group, where)
                 self.subscriptions.append(
@@ -214,35 +275,54 @@ class App:
         start: Start = LATEST,
         payload: Any = None,
         grace: Duration = 0,
+        early: Duration = 0,
         shadow: str | None = None,
     ) -> Stream:
         """Run a query over a stream for ever. Its results are published on the topic `into` (by default `name`), which
         is also a stream of that name, and events that came too late on `<name>.late`.
 
         `payload` is the type of the source's payloads, if its stream does not tell. `grace` (`"5s"`, a `timedelta`,
-        seconds) is how much event time after its end a window closes: for events that come out of order. `shadow` names
-        the query in force beside which this one runs without effect: its results go to a stream of its own, and
-        `millstream shadow` shows how they differ. Returns the stream of the results, for handlers. Errors in the text
-        are told by `plan`. Raises `AppError`.
+        seconds) is how much event time after its end a window closes: for events that come out of order. `early` asks
+        for results of open windows too, every so many seconds, on `<name>.early`. `shadow` names the query in force
+        beside which this one runs without effect: its results go to a stream of its own, and `millstream shadow` shows
+        how they differ. Returns the stream of the results, for handlers. Errors in the text are told by `plan`. Raises
+        `AppError`.
         """
-        options = Options(name, into or name, start, grace, shadow)
+        options = Options(name, into, start, grace, shadow, early)
         return self._declare_query(place_of(caller(1)), sql, options, payload)
 
     def _declare_query(self, place: Place, sql: str, options: Options, payload: Any = None) -> Stream:
         name, where = options.name, f"{place}: query {options.name!r}"
-        into = options.into
+        into = options.into or name
         results = into if isinstance(into, Stream) else self._stream_of(into, (into,))
         with declaring(self._wrong, results.name):
             check_name(name, where)
-            self._check_group(name, where)
             if payload is not None:
                 check_payload(payload, where)
             grace, start = check_grace(options.grace, where), check_start(options.start, where)
-            results, topic = self._results_of(name, into, where)
+            topic = parse_into(into, (), where).text
+            early = check_early(options.early, where)
             late = f"{name}.late"
-            self._results.setdefault(late, name)
-            self.queries.append(Query(name, sql, topic, late, start, payload, grace, place, options.shadow))
+            whole = Query(name, sql, topic, late, start, payload, grace, place, options.shadow, early=early)
+            queries = queries_of(whole, where, has_into=options.into is not None)
+            for query in queries:
+                self._check_group(query.name, where)
+                is_own = query.into != topic or not isinstance(into, Stream)
+                if is_own and not query.timed:
+                    check_name(query.into, where)
+                if is_own:
+                    self._results.setdefault(query.into, query.name)
+                self._results.setdefault(query.late, query.name)
+                if query.early:
+                    self._results.setdefault(query.updates, query.name)
+            self.queries += queries
+            if not isinstance(into, Stream):
+                results = self._stream_named(next(query.into for query in queries if not query.timed))
         return results
+
+    def _stream_named(self, topic: str) -> Stream:
+        """The stream of what is published on a topic."""
+        return self._streams.get(topic) or self._stream_of(topic, (topic,))
 
     def publish(
         self,
@@ -270,7 +350,11 @@ class App:
         `AppError` where one of those does not fit."""
         return (
             [
-                replace(one, signature=self._overridden(one.signature, one.place, common_names(one.levels)))
+                replace(
+                    one,
+                    signature=self._overridden(one.signature, one.place, common_names(one.levels)),
+                    wake=one.wake and self._overridden(one.wake, one.place, common_names(one.levels)),
+                )
                 for one in self.handlers
             ],
             [
@@ -291,34 +375,20 @@ class App:
     def plan(self) -> dict[str, WindowPlan]:
         """The plans of the queries by name. Raises `AppError` with everything that is wrong in the app, a line each,
         beginning with the user's own file and line."""
-        problems = [*self._result_problems(), *shadow_problems(self.queries)]
-        plans = self._plan(problems)
+        plans, problems = self._plans()
         if problems:
             raise AppError("\n".join(problems))
         return plans
 
     def problems(self) -> list[str]:
         """Everything that `plan` would raise, and whatever else can never do what it is there for, a line each."""
-        problems = [*self._result_problems(), *shadow_problems(self.queries)]
-        plans = self._plan(problems)
+        plans, problems = self._plans()
         return problems + review(self, plans)
 
-    def _plan(self, problems: list[str]) -> dict[str, WindowPlan]:
-        if not self.queries or self._wrong:  # a stream that was left out would be missed in each query
-            return {}
-        from millstream.sql import plan_query  # its parser takes long to import, and many apps have no query
-
-        streams, plans = self.streams, {}
-        types = {name: stream.payload for name, stream in self._streams.items() if stream.payload is not None}
-        for query in self.queries:
-            wanted = types if query.payload is None else dict.fromkeys(streams, query.payload)
-            try:
-                plans[query.name] = plan_query(
-                    query.name, query.sql, streams, into=query.into, types=wanted, grace=query.grace
-                )
-            except QueryError as error:
-                problems.append(f"{query.place}: query {query.name!r}{text_place(error)}: {error}")
-        return plans
+    def _plans(self) -> tuple[dict[str, WindowPlan], list[str]]:
+        problems = [*result_problems(self._results, self._streams), *shadow_problems(self.queries)]
+        # a stream that was left out would be missed in each query
+        return ({} if self._wrong else plans_of(self, problems)), problems
 
     def check(self) -> None:
         """Raise `AppError` with everything that is wrong in the app."""
@@ -336,21 +406,12 @@ class App:
 
         `workers` is how many instances compete; `start` the plant's time at first (by default
         2026-01-01T00:00:00Z). Errors of handlers are raised in the test unless `raise_errors` is false: then they are
-        in `plant.errors`. `patience` is how long in real time a call may take. See `millstream.testing.Plant`.
+        in `plant.errors`. `patience` is how long in real time a call may take; what a busy machine takes from it does
+        not count. See `millstream.testing.Plant`.
         """
         from millstream.testing import Plant  # which the app does not need to run
 
         return Plant(self, workers=workers, start=start, raise_errors=raise_errors, patience=patience)
-
-    def _result_problems(self) -> list[str]:
-        """Queries that publish on the topic of a declared stream's name, which that stream does not capture."""
-        return [
-            f"{stream.place}: stream {topic!r} does not capture the topic {topic!r}, on which query {query!r} "
-            "publishes; add it to the stream's topics, or give the query another into=…"
-            for topic, query in self._results.items()
-            if (stream := self._streams.get(topic)) is not None
-            and not any(Filter.parse(text).matches(topic) for text in stream.spec.topics)
-        ]
 
     def _check_stream(self, stream: Stream, where: str) -> None:
         spec = stream.spec
@@ -388,15 +449,6 @@ class App:
                 f"declare app.stream(…, topics={source!r}) and give it to app.on"
             )
         return CATCH_ALL, parsed, (parsed,)
-
-    def _results_of(self, query: str, into: str | Stream, where: str) -> tuple[Stream, str]:
-        """The stream that a query's results are in, and the topic on which they are published."""
-        topic = parse_into(into, (), where).text
-        if isinstance(into, Stream):
-            return into, topic
-        check_name(topic, where)
-        self._results.setdefault(topic, query)
-        return self._streams.get(topic) or self._stream_of(topic, (topic,)), topic
 
     def _stream_of(self, name: str, topics: tuple[str, ...]) -> Stream:
         """A stream that nobody declared."""

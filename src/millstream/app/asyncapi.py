@@ -100,14 +100,19 @@ class _Making:
 
     def send_result(self, name: str, sender: Handler | Subscription) -> None:
         if sender.into is not None:
-            kinds = _results(sender.signature.returns)
+            signatures = sender.signatures if isinstance(sender, Handler) else [sender.signature]
+            kinds = [kind for signature in signatures for kind in _results(signature.returns)]
             for channel, messages in self.channels([sender.into.text], kinds):
                 self._operation(f"{name}.result", "send", channel, messages)
 
     def query(self, query: Query, plan: WindowPlan) -> None:
-        source = self._app.streams[plan.stream].topics
-        payload = query.payload or self._payload_of(*source)
-        channels = self.channels(source, [payload])
+        sources = [self._app.streams[stream].topics for stream in plan.streams]
+        payloads = [query.payload or self._payload_of(*topics) for topics in sources]
+        channels = [
+            channel
+            for topics, payload in zip(sources, payloads, strict=True)
+            for channel in self.channels(topics, [payload])
+        ]
         for number, (channel, messages) in enumerate(channels):
             own_name = query.name if len(channels) == 1 else f"{query.name}-{number + 1}"
             self._operation(own_name, "receive", channel, messages, description=inspect.cleandoc(query.sql))
@@ -116,7 +121,9 @@ class _Making:
         schema = self._schemas.of_columns(safe_name(query.name), columns, certain)
         results = [self._message(safe_name(query.name), schema)]
         self._operation(f"{query.name}.result", "send", self._channel(query.into, results), results)
-        for channel, messages in self.channels([query.late], [payload]):
+        if query.early:
+            self._operation(f"{query.name}.early", "send", self._channel(query.updates, results), results)
+        for channel, messages in self.channels([query.late], payloads):
             self._operation(f"{query.name}.late", "send", channel, messages)
 
     def _payload_of(self, *topics: str) -> Any:

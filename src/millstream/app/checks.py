@@ -48,6 +48,17 @@ def check_grace(grace: Duration, where: str) -> Micros:
         raise AppError(f"{where}: grace={grace!r}: {error}") from None
 
 
+def check_early(early: Duration, where: str) -> Micros:
+    """After how many microseconds open windows give results."""
+    try:
+        micros = round(seconds_of(early) * SECOND)
+    except (TypeError, ValueError) as error:
+        raise AppError(f"{where}: early={early!r}: {error}") from None
+    if micros % SECOND:
+        raise AppError(f"{where}: early={early!r}: early results come every so many whole seconds, as in early='10s'")
+    return micros
+
+
 def parse_filter(text: str, where: str) -> Filter:
     try:
         return Filter.parse(text)

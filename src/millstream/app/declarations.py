@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from millstream.clock import Micros
 from millstream.errors import AppError
 from millstream.log import StreamSpec
 from millstream.log.contract import Start
+from millstream.reference import RegistrySource, Source
 from millstream.topic import Filter
 
 CATCH_ALL = "events"
@@ -63,13 +65,22 @@ class Stream:
 
     def key_by(self, *columns: str) -> Keyed:
         """Begin a query over this stream: `telemetry.key_by("device").tumbling("1m").agg(n="count(*)").into("counts")`.
-        The columns are the stream's key, or the levels that determine it, and others if you like."""
+        The columns are the stream's key, or whatever else windows are to be grouped by; none: all events together."""
         place = place_of(caller(1))
         if self.declare is None:
             raise AppError(f"{place}: stream {self.name!r} belongs to no app; make it with app.stream(…)")
-        if not columns:
-            raise AppError(f"{place}: key_by() names no column; for example key_by('device')")
         return Keyed(self.declare, self.name, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Reference data that the app declares: a table from outside, which queries join their events with. It is read
+    again every `refresh` seconds (0: only at start)."""
+
+    name: str
+    source: Source | RegistrySource
+    refresh: float
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ class Handler:
 
     `group` is its consumer group; `topics` selects among the stream's events (None: all of them) and `levels` are the
     filters that give the topic's parameters; `batch` is the most events a call gets (None: whatever has come); `into`
-    is the topic of plain data that it returns.
+    is the topic of plain data that it returns; `wake` is called for keys at the time that their state says.
     """
 
     group: str
@@ -91,7 +102,13 @@ class Handler:
     start: Start
     batch: int | None
     into: Filter | None
+    wake: Signature | None
     place: Place
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """Of all that is called."""
+        return [self.signature] if self.wake is None else [self.signature, self.wake]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +126,10 @@ class Subscription:
 class Query:
     """SQL over a stream. Its consumer group has its name; `into` is the topic of its results, `late` of the events
     that came too late; `grace` is how much later than its end a window closes, in microseconds of event time; `shadow`
-    the query in force beside which it runs."""
+    the query in force beside which it runs; `early` after how many microseconds open windows give results (0: never).
+
+    Where a text has several queries, each is one: `steps` are the streams of those that its text reads as steps of
+    WITH, and it is `timed` if it is such a step."""
 
     name: str
     sql: str
@@ -120,3 +140,11 @@ class Query:
     grace: Micros
     place: Place
     shadow: str | None = None
+    steps: Mapping[str, str] = field(default_factory=dict)
+    timed: bool = False
+    early: Micros = 0
+
+    @property
+    def updates(self) -> str:
+        """The topic of results of open windows, if it gives any."""
+        return f"{self.name}.early"

@@ -9,6 +9,7 @@ from typing import Any
 
 from millstream.app.depends import Scope
 from millstream.app.payload import Decoder
+from millstream.app.state import StateKind
 
 
 class Gets(enum.Enum):
@@ -29,19 +30,21 @@ class Gets(enum.Enum):
     DEVICES = enum.auto()
     DEVICE = enum.auto()  # that a level names
     STATE = enum.auto()
+    KEYED = enum.auto()  # the state of an event's key
     DEPENDENCY = enum.auto()
 
 
 FRAMES = {Gets.RECORD_BATCH, Gets.TABLE, Gets.POLARS, Gets.PANDAS}
 OF_BATCHES = {Gets.BATCH, Gets.EVENTS, Gets.PAYLOADS, *FRAMES}
-OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL, Gets.DEVICE}
+OF_EVENTS = {Gets.EVENT, Gets.PAYLOAD, Gets.LEVEL, Gets.DEVICE, Gets.KEYED}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter. `decode` makes a payload of the type `kind` of bytes (`PAYLOAD`, `PAYLOADS`, and frames of
     payloads, where `fields` takes it apart), `convert` a value of a topic's level (`LEVEL`; None: the text itself),
-    `dependency` is the user's own (`DEPENDENCY`); `wants` is the annotation in words."""
+    `dependency` is the user's own (`DEPENDENCY`), `state` what a state holds (`KEYED`); `wants` is the annotation in
+    words."""
 
     name: str
     gets: Gets
@@ -51,6 +54,7 @@ class Parameter:
     fields: Callable[[Any], dict[str, Any]] | None = None
     convert: Callable[[str], Any] | None = None
     dependency: Dependency | None = None
+    state: StateKind | None = None
     wants: str = ""
 
 
@@ -75,6 +79,11 @@ class Signature:
                 for one in (*parameter.dependency.signature.dependencies, parameter.dependency):
                     found.setdefault((one.factory, one.scope), one)
         return list(found.values())
+
+    @property
+    def state(self) -> StateKind | None:
+        """What is kept of each key, if anything is."""
+        return next((parameter.state for parameter in self.parameters if parameter.gets is Gets.KEYED), None)
 
     def wants(self, gets: Gets) -> bool:
         """Whether a parameter gets this, the function's own or one of its dependencies'."""

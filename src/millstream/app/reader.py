@@ -1,9 +1,9 @@
 """Reads what the parameters of a handler, and of what it depends on, are to get.
 
-By name: the levels that the topic filter names. By annotation: `Event`, a payload's type, the clock, a logger, what the
-lifespan yields, the user's own dependencies; in a handler of batches `Batch`, `list[Event]`, frames or a list of
-payloads. A parameter that names no level and has a default keeps it. One that fits nothing makes the signature
-wrong, and the error says how to mend it.
+By name: the levels that the topic filter names. By annotation: `Event`, a payload's type, the `State` of the event's
+key, the clock, a logger, what the lifespan yields, the user's own dependencies; in a handler of batches `Batch`,
+`list[Event]`, frames or a list of payloads. A parameter that names no level and has a default keeps it. One that fits
+nothing makes the signature wrong, and the error says how to mend it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from millstream.app.devices import Device, Devices
 from millstream.app.function import hints_of, is_async, is_async_generator, name_of, parameters_of
 from millstream.app.parameter import FRAMES, OF_BATCHES, OF_EVENTS, Dependency, Gets, Parameter, Signature
 from millstream.app.payload import fields_getter, is_scalar, level_converter, payload_decoder, type_name
+from millstream.app.state import State, state_kind
 from millstream.clock import Clock
 from millstream.errors import AppError
 from millstream.event import Batch, Event
@@ -75,6 +76,8 @@ class Reader:
         if depends is not None:
             dependency = self._dependency(depends, where)
             return Parameter(name, Gets.DEPENDENCY, keyword_only, dependency=dependency, wants=type_name(hint))
+        if hint is State or typing.get_origin(hint) is State:
+            return self._state(name, keyword_only, hint, where)
         if name in self.levels and (hint is _EMPTY or is_scalar(hint)):
             convert = None if hint is _EMPTY else level_converter(hint)
             return Parameter(name, Gets.LEVEL, keyword_only, hint, convert=convert, wants=type_name(hint))
@@ -94,6 +97,14 @@ class Reader:
         if (hint is _EMPTY or (hint is not bytes and is_scalar(hint))) and name not in _PAYLOAD_NAMES:
             raise AppError(f"{where} {_no_level(name, self.levels)}")
         return _payload(name, keyword_only, hint, self.per_batch, where)
+
+    def _state(self, name: str, keyword_only: bool, hint: Any, where: str) -> Parameter:
+        if hint is State:
+            raise AppError(f"{where} is a State, but of what? Write State[T], where T() is what a new key begins with")
+        if self.within:
+            raise AppError(f"{where}: only the handler itself has its State; hand on what the function needs of it")
+        (kind,) = typing.get_args(hint)
+        return Parameter(name, Gets.KEYED, keyword_only, kind, state=state_kind(kind, where), wants=type_name(hint))
 
     def _by_type(self, hint: Any) -> Gets | None:
         if typing.get_origin(hint) is typing.Annotated:

@@ -48,13 +48,18 @@ def _of_handler(
     if source is not None:
         sources.append((f"stream {source.name!r}", fields_of(source.payload)))
     sources += [
-        (f"query {query.name!r}", dict.fromkeys((column.name for column in plans[query.name].columns), True))
+        (f"query {query.name!r}", _columns_of(plans[query.name]))
         for query in app.queries
         if query.name in plans and _gets_results(handler, query, source)
     ]
     for parameter in payload_parameters(handler):
         for name, there in sources:
             yield from _misfit(where, parameter, name, there)
+
+
+def _columns_of(plan: WindowPlan) -> Fields | None:
+    """What the results of a query have; None: what the payloads have that it reads."""
+    return None if plan.whole else dict.fromkeys((column.name for column in plan.columns), True)
 
 
 def _gets_results(handler: Handler, query: Query, source: Stream | None) -> bool:
@@ -85,19 +90,18 @@ def _misfit(where: str, parameter: Parameter, source: str, there: Fields | None)
 
 
 def _of_query(query: Query, plan: WindowPlan, declared: Mapping[str, Stream]) -> Iterator[str]:
-    stream = declared.get(plan.stream)
-    payload: Any = query.payload or (stream.payload if stream is not None else None)
-    there = fields_of(payload)
-    if there is None:
-        return
-    for field in plan.fields:
-        if field.path[0] not in there:
-            near = difflib.get_close_matches(field.path[0], there, 1)
-            mend = f"did you mean {near[0]!r}?" if near else f"it has {_listed(there)}"
-            yield (
-                f"{query.place}: query {query.name!r} reads {field.path[0]!r}, which {type_name(payload)}, the payload "
-                f"of stream {plan.stream!r}, has not; {mend}"
-            )
+    for side in plan.sides:
+        stream = declared.get(side.stream)
+        payload: Any = query.payload or (stream.payload if stream is not None else None)
+        there = fields_of(payload)
+        for field in side.fields:
+            if there is not None and field.path[0] not in there:
+                near = difflib.get_close_matches(field.path[0], there, 1)
+                mend = f"did you mean {near[0]!r}?" if near else f"it has {_listed(there)}"
+                yield (
+                    f"{query.place}: query {query.name!r} reads {field.path[0]!r}, which {type_name(payload)}, the "
+                    f"payload of stream {side.stream!r}, has not; {mend}"
+                )
 
 
 def captures(stream: Stream, topic: str) -> bool:

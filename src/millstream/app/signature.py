@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from millstream.app.function import name_of
-from millstream.app.parameter import OF_BATCHES, OF_EVENTS, Parameter, Signature
+from millstream.app.parameter import OF_BATCHES, OF_EVENTS, Gets, Parameter, Signature
 from millstream.app.reader import Reader
 from millstream.errors import AppError
 
@@ -29,7 +29,36 @@ def read_signature(
     Raises `AppError`.
     """
     signature = Reader(tuple(levels), per_batch, names or {}, state).read(function, where)
+    if sum(parameter.gets is Gets.KEYED for parameter in signature.parameters) > 1:
+        raise AppError(f"{where} has two parameters that are a State; keep both in one type")
     return replace(signature, per_batch=_is_per_batch(signature, per_batch, where))
+
+
+def read_wake(
+    function: Callable[..., Any] | None,
+    of: Signature,
+    levels: Sequence[str],
+    where: str,
+    names: Mapping[str, Any],
+    state: Any,
+) -> Signature | None:
+    """The signature of what is called for a key at the time that its state, that of a handler, says; None without one.
+    Raises `AppError`."""
+    if function is None:
+        return None
+    its = f"{where}: wake={name_of(function)}"
+    if of.state is None:
+        raise AppError(f"{its} is called at the time that a State says, and the handler has none; give it a State")
+    signature = read_signature(function, levels, its, names=names, state=state)
+    if signature.state is None or signature.state.kind != of.state.kind:
+        raise AppError(f"{its} needs a parameter that is the handler's State")
+    if signature.is_async != of.is_async:
+        raise AppError(f"{its} and the handler run in one place; make both `async`, or neither")
+    for one in (signature, *(each.signature for each in signature.dependencies)):
+        for parameter in one.parameters:
+            if parameter.gets in (Gets.EVENT, Gets.PAYLOAD):
+                raise AppError(f"{its} is called without an event, which parameter {parameter.name!r} asks for")
+    return signature
 
 
 def overridden(

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream.event import Batch
-from millstream.ledger import RESEND_GROUP, RESEND_OF
+from millstream.event import RESEND_GROUP, Batch
+from millstream.ledger import RESEND_OF
 
 _NAME = pa.scalar(RESEND_GROUP)
 

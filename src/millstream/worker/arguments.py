@@ -47,9 +47,11 @@ class Levels:
 class EventArguments:
     """Arguments of a function that is called for each event."""
 
-    def __init__(self, signature: Signature, levels: Levels, given: Given) -> None:
+    def __init__(self, signature: Signature, levels: Levels, given: Given, state: Getter | None = None) -> None:
+        """`state` gets that of an event's key, for a function that has one."""
         self._levels = levels
         self._given = given
+        self._state = state
         self._positional = [self._getter(one) for one in signature.parameters if not one.keyword_only]
         self._by_name = {one.name: self._getter(one) for one in signature.parameters if one.keyword_only}
 
@@ -66,6 +68,9 @@ class EventArguments:
             return _constant(self._given.of(parameter))
         if parameter.dependency is not None:
             return _made(parameter.dependency.factory)
+        if parameter.gets is Gets.KEYED:
+            assert self._state is not None
+            return self._state
         if parameter.gets is Gets.EVENT:
             return _event
         if parameter.gets is Gets.DEVICE:

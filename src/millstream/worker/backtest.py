@@ -8,6 +8,7 @@ the machine can.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -17,14 +18,18 @@ import pyarrow.compute as pc
 
 from millstream.clock import SECOND, Micros
 from millstream.engine import WindowPlan, processor_of
+from millstream.engine.looped import LoopedQuery
 from millstream.engine.silence import with_ticks
-from millstream.event import Batch
+from millstream.engine.step import Step
+from millstream.event import Batch, Tick
 from millstream.log import Log
 from millstream.log.records import NO_EVENTS
+from millstream.worker.references import Histories, versions_for
 from millstream.worker.stored import spec_of
 
 _ROUND_BYTES = 32 << 20  # payload a step, over all partitions
 _LEAST_BYTES = 1 << 16  # of a partition
+_ENDS = 2  # ticks at the end of the span: at the first partitions pass it, and at the second they follow each other
 _LATENESS: Micros = 300 * SECOND  # how much earlier it begins than the windows that are open at its start
 
 
@@ -38,26 +43,32 @@ class Span:
 
 @dataclass(slots=True)
 class _Reading:
-    """How far a partition is read: at `offset`, up to `end`. `last` is the time of the last event that was read."""
+    """How far a partition is read: at `offset`, up to `end`, behind which everything was committed at `until` or later.
+    `last` is the time of the last event that was read; it has `ended` when the end is told."""
 
+    stream: str
     partition: int
     offset: int
     end: int
+    until: Micros
     last: Micros | None = None
+    ended: bool = False
 
 
 class Backtest:
-    """One query over a span of its stream. `counts` are those of `Step`."""
+    """One query over a span of its stream. `counts` are those of `Step`, `histories` those of reference data that it
+    joins events with."""
 
-    def __init__(self, log: Log, plan: WindowPlan, span: Span) -> None:
+    def __init__(self, log: Log, plan: WindowPlan, span: Span, histories: Histories | None = None) -> None:
         self.plan = plan
+        self._histories = histories or {}
         self.counts: Counter[str] = Counter()
         self._log = log
         self._span = span
-        self._reach = (
-            max((window.reach for window in plan.windows), default=0) + plan.grace + plan.idle + SECOND
-        )  # so long after a record something of it may fall due
-        self._processor = processor_of(plan)
+        # after a record something of it may fall due
+        self._reach = max(plan.reach + plan.grace + plan.idle, plan.early) + SECOND
+        self._before = self._reach + sum(lookback.reach for lookback in plan.lookbacks)  # each level looks back further
+        self._processor = LoopedQuery(plan) if plan.regroups else processor_of(plan)
 
     @property
     def events(self) -> int:
@@ -69,17 +80,18 @@ class Backtest:
         many records of how many are read.
 
         It begins early enough for the windows that are open at the start to be whole; what closes before the start is
-        left out. `UnknownStreamError`: its stream is not there."""
+        left out. Windows of so many events are counted from the start on. `UnknownStreamError`: its stream is not
+        there."""
         before, within = await self._readings()
         of = sum(reading.end - reading.offset for reading in (*before, *within))
 
         def tell() -> None:
             passed(of - sum(reading.end - reading.offset for reading in (*before, *within)), of)
 
-        for reading in before:
-            self._processor.restore(reading.partition, {})
+        for partition in {reading.partition for reading in before}:
+            self._processor.restore(partition, {})
         async for batches in self._rounds(before):
-            await asyncio.to_thread(self._processor.step, batches)
+            await self._run(batches)
             tell()
         for reading, earlier in zip(within, before, strict=True):
             reading.last = earlier.last
@@ -87,27 +99,38 @@ class Backtest:
             if outputs := await self._step(batches):
                 yield outputs
             tell()
-        if outputs := await self._step([self._silence(reading) for reading in within]):
+        if self.plan.join is None and (outputs := await self._step([self._silence(reading) for reading in within])):
             yield outputs
+        for _ in range(_ENDS if self.plan.regroups else 0):
+            if outputs := await self._step([self._end(reading) for reading in within]):
+                yield outputs
+
+    async def _run(self, batches: list[Batch]) -> Step:
+        versions = await versions_for(self.plan.lookups, self._histories, batches)
+        if versions is not None:
+            self._processor.refer(versions)
+        return await asyncio.to_thread(self._processor.step, batches)
 
     async def _step(self, batches: list[Batch]) -> pa.RecordBatch | None:
-        step = await asyncio.to_thread(self._processor.step, batches)
+        step = await self._run(batches)
         self.counts.update(step.counts)
         return step.outputs if step.outputs is not None and step.outputs.num_rows else None
 
     async def _readings(self) -> tuple[list[_Reading], list[_Reading]]:
         """What is read before the span, and what in it."""
-        log, stream, since = self._log, self.plan.stream, self._span.since
+        log, since = self._log, self._span.since
         before, within = [], []
-        for number in range((await spec_of(log, self.plan)).partitions):
+        partitions = range((await spec_of(log, self.plan)).partitions)
+        for stream, number in itertools.product(self.plan.streams, partitions):
             end = await log.offset_at(stream, number, self._span.until)
             begin = (await log.bounds(stream, number)).first
             early = begin
             if since is not None:
                 begin = await log.offset_at(stream, number, since)
-                early = await log.offset_at(stream, number, since - self._reach - _LATENESS)
-            before.append(_Reading(number, min(early, end), min(begin, end)))
-            within.append(_Reading(number, min(begin, end), end))
+                early = await log.offset_at(stream, number, since - self._before - _LATENESS)
+            early = begin if self.plan.counts is not None else early  # a window has so many events, from the first on
+            before.append(_Reading(stream, number, min(early, end), min(begin, end), since or 0))
+            within.append(_Reading(stream, number, min(begin, end), end, self._span.until))
         return before, within
 
     async def _rounds(self, readings: list[_Reading]) -> AsyncIterator[list[Batch]]:
@@ -122,22 +145,48 @@ class Backtest:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(self, readings: list[_Reading]) -> list[Batch]:
-        active = [reading for reading in readings if reading.offset < reading.end]
+        active = [one for one in readings if one.offset < one.end]
+        if self.plan.join is not None:
+            active = _behind([one for one in readings if not one.ended])
         limit = max(_ROUND_BYTES // max(1, len(active)), _LEAST_BYTES)
-        return [await self._read_one(reading, limit) for reading in active]
+        read = [await self._read_one(reading, limit) for reading in active]
+        if active and self.plan.regroups:  # the others would have to be waited for until the end
+            read += [self._end(reading) for reading in readings if reading not in active]
+        return read
 
     async def _read_one(self, reading: _Reading, limit_bytes: int) -> Batch:
-        batch = await self._log.read(self.plan.stream, reading.partition, reading.offset, limit_bytes=limit_bytes)
+        batch = Batch(reading.stream, reading.partition, NO_EVENTS, reading.end)
+        if reading.offset < reading.end:
+            batch = await self._log.read(reading.stream, reading.partition, reading.offset, limit_bytes=limit_bytes)
         if batch.next_offset > reading.end:  # committed later than the span
             events = batch.events.filter(pc.less(batch.events.column("offset"), reading.end))
             batch = replace(batch, events=events, next_offset=reading.end)
         reading.offset = batch.next_offset if batch.next_offset > reading.offset else reading.end
-        batch = with_ticks(batch, reading.last, None, self._reach)
+        if self.plan.join is None:
+            batch = with_ticks(batch, reading.last, None, self._reach)
+        else:  # no tick closes what another one would not, so one is enough
+            reading.ended = reading.offset == reading.end
+            ticks = (Tick(reading.end, reading.until // SECOND * SECOND),) if reading.ended else ()
+            batch = replace(batch, ticks=ticks)
         if len(batch):
-            reading.last = int(batch.events.column("time").cast(pa.int64())[-1].as_py())
+            reading.last = int(batch.times[-1])
         return batch
+
+    def _end(self, reading: _Reading) -> Batch:
+        """The end of the span, as a tick."""
+        tick = Tick(reading.end, self._span.until)
+        return Batch(self.plan.stream, reading.partition, NO_EVENTS, reading.end, (tick,))
 
     def _silence(self, reading: _Reading) -> Batch:
         """The ticks between a partition's last event and the end of the span."""
-        nothing = Batch(self.plan.stream, reading.partition, NO_EVENTS, reading.end)
+        nothing = Batch(reading.stream, reading.partition, NO_EVENTS, reading.end)
         return with_ticks(nothing, reading.last, self._span.until, self._reach)
+
+
+def _behind(readings: list[_Reading]) -> list[_Reading]:
+    """Of the partitions of equal number in two streams the one that is read less far in time: so a join keeps no more
+    than one that keeps up."""
+    first: dict[int, _Reading] = {}
+    for reading in sorted(readings, key=lambda reading: reading.last or 0):
+        first.setdefault(reading.partition, reading)
+    return list(first.values())

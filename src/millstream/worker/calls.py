@@ -158,9 +158,13 @@ class Calls:
 
     def _give_up(self, items: list[Item], error: BaseException, attempt: int) -> None:
         tries = "1 try" if attempt == 1 else f"{attempt} tries"
-        self._complaints.failed(_where(items), error, f"kept in the dead letters after {tries}")
+        what = "not woken" if items[0][0].is_wake else "kept in the dead letters"
+        self._complaints.failed(_where(items), error, f"{what} after {tries}")
         reason = str(error) if isinstance(error, PayloadError) else f"the handler failed after {tries}"
         for item in items:
+            if item[0].is_wake:
+                self._committer.give_up(item)
+                continue
             self._committer.bury(
                 dead_letter(event_of(item), group=self._handler.group, reason=reason, error=error, attempts=attempt)
             )

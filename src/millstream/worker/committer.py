@@ -1,8 +1,9 @@
 """Gathers what a handler has completed while the last commit runs, and commits it as one.
 
 A transaction holds the positions of the partitions where something was completed, what the handler published for
-those events, their dead letters, and the counts. The counts balance: every event that the group's positions have passed
-is `processed`, `dead-lettered`, `skipped` (its topic is not the handler's) or `expired` (retention took it unread).
+those events, what it keeps of their keys, their dead letters, and the counts. The counts balance: every event that the
+group's positions have passed is `processed`, `dead-lettered`, `skipped` (its topic is not the handler's) or `expired`
+(retention took it unread).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from millstream.event import Event, to_columns
+from millstream.ledger.names import WOKEN
 from millstream.log import Position
 from millstream.worker.alarms import Alarms
 from millstream.worker.context import Context, Outputs
 from millstream.worker.membership import Membership
 from millstream.worker.progress import Progress
 from millstream.worker.segment import Item, Segment
+from millstream.worker.states import States
 
 _WINDOW_BYTES = 32 << 20  # events under way, in memory
 _WINDOW_EVENTS = 65_536  # between the low-water offsets and what was read last: a position lists those completed
@@ -31,6 +34,7 @@ class _Pending:
     """What the next commit will hold."""
 
     partitions: set[int] = field(default_factory=set)
+    states: dict[tuple[int, str], bytes | None] = field(default_factory=dict)
     outputs: list[Event] = field(default_factory=list)
     output_bytes: int = 0
     dead_letters: list[Event] = field(default_factory=list)
@@ -43,12 +47,19 @@ class Committer:
     `committed` is called when everything that was completed is committed, even where that was nothing."""
 
     def __init__(
-        self, context: Context, stream: str, membership: Membership, alarms: Alarms, committed: Callable[[], None]
+        self,
+        context: Context,
+        stream: str,
+        membership: Membership,
+        alarms: Alarms,
+        states: States | None,
+        committed: Callable[[], None],
     ) -> None:
         self._context = context
         self._stream = stream
         self._membership = membership
         self._alarms = alarms
+        self._states = states
         self._committed = committed
         self._progress: dict[int, Progress] = {}
         self._pending = _Pending()
@@ -76,6 +87,9 @@ class Committer:
     def gain(self, partition: int, position: Position) -> None:
         """The partition is ours, from this position on."""
         self._progress[partition] = Progress(position)
+        if self._states is not None and self._states.wants_ticks(partition):
+            self._pending.partitions.add(partition)
+            self._wanted.set()
 
     def expire(self, partition: int, events: int) -> None:
         """Retention took events before what will be read next: they count when the position passes them."""
@@ -89,18 +103,29 @@ class Committer:
 
     def complete(self, items: Iterable[Item], name: str) -> None:
         """Events are completed, perhaps none; `name` is what they count as."""
-        count = 0
+        count = woken = 0
         partitions = self._pending.partitions
-        for segment, index in items:
+        for item in items:
+            segment, index = item
             segment.complete(index)
             partitions.add(segment.partition)
+            if self._states is not None:
+                self._states.completed(item, self._pending.states)
+                woken += segment.is_wake
             count += 1
-        self.count(name, count)
+        self.count(name, count - woken)
+        if woken:
+            self.count(WOKEN, woken)
 
     def publish(self, events: list[Event]) -> None:
         """Publish events with the next commit."""
         self._pending.outputs += events
         self._pending.output_bytes += sum(len(event.payload) for event in events) + 200 * len(events)
+
+    def give_up(self, item: Item) -> None:
+        """A key could not be woken."""
+        assert self._states is not None
+        self._states.give_up(item)
 
     def bury(self, event: Event) -> None:
         """Keep a dead letter with the next commit."""
@@ -114,12 +139,18 @@ class Committer:
         """Somebody else waits for the partitions. Those that are completed until `drop` still count."""
         for partition in partitions:
             self._progress[partition].close()
+            if self._states is not None:
+                self._states.close(partition)
 
     def drop(self, partitions: Iterable[int]) -> None:
         """The partitions are somebody else's."""
         for partition in partitions:
             self._progress.pop(partition).drop()
             self._pending.partitions.discard(partition)
+            if self._states is not None:
+                self._states.drop(partition)
+        states = self._pending.states
+        self._pending.states = {place: saved for place, saved in states.items() if place[0] in self._progress}
 
     def forget(self) -> None:
         """Nothing that is not committed will be."""
@@ -153,6 +184,14 @@ class Committer:
             transaction.position(self._stream, partition, progress.position())
             pending.counts["skipped"] += progress.take_skipped()
             pending.counts["expired"] += progress.take_expired()
+        for (partition, chunk), saved in pending.states.items():
+            if saved is None:
+                transaction.drop(partition, chunk)
+            else:
+                transaction.save(partition, chunk, saved)
+        if self._states is not None:
+            for partition, at in self._states.dues(pending.partitions).items():
+                transaction.due(self._stream, partition, at)
         outputs = Outputs([to_columns(pending.outputs)] if pending.outputs else [], pending.dead_letters)
         self._context.append(transaction, outputs)
         for name, n in pending.counts.items():

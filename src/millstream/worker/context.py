@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,13 +60,17 @@ class Context:
         self.clock = clock
         self.resources = resources
         self.watch = watch
-        self._wanted = streams
+        self._wanted = dict(streams)
         self._router = Router(streams.values())
         log.watch_streams(self._streams_changed)
 
     def under_way(self, processor: str) -> UnderWay:
         """What is entered around the calls and steps of a processor."""
         return partial(self.watch.under_way, processor)
+
+    def want(self, streams: Iterable[StreamSpec]) -> None:
+        """More streams that `prepare` makes."""
+        self._wanted.update({spec.name: spec for spec in streams})
 
     async def prepare(self) -> None:
         """Make the streams that the app declares, and learn which others there are."""
@@ -77,9 +81,12 @@ class Context:
     def append(self, transaction: Transaction, outputs: Outputs) -> None:
         """Append what is published to whatever streams capture it, and show it; the dead letters go to theirs."""
         for events in outputs.events:
-            if events.num_rows:
-                transaction.show(events)
-            for stream, partition, rows in self._router.split(events):
+            if not events.num_rows:
+                continue
+            spread = self._router.split(events)
+            for rows in spread.together:
+                transaction.show(rows)
+            for stream, partition, rows in spread.appends:
                 transaction.append(stream, partition, rows)
         append_dead_letters(transaction, self._router, outputs.dead_letters)
 
@@ -99,6 +106,11 @@ class Context:
     def traced(self, caller: Caller, name: str, *, per_batch: bool) -> Caller:
         """The caller of a handler, with spans where there is a tracer."""
         return caller if self._traces is None else self._traces.caller(caller, name, per_batch=per_batch)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether there is a tracer."""
+        return self._traces is not None
 
     def traced_step(self, name: str, batches: Sequence[Batch]) -> AbstractContextManager[None]:
         """Around a query's step: its span, likewise."""

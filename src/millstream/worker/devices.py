@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from millstream.app.devices import Answer, MethodCall
-from millstream.errors import DeviceOfflineError
+from typing import Protocol
+
+from millstream.app.devices import Answer, Caller, MethodCall
+from millstream.errors import DeviceOfflineError, ReferenceDataError
+from millstream.reference import Found, Tables, Wish
+
+
+class Fleet(Caller, Tables, Protocol):
+    """A worker's way to devices, and to what is known of them."""
 
 
 class NoDevices:
-    """A `Caller` that reaches none."""
+    """A `Fleet` that reaches none."""
 
     async def call(self, call: MethodCall) -> Answer:
         """See `Caller`."""
         raise DeviceOfflineError(f"device {call.device!r} cannot be reached from here; it was not called")
+
+    async def table(self, wish: Wish) -> Found:
+        """See `Tables`."""
+        raise ReferenceDataError("the registry of devices cannot be read from here")

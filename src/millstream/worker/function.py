@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from millstream.app.parameter import Gets, Signature
 from millstream.event import Event
-from millstream.worker.arguments import EventArguments, Levels
+from millstream.worker.arguments import EventArguments, Getter, Levels
 from millstream.worker.batches import BatchArguments
 from millstream.worker.given import NOTHING, Given, Made, position
 from millstream.worker.making import Arguments, Maker, Step
@@ -78,12 +78,12 @@ class Function(Generic[S]):
 
 
 def function_of_events(
-    signature: Signature, levels: Levels, results: Results, given: Given, threads: Threads
+    signature: Signature, levels: Levels, results: Results, given: Given, threads: Threads, state: Getter | None = None
 ) -> Function[Item]:
-    """A function that is called for each event."""
+    """A function that is called for each event. `state`: see `EventArguments`."""
 
     def arguments(of: Signature) -> EventArguments:
-        return EventArguments(of, levels, given)
+        return EventArguments(of, levels, given, state)
 
     maker = _maker(signature, arguments, threads)
     return Function(signature, arguments(signature), results, maker, _topic_of_event, _position_of_event)

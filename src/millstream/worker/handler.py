@@ -30,6 +30,7 @@ from millstream.worker.function import function_of_batches, function_of_events
 from millstream.worker.membership import Membership
 from millstream.worker.results import Results
 from millstream.worker.segment import Segment
+from millstream.worker.states import StatefulFunction, States
 from millstream.worker.tasks import Signal, cancel, unless
 from millstream.worker.threads import Threads
 
@@ -49,12 +50,19 @@ class HandlerProcessor:
         self._alarms = Alarms(context.clock)
         self._room = Signal()
         self._turn = asyncio.Event()
-        self._membership = Membership(context, handler.group, [handler.stream], handler.start, topics=handler.topics)
-        self._committer = Committer(context, handler.stream, self._membership, self._alarms, self._committed)
+        topics = handler.topics if handler.wake is None else None  # what is selected by topics comes without ticks
+        self._membership = Membership(context, handler.group, [handler.stream], handler.start, topics=topics)
+        kept = handler.signature.state
+        self._states = None if kept is None else States(kept, wake=handler.wake is not None)
+        self._committer = Committer(
+            context, handler.stream, self._membership, self._alarms, self._states, self._committed
+        )
         self._calls = Calls(
             handler,
             context.traced(
-                make_caller(handler, context, self._threads), handler.group, per_batch=handler.signature.per_batch
+                make_caller(handler, context, self._threads, self._states),
+                handler.group,
+                per_batch=handler.signature.per_batch,
             ),
             self._committer,
             self._alarms,
@@ -109,6 +117,8 @@ class HandlerProcessor:
             if poll.lost:
                 await self._hand_over(poll.lost)
             for partition, positions in poll.gained.items():
+                if self._states is not None:
+                    self._states.restore(partition, await self._membership.group.state(partition))
                 self._committer.gain(partition, positions[self._handler.stream])
             for (_, partition), n in poll.expired.items():
                 self._committer.expire(partition, n)
@@ -116,6 +126,8 @@ class HandlerProcessor:
                 segment = Segment(batch, self._handler.topics, to_others(batch, self.name))
                 self._committer.read(segment)
                 self._calls.add(segment)
+                if self._states is not None and (woken := self._states.ring(batch)) is not None:
+                    self._calls.add(woken)
             self._turn.clear()
             self._calls.start()
             if self._committer.is_committing or not self._calls.have_room:
@@ -156,8 +168,8 @@ class HandlerProcessor:
             self._fault.set_exception(error)
 
 
-def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
-    """The way to call this handler."""
+def make_caller(handler: Handler, context: Context, threads: Threads, states: States | None = None) -> Caller:
+    """The way to call this handler. `states`: what it keeps of keys, if it does."""
     signature, levels, given = handler.signature, Levels(handler.levels), context.resources.given(handler.group)
     results = Results(handler.group, handler.into, levels)
     under_way = context.under_way(handler.group)
@@ -165,7 +177,12 @@ def make_caller(handler: Handler, context: Context, threads: Threads) -> Caller:
         arguments = BatchArguments(signature, levels, given)
         whole = function_of_batches(signature, levels, results, given, threads)
         return Batches(whole, arguments, threads, handler.batch, handler.concurrency, under_way)
-    function = function_of_events(signature, levels, results, given, threads)
+    state = None if states is None else states.begin
+    function = function_of_events(signature, levels, results, given, threads, state)
+    if states is not None:
+        wake = handler.wake
+        woken = None if wake is None else function_of_events(wake, levels, results, given, threads, state)
+        function = StatefulFunction(function, woken, states)
     if signature.is_async:
         return AsyncEvents(function, handler.concurrency, under_way)
     return ThreadedEvents(function, threads, context.clock.monotonic, handler.concurrency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from millstream.errors import LogError, MillstreamError
 from millstream.log import Group
@@ -32,19 +32,23 @@ class Membership:
         start: Start,
         also: tuple[type[MillstreamError], ...] = (),
         topics: Filter | None = None,
+        columns: Collection[str] | None = None,
     ) -> None:
         self._context = context
         self.name = name
         self._streams = streams
         self._start = start
         self._topics = topics
+        self._columns = columns
         self._recoverable: tuple[type[MillstreamError], ...] = (*RECOVERABLE, *also)
         self._delay = 0.0
         self.stopping = Signal()
 
     async def join(self) -> None:
         """Returns when the group has a position in every partition, durably."""
-        self.group = await self._context.log.join(self.name, self._streams, start=self._start, topics=self._topics)
+        self.group = await self._context.log.join(
+            self.name, self._streams, start=self._start, topics=self._topics, columns=self._columns
+        )
 
     def works(self) -> None:
         """Something was committed: the next fault is a new one."""

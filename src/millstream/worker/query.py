@@ -1,7 +1,7 @@
 """Runs a query: reads its streams, steps the engine, commits everything that a step came to.
 
-One step after the other, each on whatever has come since the last one. A query that is behind reads the next batches
-and commits the step before while a step runs; one that keeps up does one thing after the other, because what is read
+One step after the other, each on whatever has come since the last one, while the step before it is committed. A query
+that is behind also reads the next batches while a step runs; one that keeps up reads after it, because what is read
 early is little, and all that comes after it has to wait one step longer. What a step publishes, its state, its ticks,
 its positions and its counts are one transaction, and transactions are committed in the order of their steps, so the
 results are as if every event had been processed once. When a commit fails, the step that was begun on top of it is
@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import pyarrow as pa
 
 from millstream.app import Query
+from millstream.engine.lookup import Lookup
 from millstream.engine.step import Processor, Rejected, Step
 from millstream.errors import MillstreamError, PayloadError
 from millstream.event import Batch, Event
@@ -28,9 +30,13 @@ from millstream.worker.addressed import to_others
 from millstream.worker.context import Context, Outputs
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
+from millstream.worker.references import Histories, versions_for
 from millstream.worker.tasks import cancel, first_of, unless
 from millstream.worker.threads import Threads
 from millstream.worker.watch import Failure
+from millstream.worker.whole import whole_events, whole_late
+
+T = TypeVar("T")
 
 logger = logging.getLogger("millstream.worker")
 
@@ -55,12 +61,25 @@ class StepFailedError(MillstreamError):
 class QueryProcessor:
     """One query in one worker."""
 
-    def __init__(self, query: Query, streams: Sequence[str], processor: Processor, context: Context) -> None:
+    def __init__(
+        self,
+        query: Query,
+        streams: Sequence[str],
+        processor: Processor,
+        context: Context,
+        lookups: Sequence[Lookup] = (),
+        histories: Histories | None = None,
+        columns: Collection[str] | None = None,
+    ) -> None:
+        """`columns` are those of events that the processor looks at (None: all)."""
         self.name = query.name
         self._processor = processor
+        self._lookups = lookups
+        self._histories = histories or {}
         self._context = context
         self._measures = context.measures.of(query.name)
-        self._membership = Membership(context, query.name, streams, query.start, also=(StepFailedError,))
+        wanted = None if context.is_traced else columns  # traces are in headers
+        self._membership = Membership(context, query.name, streams, query.start, (StepFailedError,), columns=wanted)
         self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._partitions: set[int] = set()
         self._poll_bytes = _POLL_BYTES
@@ -96,7 +115,7 @@ class QueryProcessor:
         reading = asyncio.ensure_future(self._poll())
         committing = asyncio.ensure_future(asyncio.sleep(0))
         try:
-            while (poll := await reading) is not None:
+            while (poll := await _unless_failed(reading, committing)) is not None:
                 if poll.lost or poll.gained:
                     await committing
                     await self._change_hands(poll)
@@ -111,8 +130,6 @@ class QueryProcessor:
                     step = await self._step(batches, committing)
                     await committing
                     committing = asyncio.ensure_future(self._commit(batches, step, passed_over, transaction))
-                if not (is_behind and reading.done()):  # there is nothing to do meanwhile
-                    await committing
                 if not is_behind:
                     reading = asyncio.ensure_future(self._poll())
             await committing
@@ -147,7 +164,10 @@ class QueryProcessor:
     async def _step(self, batches: Sequence[Batch], committing: Awaitable[None]) -> Step:
         """What the engine makes of batches. Raises `StepFailedError` when the step before it is committed."""
         began = self._context.clock.monotonic()
+        versions = await versions_for(self._lookups, self._histories, batches)
         try:
+            if versions is not None:
+                await self._threads.run(self._processor.refer, versions)
             with self._context.traced_step(self.name, batches):
                 step = await self._threads.run(self._processor.step, batches)
         except Exception as error:
@@ -164,9 +184,13 @@ class QueryProcessor:
     async def _commit(
         self, batches: Sequence[Batch], step: Step, passed_over: Mapping[str, int], transaction: Transaction
     ) -> None:
-        rejected = _rejected(batches, step)
+        late, rejected = step.late, _rejected(batches, step)
+        if any(batch.is_sparse for batch in batches):
+            events = await whole_events(self._context.log, [event for event, _ in rejected])
+            rejected = [(event, reason) for event, (_, reason) in zip(events, rejected, strict=True)]
+            late = None if late is None else await whole_late(self._context.log, late)
         outputs = Outputs(
-            [events for events in (step.outputs, step.late) if events is not None and events.num_rows],
+            [events for events in (step.outputs, late) if events is not None and events.num_rows],
             [dead_letter(event, group=self.name, reason=reason, attempts=1) for event, reason in rejected],
         )
         self._context.append(transaction, outputs)
@@ -190,6 +214,15 @@ class QueryProcessor:
             self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))
         self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
         self._membership.works()
+
+
+async def _unless_failed(reading: asyncio.Future[T], committing: asyncio.Future[None]) -> T:
+    """What is read. Raises at once if the commit fails meanwhile: nothing more may ever come."""
+    if not (reading.done() and committing.done()):
+        await asyncio.wait((reading, committing), return_when=asyncio.FIRST_COMPLETED)
+    if committing.done():
+        committing.result()
+    return await reading
 
 
 def _for_us(batch: Batch, group: str) -> Batch:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from millstream.app import App
-from millstream.app.devices import Caller, Devices
+from millstream.app.devices import Devices
 from millstream.app.function import name_of
 from millstream.app.parameter import Dependency
 from millstream.app.place import place_in
@@ -17,7 +17,7 @@ from millstream.clock import Clock
 from millstream.errors import AppError, MillstreamError
 from millstream.worker.arguments import Levels
 from millstream.worker.batches import BatchArguments
-from millstream.worker.devices import NoDevices
+from millstream.worker.devices import Fleet, NoDevices
 from millstream.worker.given import Given, handlers_logger
 from millstream.worker.making import Step, make
 from millstream.worker.threads import Threads
@@ -30,9 +30,9 @@ class Resources:
 
     Raises `AppError` at the user's line where something fails to open or to close."""
 
-    def __init__(self, app: App, clock: Clock, devices: Caller | None = None) -> None:
+    def __init__(self, app: App, clock: Clock, devices: Fleet | None = None) -> None:
         self._app = app
-        self._devices = devices or NoDevices()
+        self.devices = devices or NoDevices()
         self._clock = clock
         self._state: Any = None
         self._made: dict[Callable[..., Any], Any] = {}
@@ -41,7 +41,7 @@ class Resources:
 
     def given(self, name: str) -> Given:
         """For the handler of that name."""
-        devices = Devices(self._devices, name)
+        devices = Devices(self.devices, name)
         return Given(self._clock, handlers_logger(name), self._state, self._made, devices)
 
     async def __aenter__(self) -> Resources:
@@ -80,7 +80,7 @@ class Resources:
 
     def _of_worker(self) -> list[Dependency]:
         handlers, subscriptions = self._app.processors()
-        signatures = [one.signature for one in handlers] + [one.signature for one in subscriptions]
+        signatures = [its for one in handlers for its in one.signatures] + [one.signature for one in subscriptions]
         found = [one for signature in signatures for one in signature.dependencies if one.scope == "worker"]
         return list({one.factory: one for one in found}.values())
 

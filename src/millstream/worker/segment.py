@@ -29,8 +29,16 @@ class Segment:
     `size` is what the segment costs in memory, in bytes; `gap` is how many events retention took before it.
     """
 
-    def __init__(self, batch: Batch, topics: Filter | None = None, others: npt.NDArray[np.bool_] | None = None) -> None:
-        """`topics` selects among the events (unless the log has), without those that are for `others`."""
+    def __init__(
+        self,
+        batch: Batch,
+        topics: Filter | None = None,
+        others: npt.NDArray[np.bool_] | None = None,
+        *,
+        is_wake: bool = False,
+    ) -> None:
+        """`topics` selects among the events (unless the log has), without those that are for `others`. `is_wake`: they
+        are no events but keys that are woken (`wakes.py`)."""
         selected, count = batch.selection, len(batch)
         rows = places = None
         if selected is not None:
@@ -42,6 +50,7 @@ class Segment:
             rows = places if selected is None else selected.rows[places]
         self.stream = batch.stream
         self.partition = batch.partition
+        self.is_wake = is_wake
         self.next_offset = batch.next_offset
         self.closed = False
         self.dropped = False

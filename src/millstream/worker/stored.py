@@ -8,8 +8,10 @@ from millstream.log import Log, StreamSpec
 
 
 async def spec_of(log: Log, plan: WindowPlan) -> StreamSpec:
-    """The stream that a query reads. `UnknownStreamError`: it is not there."""
-    spec = (await log.streams()).get(plan.stream)
-    if spec is None:
-        raise UnknownStreamError(f"query {plan.name!r} reads the stream {plan.stream!r}, which is not in this log yet")
-    return spec
+    """The stream that a query reads, the first if there are two, with as many partitions. `UnknownStreamError`: one is
+    not there."""
+    there = await log.streams()
+    for stream in plan.streams:
+        if stream not in there:
+            raise UnknownStreamError(f"query {plan.name!r} reads the stream {stream!r}, which is not in this log yet")
+    return there[plan.stream]

@@ -10,11 +10,9 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from millstream.app import Subscription
 from millstream.clock import Micros, to_micros
-from millstream.event import BATCH_SCHEMA, Batch, Event, to_columns
+from millstream.event import Batch, Event, placed, to_columns
 from millstream.worker.arguments import Levels
 from millstream.worker.call import AsyncEvents, Caller, ThreadedEvents
 from millstream.worker.complaints import Complaints
@@ -140,17 +138,4 @@ def _make_caller(subscription: Subscription, context: Context, threads: Threads)
 def _as_batch(events: list[Event], now: Micros) -> Batch:
     """Events that stand in no stream, as if they did."""
     times = [now if event.time is None else to_micros(event.time) for event in events]
-    columns = to_columns(events)
-    return Batch(
-        "",
-        -1,
-        pa.RecordBatch.from_arrays(
-            [
-                pa.array([-1] * len(events), pa.int64()),
-                pa.array(times, pa.timestamp("us", tz="UTC")),
-                *columns.columns,
-            ],
-            schema=BATCH_SCHEMA,
-        ),
-        0,
-    )
+    return Batch("", -1, placed(to_columns(events), [-1] * len(events), times), 0)

@@ -46,7 +46,8 @@ async def unless(coroutine: Coroutine[Any, Any, T], *signals: Signal) -> T | Non
     scope = asyncio.timeout(0 if any(signal.is_set for signal in signals) else None)
 
     def interrupt() -> None:
-        scope.reschedule(loop.time())
+        if not scope.expired():  # another signal, while the coroutine ends
+            scope.reschedule(loop.time())
 
     try:
         async with scope:

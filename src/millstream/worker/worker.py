@@ -10,14 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from millstream.app import App, Query
-from millstream.app.devices import Caller
 from millstream.clock import Clock
 from millstream.log import Log
 from millstream.settings import Settings
 from millstream.worker.context import Context
+from millstream.worker.devices import Fleet
 from millstream.worker.handler import HandlerProcessor
 from millstream.worker.measures import Measures
 from millstream.worker.query import QueryProcessor
+from millstream.worker.references import Histories, ReferenceProcessor, histories_of
 from millstream.worker.resources import Resources
 from millstream.worker.subscriber import Subscriber
 from millstream.worker.tasks import cancel
@@ -62,7 +63,7 @@ class Worker:
         settings: Settings,
         *,
         resources: Resources | None = None,
-        devices: Caller | None = None,
+        devices: Fleet | None = None,
         watch: Watch | None = None,
         measures: Measures | None = None,
         tracer: Tracer | None = None,
@@ -84,6 +85,7 @@ class Worker:
         )
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when every processor has joined its group: what is published from now on, it gets.
@@ -91,6 +93,7 @@ class Worker:
         `AppError` with everything that is wrong in the app, or with what fails in its lifespan;
         `StreamMismatchError` where a stream exists with another key or another number of partitions."""
         plans = self._app.plan()
+        self._context.want(spec for plan in plans.values() if (spec := plan.internal) is not None)
         await self._context.prepare()
         async with AsyncExitStack() as undo:
             if self._is_owner:
@@ -105,12 +108,15 @@ class Worker:
         async with self._owned:
             try:
                 await asyncio.gather(*self._tasks)
+                if not self._tasks:  # an app that only answers when it is asked
+                    await self._stopped.wait()
             finally:
                 await cancel(self._tasks)
 
     async def stop(self, drain: timedelta | None = None) -> None:
         """Begin nothing more, wait for what is under way (by default as long as the settings say), commit, leave."""
         seconds = (self._settings.drain_timeout if drain is None else drain).total_seconds()
+        self._stopped.set()
         for processor in self._processors:
             processor.stop(seconds)
         if self._tasks:
@@ -118,9 +124,15 @@ class Worker:
 
     def _make_processors(self, plans: Mapping[str, WindowPlan]) -> list[_Processor]:
         handlers, subscriptions = self._app.processors()
+        references = self._app.references
+        histories = histories_of(self._context.log, references)
+        made: list[_Processor] = []
+        if references:  # before the queries, which look up what is recorded
+            made.append(ReferenceProcessor(references.values(), plans.values(), self._context, histories))
         return [
+            *made,
             *(HandlerProcessor(handler, self._context) for handler in handlers),
-            *(self._query(query, plans[query.name]) for query in self._app.queries),
+            *(self._query(query, plans[query.name], histories) for query in self._app.queries),
             *(Subscriber(subscription, self._context) for subscription in subscriptions),
         ]
 
@@ -134,10 +146,11 @@ class Worker:
             await _leave(joined)
             raise
 
-    def _query(self, query: Query, plan: WindowPlan) -> QueryProcessor:
+    def _query(self, query: Query, plan: WindowPlan, histories: Histories) -> QueryProcessor:
         from millstream.engine import processor_of  # an app without queries does not need DuckDB
 
-        return QueryProcessor(query, [plan.stream], processor_of(plan), self._context)
+        processor = processor_of(plan)
+        return QueryProcessor(query, plan.reads, processor, self._context, plan.lookups, histories, plan.looks_at)
 
     async def __aenter__(self) -> Worker:
         await self.start()

@@ -1,0 +1,106 @@
+"""Early results in a worker: told in time, exactly once, and by a backtest too."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.support.faults import FaultyLog
+from tests.support.plant import Plant as Workers
+
+from millstream import App
+from millstream.clock import SECOND, to_text
+from millstream.errors import AppError, LogUnavailableError
+from millstream.worker.backtest import Backtest, Span
+from millstream.worker.open_windows import open_windows
+
+SQL = """SELECT device, count(*) AS n, System.Timestamp() AS until FROM telemetry TIMESTAMP BY ts
+         GROUP BY device, TumblingWindow(minute, 1)"""
+
+
+def make_app(sql: str = SQL, early: str = "10s") -> App:
+    app = App("plant", catch_all=False)
+    app.stream("telemetry", topics="site/{line}/{device}", key="device", partitions=3)
+    app.query("counted", sql, start="earliest", early=early)
+    return app
+
+
+async def test_open_windows_give_results_in_time_beside_the_final_ones() -> None:
+    async with make_app().test() as plant:
+        start = plant.clock.now()
+        for _ in range(3):
+            await plant.publish("site/x/a", {"ts": to_text(plant.clock.now() + 1)})
+            await plant.advance("5s")
+        await plant.advance("5s")
+        early = plant.stream("counted.early")
+        assert [(one.key, one.data["n"]) for one in early] == [("a", 2), ("a", 3)]
+        assert [one.headers["early-at"] for one in early] == [to_text(start + n * SECOND) for n in (10, 20)]
+        assert {one.data["until"] for one in early} == {to_text(start + 60 * SECOND)}
+        assert plant.stream("counted") == []
+        await plant.advance("2m")
+        assert [one.data["n"] for one in plant.stream("counted")] == [3]
+        assert len(plant.stream("counted.early")) == 2
+        assert (plant.counts("counted")["results"], plant.counts("counted")["early"]) == (1, 2)
+
+
+async def test_state_shows_open_windows_once() -> None:
+    app = make_app()
+    async with app.test() as plant:
+        await plant.publish("site/x/a", {"ts": to_text(plant.clock.now() + 1)})
+        shown = [one async for one in open_windows(plant._rig.log, app.plan()["counted"], plant.clock)]
+        assert sum(one.results.num_rows for one in shown if one.results is not None) == 1
+
+
+async def test_a_backtest_finds_the_early_results_of_the_live_query() -> None:
+    chance, app = random.Random(7), make_app()
+    async with app.test() as plant:
+        for _ in range(60):
+            told = plant.clock.now() - chance.choice([0, 0, 2, 70]) * SECOND
+            await plant.publish(f"site/x/{chance.choice('abcd')}", {"ts": to_text(told)})
+            await plant.advance(chance.choice([0, 0.3, 1, 4, 12, 90]))
+        await plant.advance("3m")
+        live = [*plant.stream("counted"), *plant.stream("counted.early")]
+        test = Backtest(plant._rig.log, app.plan()["counted"], Span(None, plant.clock.now()))
+        found = [
+            (topic, id_, data)
+            async for outputs in test.run(lambda done, of: None)
+            for topic, id_, data in zip(*(outputs.column(n).to_pylist() for n in ("topic", "id", "data")), strict=True)
+        ]
+        assert sorted(found) == sorted((one.topic, one.id, one.payload) for one in live)
+        assert len(plant.stream("counted.early")) > 10
+
+
+async def test_early_results_are_as_if_no_commit_had_failed(plant: Workers) -> None:
+    faulty = FaultyLog(plant.log)
+    await plant.start(make_app(), faulty)
+    for number in range(12):
+        if number % 3 == 0:
+            (faulty.before if number % 2 else faulty.after).append(LogUnavailableError("gone"))
+        now = plant.clock.now()
+        await plant.publish(*((f"site/x/{device}", {"ts": to_text(now)}) for device in "abc"))
+        await plant.caught_up("counted")
+        await plant.clock.advance(5)
+        await plant.caught_up("counted")
+    early = [one.id for one in await plant.read("counted.early")]
+    assert len(early) == len(set(early))
+    assert len(early) >= 15
+
+
+@pytest.mark.parametrize(
+    ("sql", "early", "told"),
+    [
+        (SQL, "500ms", "whole seconds, as in early='10s'"),
+        (SQL, "soon", "early='soon'"),
+        (
+            SQL.replace("TumblingWindow(minute, 1)", "SlidingWindow(minute, 1)"),
+            "10s",
+            "sessions? windows; leave out early",
+        ),
+        (SQL.replace("TumblingWindow(minute, 1)", "CountWindow(5)"), "10s", "session windows; leave out early"),
+        ("SELECT device FROM telemetry", "10s", "session windows; leave out early"),
+        (SQL.replace("device", "line"), "10s", "come from all partitions; leave out early, or group by device too"),
+    ],
+)
+def test_early_results_that_cannot_be_are_refused(sql: str, early: str, told: str) -> None:
+    with pytest.raises(AppError, match=told):
+        make_app(sql, early).plan()
