@@ -12,9 +12,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from tests.support.gateway import Plant
+from tests.support.millstream import until
 from tests.support.mqtt import PATIENCE
 
 VERSIONS = [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5]
+GATHERED = 3_000  # messages
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -48,6 +50,32 @@ def use_paho(address: tuple[str, int], version: MQTTProtocolVersion) -> None:
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_paho_may_send_all_at_once_what_it_has_gathered(running: Plant, version: MQTTProtocolVersion) -> None:
+    """It does, whatever it was told of a maximum."""
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id="paho", protocol=version)
+        sent = [client.publish("site/a/press-1/telemetry", str(number), qos=1) for number in range(GATHERED)]
+        client.connect(*running.address)
+        client.loop_start()
+        try:
+            until(lambda: client.is_connected() and not client.want_write())
+            loop.call_soon_threadsafe(running.log.gate.set)
+            for each in sent:
+                each.rc = paho.MQTT_ERR_SUCCESS  # it was not connected when it was published
+                each.wait_for_publish(PATIENCE)
+                assert each.is_published()
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+    running.log.gate.clear()  # nothing is acknowledged
+    await asyncio.to_thread(send)
+    assert [event.data for event in await running.read("telemetry")] == list(range(GATHERED))
 
 
 @pytest.mark.parametrize("version", [aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import shutil
+import socket
 import ssl
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +68,57 @@ async def test_tls(plant: Plant, certificates: Path) -> None:
     address = await listening(plant, secure(certificates))
     await asyncio.to_thread(use_paho, address, "tcp", certificates / "localhost.pem")
     assert plant.statistics["committed"] == 1
+
+
+async def test_tls_is_1_2_or_newer(plant: Plant, certificates: Path) -> None:
+    address = await listening(plant, secure(certificates))
+    for version, works in (
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ):
+        context = ssl.create_default_context(cafile=str(certificates / "localhost.pem"))
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = version
+        if works:
+            reader, writer = await asyncio.open_connection(*address, ssl=context)
+            client = RawClient(reader, writer, Version.V5)
+            client.send(p.Connect(version=Version.V5, client_id="x"))
+            await client.read(p.Connack)
+            assert writer.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
+            await client.close()
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asyncio.open_connection(*address, ssl=context)
+
+
+async def test_who_does_not_come_through_the_handshake_is_counted_and_told_of(
+    plant: Plant, certificates: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = await listening(plant, secure(certificates, client_ca=certificates / "authority.pem"))
+
+    def distrust() -> None:
+        with socket.create_connection(address) as plain, pytest.raises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+
+    await asyncio.to_thread(distrust)
+    await plant.until(lambda: plant.statistics["ended"].get("tls_failed") == 1)
+    assert await enter(certificates, address, "localhost") is None, "a certificate of nobody that the server trusts"
+    plain = await RawClient.open(address)  # not by TLS at all
+    plain.send(p.Connect(version=Version.V5, client_id="x"))
+    assert await plain.rest_of_bytes_or_reset() == b""
+    await plant.until(lambda: plant.statistics["ended"].get("tls_failed") == 3)
+    assert caplog.text.count("TLS handshake failed: tlsv1 alert unknown ca") == 1
+    assert caplog.text.count("TLS handshake failed") == 1
+    await clock.advance(61)
+    again = await RawClient.open(address)
+    again.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await again.rest_of_bytes_or_reset() == b""
+    assert "TLS handshake failed: http request" in caplog.text
+    for client in (plain, again):
+        await client.close()
 
 
 async def test_a_client_is_known_by_its_certificate(plant: Plant, certificates: Path) -> None:

@@ -84,6 +84,8 @@ async def test_a_client_that_wants_no_reasons_gets_the_code_alone(guarded: Plant
     client = await ann(guarded, properties=wish)
     assert await client.publish("others/a") == p.Puback(packet_id=1, reason=Reason.NOT_AUTHORIZED)
     assert await client.subscribe("others/a") == p.Suback(packet_id=1, reasons=(Reason.NOT_AUTHORIZED,))
+    client.send(p.Publish(topic="others/a", qos=2, packet_id=3))
+    assert await client.read(p.Pubrec) == p.Pubrec(packet_id=3, reason=Reason.NOT_AUTHORIZED)
 
 
 @both_versions

@@ -115,7 +115,7 @@ async def test_a_stop_tells_to_come_back(plant: Plant, served: str) -> None:
 
 async def test_a_stop_cuts_off_who_does_not_read(plant: Plant, served: str) -> None:
     await append(plant, *[0] * 40, payload=b'"%d' + b"x" * 500_000 + b'"')
-    async with connect(f"ws://{served}/streams/events/tail?from=earliest", max_queue=1):
+    async with connect(f"ws://{served}/streams/events/tail?from=earliest", max_queue=1, close_timeout=0.1):
         (connection,) = plant.gateway._http._server.server_state.connections
         await plant.until(lambda: not connection.writable.is_set())  # type: ignore[union-attr]
         async with asyncio.timeout(PATIENCE - 1):  # the drain timeout is 10 s

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from millstream.errors import PayloadError
-from millstream.ledger import RESEND_GROUP, RESEND_OF
+from millstream.event import RESEND_GROUP
+from millstream.ledger import RESEND_OF
 from millstream.mqtt import NOTHING, Properties
 
 

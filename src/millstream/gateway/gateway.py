@@ -13,6 +13,7 @@ from millstream.errors import DeviceOfflineError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.http import (
     Access,
+    Audit,
     Bodies,
     Events,
     Groups,
@@ -20,6 +21,7 @@ from millstream.gateway.http import (
     HttpServer,
     Members,
     Metrics,
+    OpenApi,
     Pages,
     Part,
     Publishing,
@@ -33,6 +35,7 @@ from millstream.gateway.http import (
 from millstream.gateway.ingest.deduplication import Deduplication
 from millstream.gateway.ingest.ingest import Ingest
 from millstream.gateway.listeners.auth import Authenticator, UserAuthenticator
+from millstream.gateway.listeners.holding import HoldingAuthenticator
 from millstream.gateway.listeners.mqtt_listener import MqttListener
 from millstream.gateway.listeners.policy import Policy
 from millstream.gateway.measures import gateway_source
@@ -49,6 +52,7 @@ from millstream.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from millstream.allocation import Allocator
     from millstream.devices import Registry
     from millstream.gateway.devices.methods import Answer, Call
     from millstream.gateway.devices.reception import Reception
@@ -83,18 +87,22 @@ class Gateway:
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics(Tally(clock))
-        fan_out = FanOut(self._statistics)
+        fan_out = FanOut(self._statistics, clock)
         self._sessions = Sessions(settings, fan_out, self._statistics, clock)
         self.topics = Topics(fan_out, self._statistics, clock, self._sessions.keep)
         policy = Policy(settings)
-        users = authenticator or _users_of(settings, policy, clock)
-        self._authenticator: Authenticator = users
+        users = authenticator or _users_of(settings, policy, clock, others=registry is not None)
+        others: Authenticator = users
         self._reception: Reception | None = None
         if registry is not None:
             from millstream.gateway.devices.reception import Reception  # with a database: not for those who need none
 
-            self._reception = Reception(registry, log, users, policy, fan_out, self.topics, clock)
-            self._authenticator = self._reception.authenticator
+            make_key = not settings.allow_anonymous
+            self._reception = Reception(
+                registry, log, users, policy, fan_out, self.topics, clock, makes_first_key=make_key
+            )
+            others = self._reception.authenticator
+        self._authenticator = HoldingAuthenticator(others, clock)
         seen = Deduplication(
             round(settings.log.deduplication_window.total_seconds() * SECOND), settings.log.deduplication_ids
         )
@@ -120,6 +128,7 @@ class Gateway:
             BrokerTopics(fan_out, self._statistics, self.statistics, clock),
             clock,
             guests,
+            None if self._reception is None else self._reception.auditor.refuse,
         )
         self._readers = Readers(settings.limits.readers, clock)
         self._members = Members(log, self._readers, clock)
@@ -127,7 +136,14 @@ class Gateway:
         self.sources.add(gateway_source(self._statistics, self.statistics, self.unready))
         if self._reception is not None:
             self.sources.add(self._reception.measure)
-        self._http = HttpServer(make_app(self._parts(), clock), settings.drain_timeout.total_seconds())
+        access = Access(self._authenticator)
+        operations = [operation for part in self._parts() for operation in part.operations()]
+        self.openapi = OpenApi(operations)
+        """The document of what there is by HTTP."""
+        self.operations = [*self.openapi.operations(), *operations]
+        """What there is by HTTP."""
+        app = make_app(self.operations, Sockets(log, access, self._readers).routes(), access, self._audit(), clock)
+        self._http = HttpServer(app, settings.drain_timeout.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
@@ -155,9 +171,10 @@ class Gateway:
                 await self._reception.start()
             if self._settings.mqtt:
                 self.mqtt_address = await self._mqtt.start(self._settings.mqtt)
-            self.listeners = [await self._mqtt.add(listener) for listener in self._settings.listeners]
-            if self._settings.http:
+            further = self._settings.listeners
+            if self._settings.http or any(each.protocol == "https" for each in further):
                 self.http_address = await self._http.start(self._settings.http)
+            self.listeners = [await self._mqtt.add(each, self._http.protocol) for each in further]
         except BaseException:
             await self.stop()
             raise
@@ -180,6 +197,7 @@ class Gateway:
         self._mqtt.hold(True)
         self._mqtt.intake.take()
         self._readers.end()
+        self._authenticator.release()
         await self._http.stop()
         await self._members.close()
         self._sessions.settle()
@@ -204,6 +222,16 @@ class Gateway:
             raise DeviceOfflineError("this gateway has no registry, and so no device to call")
         return await self._reception.methods.call(call)
 
+    def allocate_with(self, allocator: Allocator) -> None:
+        """Ask this about devices whose enrollment lets an application decide."""
+        if self._reception is not None:
+            self._reception.provisioning.allocator = allocator
+
+    @property
+    def first_key(self) -> str | None:
+        """The text of an admin's API key, where the registry had none before the start. It is told nowhere else."""
+        return None if self._reception is None else self._reception.first_key
+
     def statistics(self) -> dict[str, Any]:
         """What happened since the start; see `Statistics`."""
         return self._statistics.report(
@@ -226,24 +254,24 @@ class Gateway:
             return f"a commit has been under way for {self._ingest.writing_seconds:.0f} s; is the log well?"
         return None
 
+    def _audit(self) -> Audit:
+        """What becomes of requests, for the audit log."""
+        return Audit(None if self._reception is None else self._reception.auditor)
+
     def _parts(self) -> list[Part]:
-        """What there is by HTTP."""
-        access = Access(self._authenticator)
         bodies = Bodies(self._settings.limits)
-        reading = (self._log, access, self._readers)
-        tails = Tails(*reading)
+        tails = Tails(self._log, self._readers)
         return [
-            *(self._reception.parts(access, bodies) if self._reception is not None else ()),
-            Publishing(self._ingest, access, bodies, self._statistics),
+            *(self._reception.parts(bodies) if self._reception is not None else ()),
+            Publishing(self._ingest, bodies, self._statistics),
             Health(self.unready),
-            Status(self.statistics, access),
+            Status(self.statistics),
             tails,
-            Sockets(*reading),
-            Events(self._log, access),
-            Pages(*reading, tails),
-            Streams(self._log, access),
-            Groups(*reading, bodies, self._members),
-            Metrics(self.sources, None if self._settings.metrics.anonymous else access),
+            Events(self._log),
+            Pages(self._log, self._readers, tails),
+            Streams(self._log),
+            Groups(self._log, self._readers, bodies, self._members),
+            Metrics(self.sources, self._settings.metrics.anonymous),
         ]
 
     def _hold(self, held: bool) -> None:
@@ -273,10 +301,10 @@ class Gateway:
         self._ingest.abandon()
 
 
-def _users_of(settings: Settings, policy: Policy, clock: Clock) -> UserAuthenticator:
+def _users_of(settings: Settings, policy: Policy, clock: Clock, *, others: bool) -> UserAuthenticator:
     hashes = {name: user.password for name, user in settings.users.items()}
-    by_certificate = any(each.client_ca for each in settings.listeners)
-    return UserAuthenticator(hashes, settings.allow_anonymous, clock, policy.rights, by_certificate=by_certificate)
+    others = others or any(each.client_ca for each in settings.listeners)
+    return UserAuthenticator(hashes, settings.allow_anonymous, clock, policy.rights, others=others)
 
 
 def _traces_with(tracer: Tracer | None, clock: Clock) -> ArrivalTraces | None:

@@ -36,7 +36,7 @@ class Statistics:
     queued: int = 0
     """Messages that entered the queue of the sessions that are kept."""
     expired: int = 0
-    """Messages that were not delivered to a session that is kept in the time that their publisher gave them."""
+    """Copies that waited for a subscriber for longer than their publisher wanted (Message Expiry Interval)."""
     overflowed: int = 0
     """Copies that retention took before a session that is kept could get them."""
     throttled: int = 0

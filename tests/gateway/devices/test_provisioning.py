@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
-from tests.support.devices import HOUR, KEY, auth
+from tests.support.devices import HOUR, KEY, auth, change
 from tests.support.gateway import Plant
 from tests.support.http import client_of, error_of
 from tests.support.mqtt import RawClient
@@ -144,3 +145,54 @@ async def test_only_who_may_manage_sees_enrollments(site: Plant, group: str, who
         ]:
             response: httpx.Response = await http.request(method, path)
             assert error_of(response)[0] == 403
+
+
+HOSTILE = [
+    "../devices",
+    "..",
+    "a/b",
+    "a+b",
+    "#",
+    "+",
+    "$audit/done",
+    "a" * 129,
+    "a\x00b",
+    "é",
+    " ",
+    "'; DROP TABLE x; --",
+]
+
+
+@pytest.mark.parametrize("wanted", HOSTILE)
+async def test_a_hostile_registration_id_is_refused_and_looks_nothing_up(
+    site: Plant, group: str, registry: Registry, clock: VirtualClock, wanted: str
+) -> None:
+    """Whoever has a group's key can sign a token for any text."""
+    shown = signed(clock, f"provisioning/registrations/{wanted}", wanted)
+    async with client_of(site) as http:
+        response = await http.put(f"/registrations/{quote(wanted, safe='')}", headers={"Authorization": shown})
+        assert response.status_code in (400, 401, 403, 404, 405), response.text
+        error_of(response)
+    if "\x00" not in wanted:  # which no string of MQTT may have
+        client = await site.open(Version.V5)
+        name = f"provisioning/registrations/{wanted}"
+        client.send(p.Connect(version=Version.V5, client_id="x", user_name=name, password=shown.encode()))
+        assert (await client.read(p.Connack)).reason is Reason.BAD_USER_NAME_OR_PASSWORD
+    assert [device.name.device for device in await registry.page()] == ["press-1"]
+
+
+async def test_a_request_that_is_sent_again_does_what_it_did_until_it_is_over(
+    site: Plant, group: str, registry: Registry, clock: VirtualClock
+) -> None:
+    """Whoever has heard it and sends it again makes no other device, and takes nothing from this one."""
+    async with client_of(site) as http:
+        headers = {"Authorization": signed(clock, "provisioning/registrations/new-1", "new-1")}
+        assert (await http.put("/registrations/new-1", headers=headers)).status_code == 201
+        first = await registry.get(Name("new-1"))
+        assert (await http.put("/registrations/new-1", headers=headers)).json()["outcome"] == "kept"
+        assert await registry.get(Name("new-1")) == first
+        assert error_of(await http.put("/registrations/new-2", headers=headers))[0] == 403
+        await registry.patch(Name("new-1"), change(status="disabled"))
+        assert error_of(await http.put("/registrations/new-1", headers=headers))[:2] == (409, "conflict")
+        await clock.advance(2 * 3_600)
+        assert error_of(await http.put("/registrations/new-1", headers=headers))[:2] == (401, "unauthorized")

@@ -28,7 +28,8 @@ from millstream.devices import (
 )
 from millstream.devices.login import PASSWORD
 from millstream.devices.token import SCHEME
-from millstream.errors import DeviceError, RegistryUnavailableError, TokenError
+from millstream.errors import DeviceError, RegistrationError, RegistryUnavailableError, TokenError
+from millstream.gateway.devices.known_devices import KnownDevices
 from millstream.gateway.devices.registration_desk import ApplicantRights
 from millstream.gateway.listeners.auth import BusyError, Credentials, Identity, NotAuthenticatedError, UserAuthenticator
 from millstream.password import PasswordHash
@@ -54,7 +55,7 @@ class DeviceAuthenticator:
         clock: Clock,
     ) -> None:
         self._users = users
-        self._registry = registry
+        self._known = KnownDevices(registry)
         self._provisioning = provisioning
         self._rights = rights
         self._heard = heard
@@ -73,10 +74,9 @@ class DeviceAuthenticator:
 
     async def authenticate(self, credentials: Credentials) -> Identity:
         """See `Authenticator`."""
-        if credentials.certificate is None:
-            registration_id = registration_of(credentials.user_name)
-            if registration_id is not None and not self._users.knows(credentials.user_name or ""):
-                return await self._apply(registration_id, credentials)
+        registration_id = registration_of(credentials.user_name)
+        if registration_id is not None and not self._users.knows(credentials.user_name or ""):
+            return await self._apply(registration_id, credentials)
         name = _name(_claimed_by(credentials))
         if name is None or self._users.knows(str(name)):
             return await self._users.authenticate(credentials)
@@ -95,7 +95,7 @@ class DeviceAuthenticator:
         if device is None and (credentials.certificate is not None or self._users.lets_anybody_in):
             return await self._users.authenticate(credentials)
         if credentials.certificate is None:
-            admitted = await self._admit(name, device, credentials.password or b"")
+            admitted = await self._admit(name, device, credentials)
         else:
             shown = credentials.certificate.thumbprints
             admitted = admit_by_certificate(device, shown) if device is not None else None
@@ -110,16 +110,23 @@ class DeviceAuthenticator:
     async def _apply(self, registration_id: str, credentials: Credentials) -> Identity:
         """One that is no device yet. Whether its key is still good, is looked at again when it registers."""
         text = (credentials.password or b"").decode("utf-8", "replace")
+        shown = credentials.certificate
+        if shown is not None and shown.common_name != registration_id:
+            raise NotAuthenticatedError(f"the certificate is for {shown.common_name!r}, and not {registration_id!r}")
         with self._answering():
             try:
-                applicant = await self._provisioning.admit(registration_id, text)
-            except TokenError as error:
+                if shown is None or text:
+                    applicant = await self._provisioning.admit(registration_id, text)
+                else:
+                    its, chain = shown.thumbprints, shown.chain
+                    applicant = await self._provisioning.admit_by_certificate(registration_id, chain, its)
+            except (TokenError, RegistrationError) as error:
                 raise NotAuthenticatedError(str(error)) from None
         return Identity(credentials.user_name, ApplicantRights(registration_id), applicant=applicant)
 
     async def _find(self, name: Name) -> Device | None:
         with self._answering():
-            return await self._registry.find(name)
+            return await self._known.find(name)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -133,13 +140,14 @@ class DeviceAuthenticator:
             raise BusyError("the registry of devices does not answer; try again later") from error
         self._is_away = False
 
-    async def _admit(self, name: Name, device: Device | None, password: bytes) -> Admitted | None:
+    async def _admit(self, name: Name, device: Device | None, credentials: Credentials) -> Admitted | None:
         """An unknown device costs what a known one does, so that names cannot be found out."""
+        password = credentials.password or b""
         if password.startswith(SCHEME.encode()):
             return self._admit_by_token(device, password)
         hashed = device.credentials.password if device is not None else None
         known = self._nobody if hashed is None else PasswordHash.parse(hashed)
-        fits = await self._users.checks.fits(str(name), known, password)
+        fits = await self._users.checks.fits(str(name), known, password, credentials.address)
         return admit(device, PASSWORD, hashed) if fits and device is not None and hashed is not None else None
 
     def _admit_by_token(self, device: Device | None, password: bytes) -> Admitted | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,7 +61,7 @@ class Inbox:
         for mqtt_filter in (f"device/+/{subject}/#", f"device/+/modules/+/{subject}/#"):
             self._fan_out.add(desk, Granted(mqtt_filter, 1, False, ()))
 
-    def answer(self, topic: str, work: Awaitable[dict[str, Any]]) -> None:
+    def answer(self, topic: str, work: Awaitable[Mapping[str, Any]]) -> None:
         """Publish what a request's work gives as JSON, with the status 200, or what went wrong, as by HTTP."""
         if len(self._tasks) >= _MOST:
             if isinstance(work, Coroutine):
@@ -84,7 +84,7 @@ class Inbox:
             if self._guests.name_of(post.publisher) == name:
                 take(Request(name, words, post.payload))
 
-    async def _answer(self, topic: str, work: Awaitable[dict[str, Any]]) -> None:
+    async def _answer(self, topic: str, work: Awaitable[Mapping[str, Any]]) -> None:
         try:
             content = {"status": 200, **await work}
         except MillstreamError as error:

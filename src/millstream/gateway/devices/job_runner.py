@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from millstream.actor import By
 from millstream.clock import SECOND, Clock, to_micros
 from millstream.devices import Commands, Name, Twins
 from millstream.devices.gathered import Gathered
@@ -54,13 +55,13 @@ class JobRunner:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def make(self, given: JobGiven, by: str | None) -> Job:
+    async def make(self, given: JobGiven, by: By) -> Job:
         """A new job, which runs at once. See `Jobs.make`."""
         job = await self._jobs.make(given, by)
         self._run_soon(job)
         return job
 
-    async def cancel(self, job_id: str, by: str | None) -> Job:
+    async def cancel(self, job_id: str, by: By) -> Job:
         """Do nothing more for devices that wait; those under way come to their end."""
         cancelled = await self._jobs.cancel(job_id, by)
         if job_id in self._running:

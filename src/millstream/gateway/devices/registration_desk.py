@@ -8,12 +8,16 @@ It may use no other topics.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from millstream.devices import Applicant, Provisioning
-from millstream.errors import NotAuthorizedError
+from millstream.actor import Actor
+from millstream.devices import Applicant, Provisioning, resource_of_registration
+from millstream.errors import DeviceError, NotAuthorizedError, TokenError
 from millstream.gateway.devices.guests import Guests
 from millstream.gateway.devices.inbox import Inbox
+from millstream.gateway.http.answer import CODES, status_of
+from millstream.gateway.listeners.admission import Refused
 from millstream.gateway.pubsub.audience import Desk
 from millstream.gateway.pubsub.fanout import FanOut
 from millstream.gateway.pubsub.post import Post
@@ -43,10 +47,13 @@ class ApplicantRights:
 class RegistrationDesk:
     """Registers who asks for it."""
 
-    def __init__(self, provisioning: Provisioning, guests: Guests, inbox: Inbox, fan_out: FanOut) -> None:
+    def __init__(
+        self, provisioning: Provisioning, guests: Guests, inbox: Inbox, fan_out: FanOut, refused: Refused
+    ) -> None:
         self._provisioning = provisioning
         self._guests = guests
         self._inbox = inbox
+        self._refused = refused
         fan_out.add(Desk(self._take), Granted(f"{_ROOT}/+/register/#", 1, False, ()))
 
     def _take(self, posts: list[Post]) -> None:
@@ -55,7 +62,13 @@ class RegistrationDesk:
             applicant = self._guests.applicant_of(post.publisher)
             if applicant is not None and applicant.registration_id == registration_id:
                 topic = "/".join((_ROOT, registration_id, "answer", *number))
-                self._inbox.answer(topic, self._register(applicant))
+                address = getattr(post.publisher, "address", "")
+                actor = Actor(resource_of_registration(registration_id), f"MQTT {post.topic.name}", address)
+                self._inbox.answer(topic, self._register(applicant, actor))
 
-    async def _register(self, applicant: Applicant) -> dict[str, Any]:
-        return (await self._provisioning.register(applicant)).shown()
+    async def _register(self, applicant: Applicant, actor: Actor) -> Mapping[str, Any]:
+        try:
+            return (await self._provisioning.register(applicant, actor)).shown()
+        except (DeviceError, TokenError) as error:
+            self._refused(actor, CODES[status_of(error)], str(error))
+            raise

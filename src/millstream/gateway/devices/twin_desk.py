@@ -12,7 +12,7 @@ the one that it has, which a session that is kept may bring late, it leaves out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -55,10 +55,10 @@ class TwinDesk:
                 return
         self._inbox.answer("/".join((root_of(request.name), "twin", "answer", *number)), work)
 
-    async def _get(self, name: Name) -> dict[str, Any]:
+    async def _get(self, name: Name) -> Mapping[str, Any]:
         return (await self._twins.get(name)).sides.shown()
 
-    async def _report(self, request: Request) -> dict[str, Any]:
+    async def _report(self, request: Request) -> Mapping[str, Any]:
         try:
             patch = msgspec.json.decode(request.payload, type=dict[str, Any])
         except NO_JSON as error:

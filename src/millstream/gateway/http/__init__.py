@@ -2,12 +2,14 @@
 
 from millstream.gateway.http.access import Access
 from millstream.gateway.http.api import Part, make_app
+from millstream.gateway.http.audit import Audit
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.events import Events
 from millstream.gateway.http.groups import Groups
 from millstream.gateway.http.health import Health
 from millstream.gateway.http.members import Members
 from millstream.gateway.http.metrics import Metrics
+from millstream.gateway.http.openapi import OpenApi
 from millstream.gateway.http.pages import Pages
 from millstream.gateway.http.publishing import Publishing
 from millstream.gateway.http.readers import Readers
@@ -19,6 +21,7 @@ from millstream.gateway.http.tails import Tails
 
 __all__ = [
     "Access",
+    "Audit",
     "Bodies",
     "Events",
     "Groups",
@@ -26,6 +29,7 @@ __all__ = [
     "HttpServer",
     "Members",
     "Metrics",
+    "OpenApi",
     "Pages",
     "Part",
     "Publishing",

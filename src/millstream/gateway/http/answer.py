@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -45,6 +45,7 @@ from millstream.errors import (
     UnknownDeviceError,
     UnknownEnrollmentError,
     UnknownJobError,
+    UnknownKeyError,
     UnknownStreamError,
 )
 
@@ -63,6 +64,7 @@ CODES = {
     412: "precondition_failed",
     413: "too_large",
     415: "unsupported_media_type",
+    429: "too_many_requests",
     500: "internal_error",
     502: "bad_answer",
     503: "unavailable",
@@ -80,6 +82,7 @@ FAULTS: Mapping[type[MillstreamError], int] = {
     UnknownEnrollmentError: 404,
     UnknownCommandError: 404,
     UnknownJobError: 404,
+    UnknownKeyError: 404,
     RegistrationError: 409,
     TokenError: 403,
     PreconditionError: 412,
@@ -101,6 +104,19 @@ FAULTS: Mapping[type[MillstreamError], int] = {
 """The status of each error that an endpoint lets through; its text says what was wrong and how to mend it."""
 
 
+class ErrorTold(TypedDict):
+    """What was wrong, and how to mend it."""
+
+    code: str
+    message: str
+
+
+class ErrorShown(TypedDict):
+    """An error."""
+
+    error: ErrorTold
+
+
 def answer(content: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """`content` as a line of JSON."""
     return Response(msgspec.json.encode(content) + b"\n", status, headers, JSON)
@@ -111,7 +127,7 @@ def answer_error(status: int, message: str, headers: Mapping[str, str] | None = 
     return answer(error_content(status, message), status, headers)
 
 
-def error_content(status: int, message: str) -> dict[str, Any]:
+def error_content(status: int, message: str) -> ErrorShown:
     """That shape."""
     return {"error": {"code": CODES[status], "message": message}}
 

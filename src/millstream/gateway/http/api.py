@@ -1,4 +1,4 @@
-"""The application: the parts' routes in one table, one shape for every error, and the date on every answer."""
+"""The application: the parts' operations in one table, one shape for every error, and the date on every answer."""
 
 from __future__ import annotations
 
@@ -9,29 +9,55 @@ from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.clock import SECOND, Clock, to_datetime
-from millstream.gateway.http.answer import FAULTS, fail, nothing_there, refuse, tell
+from millstream.errors import MillstreamError
+from millstream.gateway.http.access import Access
+from millstream.gateway.http.answer import FAULTS, fail, nothing_there, refuse, status_of, tell
+from millstream.gateway.http.audit import Audit
+from millstream.gateway.http.operation import Operation
 
 
 class Part(Protocol):
-    """Endpoints that belong together."""
+    """Operations that belong together."""
 
-    def routes(self) -> list[BaseRoute]:
-        """Where they are."""
+    def operations(self) -> list[Operation]:
+        """Which there are; of two that match a path, the first one counts."""
         ...
 
 
-def make_app(parts: Iterable[Part], clock: Clock) -> ASGIApp:
-    """An ASGI application of these parts."""
-    routes = [route for part in parts for route in part.routes()]
+def make_app(
+    operations: Iterable[Operation], sockets: Iterable[BaseRoute], access: Access, audit: Audit, clock: Clock
+) -> ASGIApp:
+    """An ASGI application of these operations, and of what speaks WebSocket."""
+    routes = [*sockets, *(_route(operation, access, audit) for operation in operations)]
     handlers: dict[Any, Any] = {HTTPException: refuse, Exception: fail, **dict.fromkeys(FAULTS, tell)}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     app.router.default = nothing_there
     return _dated(app, clock)
+
+
+def _route(operation: Operation, access: Access, audit: Audit) -> Route:
+    """The one place where everybody comes by who asks for something."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            response = await operation.act(request, await access.let_in(request, operation))
+        except HTTPException as error:
+            audit.refused(request, operation, error.status_code, error.detail)
+            raise
+        except MillstreamError as error:
+            audit.refused(request, operation, status_of(error), str(error))
+            raise
+        audit.done(request, operation)
+        return response
+
+    return Route(operation.path, endpoint, methods=[operation.method])
 
 
 def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:

@@ -1,100 +1,178 @@
-"""`/devices`: the registry, for who has the right to manage it."""
+"""`/devices`: the registry."""
 
 from __future__ import annotations
 
+from typing import TypedDict
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from millstream.devices import Change, Device, Expected, Name, Registry
+from millstream.devices.credentials import SymmetricKeys
+from millstream.devices.device import DeviceShown
 from millstream.errors import DeviceError
-from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
 from millstream.gateway.http.body import Bodies, decode
-from millstream.gateway.http.parameters import Parameters
+from millstream.gateway.http.operation import NOTHING, Caller, Content, Needs, Operation, always
+from millstream.gateway.http.parameters import flag, paging, text
 from millstream.rights import Right
 
-_PAGE, _LARGEST_PAGE = 100, 1_000
-_LARGEST_QUERY = 2_000
+MOST_ON_A_PAGE = 1_000
 
 DEVICE = "/devices/{device}"
 MODULE = DEVICE + "/modules/{module}"
+
+SEE, CHANGE = Needs(Right.VIEW), Needs(Right.MANAGE)
+
+
+class PageOfDevices(TypedDict):
+    """Devices, and what to say as `after` for the next page."""
+
+    devices: list[DeviceShown]
+    next: str | None
+
+
+class Modules(TypedDict):
+    """The modules of a device."""
+
+    modules: list[DeviceShown]
+
+
+class Keys(TypedDict):
+    """Symmetric keys in Base64."""
+
+    primary: str
+    secondary: str
 
 
 class Devices:
     """Looks at devices and their modules, and changes them."""
 
-    def __init__(self, registry: Registry, access: Access, bodies: Bodies) -> None:
+    def __init__(self, registry: Registry, bodies: Bodies) -> None:
         self._registry = registry
-        self._access = access
         self._bodies = bodies
 
-    def routes(self) -> list[BaseRoute]:
-        """See `Part`. A device and a module have the same operations."""
-        its = [
-            route
-            for path in (MODULE, DEVICE)
-            for route in (
-                Route(path + "/keys/rotate", self._rotate, methods=["POST"]),
-                Route(path + "/keys", self._keys),
-                Route(path, self._show),
-                Route(path, self._put, methods=["PUT"]),
-                Route(path, self._patch, methods=["PATCH"]),
-                Route(path, self._delete, methods=["DELETE"]),
-            )
+    def operations(self) -> list[Operation]:
+        """See `Part`. A device and a module have the same ones."""
+        query = text("query", "A condition as in SQL's WHERE; see the page on devices.")
+        more = flag("modules", "Modules too."), flag("secrets", "With keys and password hashes, as PUT takes them.")
+        both = [each for path, what in ((MODULE, "module"), (DEVICE, "device")) for each in self._of(path, what)]
+        return [
+            Operation(
+                method="GET",
+                path="/devices",
+                act=self._list,
+                text="List devices",
+                needs=SEE,
+                query=(query, *paging(MOST_ON_A_PAGE), *more),
+                gives={200: Content(PageOfDevices)},
+                audited=lambda request: request.query_params.get("secrets") == "true",
+            ),
+            Operation(
+                method="GET",
+                path=DEVICE + "/modules",
+                act=self._modules,
+                text="List the modules of a device",
+                needs=SEE,
+                gives={200: Content(Modules)},
+            ),
+            *both,
         ]
-        return [Route("/devices", self._list), Route(DEVICE + "/modules", self._modules), *its]
 
-    async def _list(self, request: Request) -> Response:
-        await self._admit(request)
-        asked = Parameters(request, "query", "after", "limit", "modules", "secrets")
-        limit, secrets, after = asked.integer("limit", _PAGE, _LARGEST_PAGE), asked.flag("secrets"), asked.text("after")
+    def _of(self, path: str, what: str) -> list[Operation]:
+        shown, keys = Content(DeviceShown), {200: Content(Keys)}
+        return [
+            Operation(
+                method="POST",
+                path=path + "/keys/rotate",
+                act=self._rotate,
+                text=f"Make a new primary key for a {what}",
+                needs=CHANGE,
+                gives=keys,
+                conditional=True,
+            ),
+            Operation(
+                method="GET",
+                path=path + "/keys",
+                act=self._keys,
+                text=f"Show the symmetric keys of a {what}",
+                needs=CHANGE,
+                gives=keys,
+                audited=always,
+            ),
+            Operation(method="GET", path=path, act=self._show, text=f"Show a {what}", needs=SEE, gives={200: shown}),
+            Operation(
+                method="PUT",
+                path=path,
+                act=self._put,
+                text=f"Make a {what}, or replace what is said of it",
+                needs=CHANGE,
+                takes=Content(Change, is_required=False),
+                gives={200: shown, 201: shown},
+                conditional=True,
+            ),
+            Operation(
+                method="PATCH",
+                path=path,
+                act=self._patch,
+                text=f"Change what is said of a {what}",
+                needs=CHANGE,
+                takes=Content(Change, is_required=False),
+                gives={200: shown},
+                conditional=True,
+            ),
+            Operation(
+                method="DELETE",
+                path=path,
+                act=self._delete,
+                text=f"Delete a {what}",
+                needs=CHANGE,
+                gives={204: NOTHING},
+                conditional=True,
+            ),
+        ]
+
+    async def _list(self, request: Request, caller: Caller) -> Response:
+        asked = caller.asked
+        limit, secrets, after = asked.integer("limit"), asked.flag("secrets"), asked.text("after")
+        if secrets:
+            caller.identity.rights.check(Right.MANAGE)
         start = Name("") if after is None else Name.parse(after)
         found = await self._registry.page(asked.text("query"), start, limit, modules=asked.flag("modules"))
         onward = str(found[-1].name) if len(found) == limit else None
         headers = {"Cache-Control": "no-store"} if secrets else {}
         headers |= {} if onward is None else {"Link": f'<{_next(request, onward)}>; rel="next"'}
-        return answer({"devices": [device.shown(secrets=secrets) for device in found], "next": onward}, headers=headers)
+        page: PageOfDevices = {"devices": [device.shown(secrets=secrets) for device in found], "next": onward}
+        return answer(page, headers=headers)
 
-    async def _modules(self, request: Request) -> Response:
-        await self._admit(request)
+    async def _modules(self, request: Request, caller: Caller) -> Response:
         found = await self._registry.modules(name_in(request).device)
-        return answer({"modules": [module.shown() for module in found]})
+        modules: Modules = {"modules": [module.shown() for module in found]}
+        return answer(modules)
 
-    async def _show(self, request: Request) -> Response:
-        await self._admit(request)
+    async def _show(self, request: Request, caller: Caller) -> Response:
         return _answer(await self._registry.get(name_in(request)))
 
-    async def _put(self, request: Request) -> Response:
-        user = await self._admit(request)
+    async def _put(self, request: Request, caller: Caller) -> Response:
         change = decode(await self._bodies.read(request), Change)
-        put = await self._registry.put(name_in(request), change, user, expected(request))
+        put = await self._registry.put(name_in(request), change, caller.actor, expected(request))
         return _answer(put.device, 201 if put.created else 200)
 
-    async def _patch(self, request: Request) -> Response:
-        user = await self._admit(request)
+    async def _patch(self, request: Request, caller: Caller) -> Response:
         change = decode(await self._bodies.read(request), Change)
-        return _answer(await self._registry.patch(name_in(request), change, user, expected(request)))
+        return _answer(await self._registry.patch(name_in(request), change, caller.actor, expected(request)))
 
-    async def _delete(self, request: Request) -> Response:
-        user = await self._admit(request)
-        await self._registry.delete(name_in(request), user, expected(request))
+    async def _delete(self, request: Request, caller: Caller) -> Response:
+        await self._registry.delete(name_in(request), caller.actor, expected(request))
         return Response(status_code=204)
 
-    async def _keys(self, request: Request) -> Response:
-        await self._admit(request)
+    async def _keys(self, request: Request, caller: Caller) -> Response:
         return _answer_keys(await self._registry.get(name_in(request)))
 
-    async def _rotate(self, request: Request) -> Response:
-        user = await self._admit(request)
-        return _answer_keys(await self._registry.rotate_keys(name_in(request), user, expected(request)))
-
-    async def _admit(self, request: Request) -> str | None:
-        """The user's name."""
-        return (await self._access.admit(request, Right.MANAGE)).name
+    async def _rotate(self, request: Request, caller: Caller) -> Response:
+        return _answer_keys(await self._registry.rotate_keys(name_in(request), caller.actor, expected(request)))
 
 
 def expected(request: Request) -> Expected:
@@ -115,6 +193,12 @@ def name_in(request: Request) -> Name:
     return Name.parse("/".join(filter(None, (request.path_params["device"], request.path_params.get("module")))))
 
 
+def answer_keys(keys: SymmetricKeys, etag: str) -> Response:
+    """Keys, for nobody else's memory."""
+    shown: Keys = {"primary": keys.primary, "secondary": keys.secondary}
+    return answer(shown, headers={"ETag": f'"{etag}"', "Cache-Control": "no-store"})
+
+
 def _next(request: Request, after: str) -> str:
     return f"/devices?{urlencode({**request.query_params, 'after': after})}"
 
@@ -127,5 +211,4 @@ def _answer_keys(device: Device) -> Response:
     keys = device.credentials.keys
     if keys is None:
         raise DeviceError(f"device {str(device.name)!r} has no symmetric keys")
-    headers = {"ETag": f'"{device.etag}"', "Cache-Control": "no-store"}
-    return answer({"primary": keys.primary, "secondary": keys.secondary}, headers=headers)
+    return answer_keys(keys, device.etag)

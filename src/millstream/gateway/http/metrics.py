@@ -7,30 +7,37 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from millstream.errors import LogError
-from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import LATER
+from millstream.gateway.http.operation import ANYBODY, Caller, Content, Needs, Operation
 from millstream.metrics import Sources
 from millstream.metrics.exposition import render
 from millstream.rights import Right
 
 
 class Metrics:
-    """A reading of `sources`, for those who may observe; `access` None: for anybody."""
+    """A reading of `sources`, for those who may observe, or for anybody."""
 
-    def __init__(self, sources: Sources, access: Access | None) -> None:
+    def __init__(self, sources: Sources, anybody: bool) -> None:
         self._sources = sources
-        self._access = access
+        self._needs = ANYBODY if anybody else Needs(Right.OBSERVE)
 
-    def routes(self) -> list[BaseRoute]:
+    def operations(self) -> list[Operation]:
         """See `Part`."""
-        return [Route("/metrics", self._metrics)]
+        return [
+            Operation(
+                method="GET",
+                path="/metrics",
+                act=self._metrics,
+                text="What Prometheus reads",
+                needs=self._needs,
+                query=None,
+                gives={200: Content(None, ("text/plain", "application/openmetrics-text"))},
+            )
+        ]
 
-    async def _metrics(self, request: Request) -> Response:
-        if self._access is not None:
-            await self._access.admit(request, Right.OBSERVE)
+    async def _metrics(self, request: Request, caller: Caller) -> Response:
         try:
             reading = await self._sources.read()
         except LogError as error:

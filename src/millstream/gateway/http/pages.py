@@ -8,13 +8,12 @@ from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from millstream.event import Batch
 from millstream.gateway.http.accept import choose
-from millstream.gateway.http.access import Access
+from millstream.gateway.http.operation import Caller, Content, Needs, Operation
 from millstream.gateway.http.page import forms, part
-from millstream.gateway.http.parameters import Parameters
+from millstream.gateway.http.parameters import ATTRIBUTES, FROM, Parameters, number, seconds
 from millstream.gateway.http.partition import Partition, read_from
 from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming, in_turns
@@ -32,19 +31,29 @@ _MOST_SECONDS = 60.0  # what proxies and clients have patience for
 class Pages:
     """Reads partitions."""
 
-    def __init__(self, log: Log, access: Access, readers: Readers, tails: Tails) -> None:
+    def __init__(self, log: Log, readers: Readers, tails: Tails) -> None:
         self._log = log
-        self._access = access
         self._readers = readers
         self._tails = tails
 
-    def routes(self) -> list[BaseRoute]:
+    def operations(self) -> list[Operation]:
         """See `Part`. What is below a partition comes before it."""
-        return [Route("/streams/{name:path}/{partition:int}", self._page)]
+        limit = number("limit", "At most so many events.", _EVENTS, _MOST_EVENTS)
+        wait = seconds("wait", "Wait so long for events, if there are none.", _MOST_SECONDS)
+        return [
+            Operation(
+                method="GET",
+                path="/streams/{name:path}/{partition:int}",
+                act=self._page,
+                text="Read events of a partition",
+                needs=Needs(Right.READ, "name"),
+                query=(FROM, limit, wait, ATTRIBUTES),
+                gives={200: Content(None, (*forms(False), EVENT_STREAM))},
+            )
+        ]
 
-    async def _page(self, request: Request) -> Response:
-        await self._access.admit(request, Right.READ, request.path_params["name"])
-        asked = Parameters(request, "from", "limit", "wait", "attributes")
+    async def _page(self, request: Request, caller: Caller) -> Response:
+        asked = caller.asked
         offered = forms(asked.flag("attributes"))
         media_type = choose(request.headers.get("accept"), [*offered, EVENT_STREAM])
         if media_type == EVENT_STREAM:
@@ -56,8 +65,8 @@ class Pages:
             return Streaming(in_turns(offered[media_type](page)), media_type, headers, reading.pop_all())
 
     async def _read(self, request: Request, asked: Parameters) -> Batch:
-        limit = asked.integer("limit", _EVENTS, _MOST_EVENTS)
-        wait = asked.seconds("wait", _MOST_SECONDS)
+        limit = asked.integer("limit")
+        wait = asked.seconds("wait")
         start = read_from(asked.text("from") or EARLIEST)
         partition = await Partition.find(self._log, request.path_params["name"], request.path_params["partition"])
         offset = await partition.position(start)

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any, TypedDict
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from millstream.errors import LogError, NotAuthorizedError, PayloadError, TopicError
-from millstream.gateway.http.access import Access
+from millstream.gateway.cloudevents import BATCH, STRUCTURED
 from millstream.gateway.http.answer import CODES, FAULTS, LATER, answer
 from millstream.gateway.http.body import Bodies
 from millstream.gateway.http.content import read_contents
+from millstream.gateway.http.operation import JSON, NDJSON, Caller, Content, Needs, Operation
 from millstream.gateway.ingest.ingest import Ingest
 from millstream.gateway.statistics import Statistics
 from millstream.rights import Right
 from millstream.topic import check_topic
 
+_TAKEN = (JSON, NDJSON, STRUCTURED, BATCH, "application/octet-stream")
+
+
+class Published(TypedDict):
+    """How many events were committed, and how many of them had an id that was there before."""
+
+    events: int
+    duplicates: int
+
 
 class Publishing:
     """Takes events in."""
 
-    def __init__(self, ingest: Ingest, access: Access, bodies: Bodies, statistics: Statistics) -> None:
+    def __init__(self, ingest: Ingest, bodies: Bodies, statistics: Statistics) -> None:
         self._ingest = ingest
-        self._access = access
         self._bodies = bodies
         self._statistics = statistics
 
-    def routes(self) -> list[BaseRoute]:
+    def operations(self) -> list[Operation]:
         """See `Part`."""
-        return [Route("/topics/{topic:path}", self._publish, methods=["POST"])]
+        return [
+            Operation(
+                method="POST",
+                path="/topics/{topic:path}",
+                act=self._publish,
+                text="Publish an event, NDJSON, or CloudEvents",
+                needs=Needs(Right.PUBLISH, "topic", inside=True),
+                query=None,
+                takes=Content(Any, _TAKEN, is_required=False),
+                gives={200: Content(Published)},
+            )
+        ]
 
-    async def _publish(self, request: Request) -> Response:
-        identity = await self._access.admit(request)
+    async def _publish(self, request: Request, caller: Caller) -> Response:
         topic = request.path_params["topic"]
         try:
             check_topic(topic)
-            identity.rights.check(Right.PUBLISH, topic)
+            caller.identity.rights.check(Right.PUBLISH, topic)
             contents = read_contents(request, await self._bodies.read(request))
         except HTTPException as refused:
             self._reject(request, CODES[refused.status_code], refused.detail)
@@ -48,7 +68,8 @@ class Publishing:
             duplicates = await self._ingest.publish(request.path_params["topic"], contents)
         except LogError as error:
             raise HTTPException(503, f"{error}; send it again", LATER) from error
-        return answer({"events": len(contents), "duplicates": duplicates})
+        published: Published = {"events": len(contents), "duplicates": duplicates}
+        return answer(published)
 
     def _reject(self, request: Request, code: str, text: str) -> None:
         """Count a request that is refused as one event, and leave its trace."""

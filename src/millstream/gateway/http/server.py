@@ -13,7 +13,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from millstream.gateway.http.access import CERTIFICATE
+from millstream.gateway.listeners.auth import ShownCertificate
 from millstream.gateway.listeners.listening import bind, where
+from millstream.gateway.listeners.tls import shown_by
 
 _PING_SECONDS = 20.0
 _LARGEST_HEAD = 1 << 16  # bytes of a request's line and headers, or of what else frames a body; as h11 has it
@@ -41,15 +44,22 @@ class HttpServer:
             date_header=False,  # its clock ticks with the loop that we do not run; the application sets it
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
         )
+        self._config = config
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, address: str) -> tuple[str, int]:
-        """Listen, and give the address. `SettingsError` if it cannot be."""
-        bound = bind(address, "http")
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[bound]))
+    async def start(self, address: str) -> tuple[str, int] | None:
+        """Listen, and give the address; without one, serve only the connections that others accept. `SettingsError` if
+        it cannot be."""
+        bound = bind(address, "http") if address else None
+        sockets = [] if bound is None else [bound]
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
         await self._server.begun.wait()
-        return where(bound)
+        return None if bound is None else where(bound)
+
+    def protocol(self) -> asyncio.Protocol:
+        """One for a connection that somebody else has accepted."""
+        return _Http(self._config, self._server.server_state, {})
 
     async def stop(self) -> None:
         """Stop accepting, finish the requests under way, and close. A client that does not take its answer is cut."""
@@ -61,9 +71,19 @@ class HttpServer:
 
 
 class _Http(HttpToolsProtocol):
-    """The bound that the parser has not: a head without an end would be kept for ever."""
+    """The bound that the parser has not: a head without an end would be kept for ever. And the certificate that the
+    client has shown, in the state of its requests."""
 
     _aside = 0  # bytes that were read since a head was complete or something of a body came
+    _certificate: ShownCertificate | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._certificate = shown_by(transport)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"][CERTIFICATE] = self._certificate
 
     def data_received(self, data: bytes) -> None:
         self._aside += len(data)

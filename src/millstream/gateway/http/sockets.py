@@ -23,7 +23,7 @@ from millstream.gateway.http.access import Access
 from millstream.gateway.http.parameters import Parameters
 from millstream.gateway.http.readers import Readers, first
 from millstream.gateway.http.tail import Positions, Tail, find_tail
-from millstream.gateway.http.tails import POSITIONS
+from millstream.gateway.http.tails import POSITIONS, TAIL
 from millstream.log import LATEST, Log
 from millstream.rights import Right
 
@@ -39,13 +39,13 @@ class Sockets:
         self._readers = readers
 
     def routes(self) -> list[BaseRoute]:
-        """See `Part`."""
+        """Where WebSockets are opened."""
         return [WebSocketRoute("/streams/{name:path}/tail", self._tail)]
 
     async def _tail(self, socket: WebSocket) -> None:
         _check_origin(socket)
         await self._access.admit(socket, Right.READ, socket.path_params["name"])
-        asked = Parameters(socket, "from", "partition", "attributes")
+        asked = Parameters(socket, TAIL)
         attributes = asked.flag("attributes")
         name, start = socket.path_params["name"], asked.text("from") or LATEST
         positions = await find_tail(self._log, name, asked.partition(), start)

@@ -7,24 +7,31 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
-from millstream.gateway.http.access import Access
 from millstream.gateway.http.answer import answer
+from millstream.gateway.http.operation import Caller, Content, Needs, Operation
 from millstream.rights import Right
 
 
 class Status:
     """`report` gives the counts by their documented names."""
 
-    def __init__(self, report: Callable[[], dict[str, Any]], access: Access) -> None:
+    def __init__(self, report: Callable[[], dict[str, Any]]) -> None:
         self._report = report
-        self._access = access
 
-    def routes(self) -> list[BaseRoute]:
+    def operations(self) -> list[Operation]:
         """See `Part`."""
-        return [Route("/status", self._status)]
+        return [
+            Operation(
+                method="GET",
+                path="/status",
+                act=self._status,
+                text="What happened since the start",
+                needs=Needs(Right.OBSERVE),
+                query=None,
+                gives={200: Content(dict[str, Any])},
+            )
+        ]
 
-    async def _status(self, request: Request) -> Response:
-        await self._access.admit(request, Right.OBSERVE)
+    async def _status(self, request: Request, caller: Caller) -> Response:
         return answer(self._report())

@@ -9,15 +9,14 @@ from typing import NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from millstream.event import Event
 from millstream.event_json import event_json
 from millstream.gateway.cloudevents import STRUCTURED, write_event
 from millstream.gateway.http.accept import choose
-from millstream.gateway.http.access import Access
+from millstream.gateway.http.operation import Caller, Content, Needs, Operation
 from millstream.gateway.http.page import NDJSON
-from millstream.gateway.http.parameters import Parameters
+from millstream.gateway.http.parameters import ATTRIBUTES, FROM, PARTITION, Parameters
 from millstream.gateway.http.readers import Readers
 from millstream.gateway.http.streaming import Streaming
 from millstream.gateway.http.tail import Positions, Tail, find_tail
@@ -28,6 +27,9 @@ EVENT_STREAM = "text/event-stream"
 POSITIONS = "Millstream-Positions"
 
 _UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}  # nginx would gather it
+TAIL = (FROM, PARTITION, ATTRIBUTES)
+"""The parameters of a tail."""
+
 _RETRY = b"retry: 1000\n"  # milliseconds after which a browser comes back
 
 
@@ -42,18 +44,26 @@ class Line(NamedTuple):
 class Tails:
     """Follows streams."""
 
-    def __init__(self, log: Log, access: Access, readers: Readers) -> None:
+    def __init__(self, log: Log, readers: Readers) -> None:
         self._log = log
-        self._access = access
         self._readers = readers
 
-    def routes(self) -> list[BaseRoute]:
+    def operations(self) -> list[Operation]:
         """See `Part`."""
-        return [Route("/streams/{name:path}/tail", self._tail)]
+        return [
+            Operation(
+                method="GET",
+                path="/streams/{name:path}/tail",
+                act=self._tail,
+                text="Follow a stream, live",
+                needs=Needs(Right.READ, "name"),
+                query=TAIL,
+                gives={200: Content(None, tuple(_lines(False)))},
+            )
+        ]
 
-    async def _tail(self, request: Request) -> Response:
-        await self._access.admit(request, Right.READ, request.path_params["name"])
-        asked = Parameters(request, "from", "partition", "attributes")
+    async def _tail(self, request: Request, caller: Caller) -> Response:
+        asked = caller.asked
         media_type = choose(request.headers.get("accept"), list(_lines(False)))
         return await self.follow(request, asked, media_type, asked.partition())
 

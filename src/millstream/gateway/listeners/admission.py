@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from millstream.actor import Actor
 from millstream.errors import LogError, NotAuthorizedError
 from millstream.gateway.ingest.ingest import Ingest
-from millstream.gateway.listeners.auth import Authenticator, BusyError, Credentials, Identity, NotAuthenticatedError
+from millstream.gateway.listeners.auth import (
+    Authenticator,
+    BusyError,
+    Credentials,
+    Identity,
+    NotAuthenticatedError,
+    TooManyFailuresError,
+)
 from millstream.gateway.listeners.connection import Connection, Pause
 from millstream.gateway.sessions.kept import NEVER
 from millstream.gateway.sessions.roster import TooManySessionsError
@@ -21,6 +29,10 @@ from millstream.settings import Settings
 
 if TYPE_CHECKING:
     from millstream.gateway.devices.guests import Guests
+
+
+Refused = Callable[[Actor, str, str], None]
+"""Told who was refused, the code of the error, and why."""
 
 
 class Admission:
@@ -35,13 +47,16 @@ class Admission:
         sessions: Sessions,
         ingest: Ingest,
         guests: Guests | None,
+        refused: Refused | None = None,
     ) -> None:
+        """`refused` is told of each who is not let in."""
         self._most = most
         self._limits = limits
         self._authenticator = authenticator
         self._sessions = sessions
         self._ingest = ingest
         self._guests = guests
+        self._refused = refused
         self._clients: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,7 +75,9 @@ class Admission:
         if self._is_full(client_id):
             self._turn_away(connection)
             return
-        credentials = Credentials(connect.user_name, connect.password, client_id, connection.certificate)
+        credentials = Credentials(
+            connect.user_name, connect.password, client_id, connection.certificate, connection.address
+        )
         known = self._authenticator.recall(credentials)
         if known is not None and (self._sessions.is_ready or not session_expiry(connect, self._limits)):
             self._accept(connection, connect, client_id, known)
@@ -89,7 +106,11 @@ class Admission:
             if session_expiry(connect, self._limits):
                 await self._sessions.make_ready()
         except NotAuthenticatedError as error:
+            self._tell(credentials, "unauthorized", str(error))
             connection.end(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
+        except TooManyFailuresError as error:
+            self._tell(credentials, "too_many_requests", str(error))
+            connection.end(Reason.SERVER_BUSY, str(error))
         except BusyError as error:
             connection.end(Reason.SERVER_BUSY, str(error))
         except LogError as error:  # a full disk, say
@@ -139,6 +160,12 @@ class Admission:
         if before is not None and before.user != identity.name:
             return f"client identifier {client_id!r} is in use by another user"
         return None
+
+    def _tell(self, credentials: Credentials, code: str, why: str) -> None:
+        if self._refused is not None:
+            shown = credentials.certificate
+            name = credentials.user_name if shown is None else shown.common_name
+            self._refused(Actor(name, "MQTT CONNECT", credentials.address), code, why)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

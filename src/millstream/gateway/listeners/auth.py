@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from millstream.clock import Clock
 from millstream.errors import MillstreamError, SettingsError
-from millstream.gateway.listeners.password_checks import BusyError, PasswordChecks
+from millstream.gateway.listeners.password_checks import BusyError, PasswordChecks, TooManyFailuresError
 from millstream.password import PasswordHash
 from millstream.rights import EVERYTHING, Rights
 
@@ -22,6 +22,7 @@ __all__ = [
     "Identity",
     "NotAuthenticatedError",
     "ShownCertificate",
+    "TooManyFailuresError",
     "UserAuthenticator",
 ]
 
@@ -32,11 +33,13 @@ class NotAuthenticatedError(MillstreamError):
 
 @dataclass(frozen=True, slots=True)
 class ShownCertificate:
-    """A certificate that a client has shown to a listener which checks them: whose it is by its common name, and its
-    digests by SHA-256 and SHA-1, as lower-case hexadecimal digits."""
+    """A certificate that a client has shown to a listener which checks them: whose it is by its common name, its
+    digests by SHA-256 and SHA-1, as lower-case hexadecimal digits; and the `chain` (in DER) from it, over those that
+    vouch for it, to one that the listener trusts."""
 
     common_name: str
     thumbprints: tuple[str, ...] = ()
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ class Credentials:
     password: bytes | None
     client_id: str = ""
     certificate: ShownCertificate | None = None
+    address: str = ""
+    """Where it comes from."""
+    bearer: str | None = field(default=None, repr=False)
+    """An API key, which is shown in place of all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +86,8 @@ class Authenticator(Protocol):
 
 class UserAuthenticator:
     """Users with their passwords' hashes. `allow_anonymous` lets in who shows no user name, and everybody where there
-    are no users. Who has shown a certificate is let in by its common name; `by_certificate` says that some can.
-    `rights` gives what a user (None: nobody in particular) with a client identifier may do.
+    are no users. Who has shown a certificate is let in by its common name; `others` says that somebody else can come
+    in. `rights` gives what a user (None: nobody in particular) with a client identifier may do.
 
     `SettingsError`: nobody could come in, or a hash is none."""
 
@@ -91,9 +98,9 @@ class UserAuthenticator:
         clock: Clock,
         rights: Callable[[str | None, str], Rights] = lambda user, client_id: EVERYTHING,
         *,
-        by_certificate: bool = False,
+        others: bool = False,
     ) -> None:
-        if not users and not allow_anonymous and not by_certificate:
+        if not users and not allow_anonymous and not others:
             raise SettingsError(
                 "nobody may connect: name users in the settings (millstream password makes the hash), "
                 "or let anybody in with --allow-anonymous (setting 'allow_anonymous')"
@@ -103,7 +110,7 @@ class UserAuthenticator:
         self._anonymous = allow_anonymous
         self._rights = rights
         # An unknown user costs the same time as a known one, so that names cannot be found out.
-        self._nobody = next(iter(self._hashes.values()), PasswordHash.impossible())
+        self._nobody = PasswordHash.impossible(next(iter(self._hashes.values()), None))
 
     @property
     def lets_anybody_in(self) -> bool:
@@ -118,6 +125,8 @@ class UserAuthenticator:
         """See `Authenticator`."""
         if credentials.certificate is not None:
             return self._identity(credentials.certificate.common_name, credentials)
+        if credentials.bearer is not None:
+            return None
         name = credentials.user_name
         if self._anonymous and (name is None or not self._hashes):
             return self._identity(None, credentials)
@@ -132,10 +141,13 @@ class UserAuthenticator:
         if recalled is not None:
             return recalled
         name = credentials.user_name
+        if credentials.bearer is not None:
+            raise NotAuthenticatedError("this server takes no API keys; show a user name and a password")
         if name is None:
             raise NotAuthenticatedError("a user name and a password are needed")
         known = self._hashes.get(name)
-        fits = await self.checks.fits(name, known or self._nobody, credentials.password or b"")
+        shown = credentials.password or b""
+        fits = await self.checks.fits(name, known or self._nobody, shown, credentials.address)
         if known is None or not fits:
             raise NotAuthenticatedError("user name or password is wrong")
         return self._identity(name, credentials)

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, cast
 from millstream.gateway.listeners.auth import ShownCertificate
 from millstream.gateway.listeners.tls import is_revoked, shown_by
 from millstream.mqtt import (
-    Action,
     Allowance,
-    Connecting,
-    Declined,
+    Bundle,
     Ended,
     Granted,
     Message,
@@ -27,8 +25,6 @@ from millstream.mqtt import (
     Reason,
     Session,
     State,
-    Subscribed,
-    Unsubscribed,
     Version,
 )
 from millstream.rights import Rights
@@ -47,7 +43,8 @@ _LINGER = 5.0  # seconds that a peer has to read what it was told before its con
 
 
 # Slow to look up, for what is looked up with every message.
-_CONNECTED, _ENDED, _OVERFLOW = State.CONNECTED, State.ENDED, Outcome.OVERFLOW
+_CONNECTED, _ENDED = State.CONNECTED, State.ENDED
+_SENT, _OVERFLOW = Outcome.SENT, Outcome.OVERFLOW
 
 
 class Pause(enum.IntFlag):
@@ -66,6 +63,7 @@ class Connection(asyncio.Protocol):
     """A client's connection; `listener` is what all of them share."""
 
     __slots__ = (
+        "_acting",
         "_cut_at",
         "_intake",
         "_listener",
@@ -86,6 +84,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: MqttListener) -> None:
         self._listener = listener
         self._intake = listener.intake
+        self._acting = listener.acting
         self._transport: asyncio.Transport | None = None
         self._pauses = 0
         self.buffered = 0  # bytes of an incomplete packet that are accounted for
@@ -108,6 +107,12 @@ class Connection(asyncio.Protocol):
     def version(self) -> Version:
         """What the client speaks."""
         return self.session.version
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
 
     @property
     def has_queue(self) -> bool:
@@ -160,7 +165,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._intake.take()  # the client may have said goodbye
         if self.session.state is not State.ENDED:
-            self._leave(self.session.lost())
+            self.leave(self.session.lost())
         self._transport = None
         self._listener.closed(self)
 
@@ -171,7 +176,7 @@ class Connection(asyncio.Protocol):
         self.resume(Pause.UNREAD)
         if self.taker is not None:
             self._listener.sessions.pump(self.taker)
-        self.send_retained()
+        self._listener.sessions.send_retained(self)
 
     # --- what the gateway calls
 
@@ -194,16 +199,18 @@ class Connection(asyncio.Protocol):
         connection alone."""
         try:
             actions = self.session.receive(data, position, self._listener.ingest.gathering.arrivals, self)
+            answers, owes = self.session.answers, False
+            if answers is not None and answers.owed:
+                owes = True  # before what else waits for the commit: SUBACK comes before retained messages
+                self._listener.ingest.after_commit(partial(self._pay, answers.take()))
             for action in actions:
-                self._act(action)
+                self._acting.act(self, action)
             if self.session.rest or self.buffered:
                 self._account()
-            if self.session.owed:
-                self._listener.ingest.after_commit(partial(self._tell, self.session.take_owed()))
             if self.taker is not None:
                 self._listener.sessions.received(self.taker)
-            if self.retained:
-                self.send_retained()
+            if self.retained and not owes:
+                self._listener.sessions.send_retained(self)
             if self.session.outgoing.output:
                 self.flush()
         except Exception:
@@ -216,12 +223,9 @@ class Connection(asyncio.Protocol):
             return
         memory = self.kept.memory if self.kept is not None else None
         self.session.accept(client_id, rights, memory, present=present)
-        for granted in self.session.subscriptions:
-            if not granted.is_shared:
-                self._listener.fan_out.add(self, granted)
+        self._acting.resumed(self)
         self.resume(Pause.AUTHENTICATING)
-        for granted in self.session.subscriptions:
-            self._listener.listens(self, granted)
+        self._acting.came(self)
         self.receive(b"", 0)
         self._listener.ingest.came()
 
@@ -236,28 +240,18 @@ class Connection(asyncio.Protocol):
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`. One that overflows ends the connection."""
-        outgoing = self.outgoing
-        if not outgoing.output:  # as when it has ended
-            if self._transport is None or self.session.state is not _CONNECTED:
-                return Outcome.DROPPED
-            outgoing.unwritten = self._transport.get_write_buffer_size()
-        outcome = outgoing.deliver(message, qos)
+        if not self.outgoing.output and not self._begin_writing():
+            return Outcome.DROPPED
+        outcome = self.outgoing.deliver(message, qos)
         if outcome is _OVERFLOW:
             self.end(Reason.QUOTA_EXCEEDED, "too slow: more messages wait than setting 'limits.session_bytes' allows")
         return outcome
 
-    def send_retained(self) -> None:
-        """Send retained messages, as many as the client's window has room for and its socket takes."""
-        outgoing = self.session.outgoing
-        while self.retained and self.takes_messages and outgoing.quota > 0 and outgoing.waiting < _UNREAD_BYTES:
-            topic, _ = key = next(iter(self.retained))
-            granted = self.retained.pop(key)
-            message = self._listener.sessions.retained.get(topic)
-            now = self._listener.clock.now()
-            if message is not None and not message.is_expired(now):
-                qos = min(message.post.qos, granted.qos)
-                self.deliver(message.encode(self.version, qos, granted.identifiers, True, now), qos)
-        self.flush()
+    def deliver_all(self, bundle: Bundle, qos: int) -> int:
+        """Take messages, likewise and in their order. How many were taken."""
+        if not qos and (self.outgoing.output or self._begin_writing()) and self.outgoing.deliver_together(bundle):
+            return len(bundle.messages)
+        return sum(self.deliver(message, qos) is _SENT for message in bundle.messages)
 
     def flush(self) -> None:
         """Write what the session has to say."""
@@ -268,7 +262,15 @@ class Connection(asyncio.Protocol):
     def end(self, reason: Reason, text: str) -> None:
         """End the connection for a reason of the server's."""
         if self.session.state is not State.ENDED:
-            self._leave(self.session.end(reason, text))
+            self.leave(self.session.end(reason, text))
+
+    def leave(self, ended: Ended) -> None:
+        """The session has ended: say what there is to say, take it out of everything, and close."""
+        self.flush()
+        self._acting.left(self, ended)
+        if self._transport is not None:
+            self._cut_at = self._listener.clock.monotonic() + _LINGER
+            self._transport.close()
 
     def is_revoked(self, lists: Sequence[CertificateRevocationList]) -> bool:
         """Whether the certificate that the client has shown is on one of these lists."""
@@ -299,58 +301,27 @@ class Connection(asyncio.Protocol):
         elif self._pauses & ~_UNREAD:
             self.incoming.active = True  # it is we who do not listen
         elif (ended := self.session.overdue(now)) is not None:
-            self._leave(ended)
+            self.leave(ended)
 
     # ---
+
+    def _begin_writing(self) -> bool:
+        """See how much is unwritten before there is more to write. False: it has ended, and nothing can be written."""
+        if self._transport is None or self.session.state is not _CONNECTED:
+            return False
+        self.outgoing.unwritten = self._transport.get_write_buffer_size()
+        return True
 
     def _tell(self, packets: bytes) -> None:
         """Write answers to what is committed."""
         if self._transport is not None and self.session.state is _CONNECTED:
             self._transport.write(packets)
 
-    def _act(self, action: Action) -> None:
-        if isinstance(action, Subscribed):
-            self._subscribed(action)
-        elif isinstance(action, Unsubscribed):
-            self._unsubscribed(action.subscription)
-        elif isinstance(action, Connecting):
-            self._listener.admission.admit(self, action.connect)
-        elif isinstance(action, Declined):
-            self._listener.declined(self, action)
-        else:
-            self._leave(action)
-
-    def _subscribed(self, action: Subscribed) -> None:
-        granted, sessions = action.subscription, self._listener.sessions
-        if granted.is_shared:
-            sessions.joined(self, granted)
-            return
-        if action.replaced is not None:
-            self._listener.fan_out.remove(self, action.replaced)
-        self._listener.fan_out.add(self, granted)
-        if self.kept is not None:
-            sessions.subscribed(self.kept, granted)
-        if action.wants_retained:
-            sessions.give_retained(self, granted)
-        self._listener.listens(self, granted)
-
-    def _unsubscribed(self, granted: Granted) -> None:
-        if granted.is_shared:
-            self._listener.sessions.parted(self, granted)
-            return
-        self._listener.fan_out.remove(self, granted)
-        if self.kept is not None:
-            self._listener.sessions.unsubscribed(self.kept, granted)
-
-    def _leave(self, ended: Ended) -> None:
-        """Say what there is to say, take the session out of everything, and close."""
-        self.flush()
-        for granted in self.session.subscriptions:
-            self._listener.fan_out.remove(self, granted)
-        self._listener.left(self, ended)
-        if self._transport is not None:
-            self._cut_at = self._listener.clock.monotonic() + _LINGER
-            self._transport.close()
+    def _pay(self, answers: bytes) -> None:
+        """Write what was owed, and what had to wait for that."""
+        self._tell(answers)
+        if self.retained:
+            self._listener.sessions.send_retained(self)
 
     def _account(self) -> None:
         """Incomplete packets of all connections together have a bound as well."""

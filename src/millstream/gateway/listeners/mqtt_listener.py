@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
 from millstream.errors import SettingsError
 from millstream.gateway.ingest.ingest import Ingest
 from millstream.gateway.ingest.intake import Intake
-from millstream.gateway.listeners.admission import Admission, session_limits
+from millstream.gateway.listeners.acting import Acting
+from millstream.gateway.listeners.admission import Admission, Refused, session_limits
 from millstream.gateway.listeners.auth import Authenticator
 from millstream.gateway.listeners.connection import Connection, Pause
 from millstream.gateway.listeners.listening import Door
@@ -22,7 +23,7 @@ from millstream.gateway.pubsub.broker_topics import BrokerTopics
 from millstream.gateway.pubsub.fanout import FanOut
 from millstream.gateway.sessions.sessions import Sessions
 from millstream.gateway.statistics import Statistics
-from millstream.mqtt import Declined, Ended, Granted, Reason, Session, claimed_topic
+from millstream.mqtt import Reason, Session
 from millstream.settings import ListenerSettings, Settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 4_096  # connections that the kernel holds while we are busy: a site comes back at once after an outage
+_QUIET = 60.0  # seconds between lines in the log about what any stranger may do wrong
 _SWEEP = 1.0  # seconds between looks at the clock
 _WEBSOCKET_MESSAGE = 64 << 10  # beside two packets of the largest size; clients put one packet, or a few, in a message
 _REFUSABLE = 256  # connections beyond the limit that are told so; further ones are cut
@@ -50,18 +52,19 @@ class MqttListener:
         broker_topics: BrokerTopics,
         clock: Clock,
         guests: Guests | None = None,
+        refused: Refused | None = None,
     ) -> None:
         limits = settings.limits
         self.ingest = ingest
         self.intake = Intake(ingest, limits.packet_bytes)
-        self.fan_out = fan_out
         self.sessions = sessions
         self.clock = clock
         self.buffered = 0
         self.largest_buffered = limits.pending_bytes
         self._limits = session_limits(settings)
         self._most = limits.connections
-        self.admission = Admission(limits.connections, self._limits, authenticator, sessions, ingest, guests)
+        self.admission = Admission(limits.connections, self._limits, authenticator, sessions, ingest, guests, refused)
+        self.acting = Acting(self.admission, fan_out, sessions, statistics, guests)
         self._statistics = statistics
         self._guests = guests
         self._broker_topics = broker_topics
@@ -71,6 +74,7 @@ class MqttListener:
         self._sweeping = False
         self._watching: asyncio.Task[None] | None = None
         self._held = False
+        self._complain_at = 0.0
         self._doors: list[Door] = []
         self._empty = asyncio.Event()
         self._empty.set()
@@ -84,10 +88,11 @@ class MqttListener:
         """Listen by TCP, and give the address. `SettingsError` if it cannot be."""
         return await self._open(Door(self._make, _BACKLOG), address, "mqtt")
 
-    async def add(self, settings: ListenerSettings) -> tuple[str, int]:
-        """Listen at a further address, likewise."""
-        certificate = Certificate(settings) if settings.is_secure else None
-        make = self._make_websocket if settings.protocol in ("ws", "wss") else self._make
+    async def add(self, settings: ListenerSettings, http: Callable[[], asyncio.BaseProtocol]) -> tuple[str, int]:
+        """Listen at a further address, likewise; `http` makes what speaks that."""
+        certificate = Certificate(settings, self._failed_handshake) if settings.is_secure else None
+        makers = {"ws": self._make_websocket, "wss": self._make_websocket, "https": http}
+        make = makers.get(settings.protocol, self._make)
         where = await self._open(Door(make, _BACKLOG, certificate), settings.address, "listeners")
         if certificate is not None and self._watching is None:
             self._watching = self._spawn(self._watch_certificates())
@@ -164,30 +169,6 @@ class MqttListener:
         if not self._connections:
             self._empty.set()
 
-    def left(self, connection: Connection, ended: Ended) -> None:
-        """A session has ended."""
-        client_id = connection.client_id
-        if self.admission.left(connection):
-            self.sessions.left(connection, ended)
-        reason = ended.reason.name.lower()
-        if self._guests is not None:
-            self._guests.gone(connection, reason)
-        self._statistics.connections[reason] += 1
-        if ended.rejected:
-            topic = claimed_topic(ended.packet)
-            self._statistics.reject(reason, text=ended.text, client=client_id, topic=topic, payload=ended.packet)
-        _log.debug("client %r ended: %s", client_id, ended.text)
-
-    def listens(self, connection: Connection, granted: Granted) -> None:
-        """A client has a subscription of its own."""
-        if self._guests is not None:
-            self._guests.listens(connection, granted.filter)
-
-    def declined(self, connection: Connection, its: Declined) -> None:
-        """A published message was refused, and its client stays."""
-        reason, client_id = its.reason.name.lower(), connection.session.client_id
-        self._statistics.reject(reason, text=its.text, client=client_id, topic=its.topic, payload=its.payload)
-
     # ---
 
     async def _sweep(self) -> None:
@@ -201,6 +182,13 @@ class MqttListener:
                     self._guests.heard(connection)
                 connection.look_at_clock(now)
         self._sweeping = False
+
+    def _failed_handshake(self, why: str) -> None:
+        self._statistics.connections["tls_failed"] += 1
+        now = self.clock.monotonic()
+        if now >= self._complain_at:  # a device that is wrong comes again and again
+            self._complain_at = now + _QUIET
+            _log.warning("a client's TLS handshake failed: %s; others within %.0f s are only counted", why, _QUIET)
 
     async def _watch_certificates(self) -> None:
         while True:

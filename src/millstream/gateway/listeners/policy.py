@@ -6,19 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from millstream.errors import NotAuthorizedError
-from millstream.rights import EVERYTHING, Right, Rights
+from millstream.rights import DOES, EVERYTHING, INCLUDED, OF_NAMES, Right, Rights
 from millstream.settings import PLACEHOLDERS, OwnRights, Settings
 from millstream.settings import Rights as RightsSettings
 from millstream.topic import filter_covers
 
-_DOES = {
-    Right.PUBLISH: "publish to {!r}",
-    Right.SUBSCRIBE: "subscribe to {!r}",
-    Right.READ: "read stream {!r}",
-    Right.JOIN: "join group {!r}",
-    Right.OBSERVE: "see status and metrics",
-    Right.MANAGE: "see and change devices",
-}
+_OVER_DEVICES = (Right.VIEW, Right.OPERATE, Right.MANAGE, Right.ADMINISTER)
 
 
 class Policy:
@@ -28,8 +21,9 @@ class Policy:
         self._default = settings.rights
         self._users = {name: self._with(user) for name, user in settings.users.items()}
         self._anonymous = None if settings.anonymous is None else self._with(settings.anonymous)
-        managing = {"manage": bool(settings.devices.manage)}  # what all users have, devices need not have
-        self._devices = self._with(settings.devices).model_copy(update=managing)
+        # What all users may do with devices, these need not be able to do with each other.
+        over_others = {right.value: bool(getattr(settings.devices, right)) for right in _OVER_DEVICES}
+        self._devices = self._with(settings.devices).model_copy(update=over_others)
 
     def rights(self, user: str | None, client_id: str) -> Rights:
         """Those of a user (None: of who shows no name) with a client identifier, empty where it has none."""
@@ -71,13 +65,14 @@ class Granted:
         """See `Rights`."""
         if not self._grants(right, name):
             raise NotAuthorizedError(
-                f"{self._client.who} may not {_DOES[right].format(name)}; "
+                f"{self._client.who} may not {DOES[right].format(name)}; "
                 f"the setting {right.value!r} in {self._client.place} or [rights] gives the right"
             )
 
     def _grants(self, right: Right, name: str) -> bool:
-        if right in (Right.OBSERVE, Right.MANAGE):
-            return bool(getattr(self._granted, right.value))
+        if right not in OF_NAMES:
+            giving = (right, *(each for each, included in INCLUDED.items() if right in included))
+            return any(getattr(self._granted, each.value) for each in giving)
         return any(filter_covers(each, name) for each in self._filters(getattr(self._granted, right.value)))
 
     def _filters(self, written: Sequence[str]) -> Iterator[str]:

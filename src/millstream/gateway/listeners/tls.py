@@ -6,8 +6,9 @@ import hashlib
 import re
 import ssl
 from asyncio import BaseTransport
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
@@ -22,8 +23,10 @@ class Certificate:
     """A listener's certificate, and whose certificates it trusts: `context` is what the files said when they were read
     last, `revoked` the lists among them. `SettingsError` naming the file that cannot be used."""
 
-    def __init__(self, settings: ListenerSettings) -> None:
+    def __init__(self, settings: ListenerSettings, failed: Callable[[str], None] = lambda why: None) -> None:
+        """`failed` is told why, when a client does not come through the handshake."""
         assert settings.certificate is not None, "a setting that TLS must have"
+        self._object = _observed(failed)
         self._chain, self._key = settings.certificate, settings.key or settings.certificate
         self._authorities, self._list = settings.client_ca, settings.client_crl
         self._times = self._now()
@@ -52,6 +55,7 @@ class Certificate:
         on with a session of TLS that an earlier one began."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslobject_class = self._object
         revoked: list[x509.CertificateRevocationList] = []
         try:
             context.load_cert_chain(self._chain, self._key)
@@ -70,6 +74,22 @@ class Certificate:
         return context, revoked
 
 
+def _observed(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
+    """TLS of a connection, which tells of a handshake that fails: the event loop drops such a connection in silence."""
+
+    class Observed(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                failed((error.reason or str(error)).lower().replace("_", " "))
+                raise
+
+    return Observed
+
+
 def shown_by(transport: BaseTransport) -> ShownCertificate | None:
     """The certificate that a client has shown, which was checked. None without one, or one without a common name."""
     found = transport.get_extra_info("peercert")
@@ -79,9 +99,16 @@ def shown_by(transport: BaseTransport) -> ShownCertificate | None:
     common_name, raw = next(names, None), _raw(transport)
     if common_name is None or raw is None:
         return None
-    return ShownCertificate(
-        common_name, (hashlib.sha256(raw).hexdigest(), hashlib.sha1(raw, usedforsecurity=False).hexdigest())
-    )
+    digests = hashlib.sha256(raw).hexdigest(), hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+    return ShownCertificate(common_name, digests, _chain(transport.get_extra_info("ssl_object")))
+
+
+def _chain(spoken: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What the client has shown, and by whom it was found good. Until Python 3.13, `ssl` has that for itself only."""
+    if hasattr(spoken, "get_verified_chain"):
+        return tuple(spoken.get_verified_chain())
+    chain: Sequence[Any] = spoken._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in chain)
 
 
 def _raw(transport: BaseTransport) -> bytes | None:

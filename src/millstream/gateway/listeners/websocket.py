@@ -6,6 +6,7 @@ What MQTT packets there are in a message makes no difference (6.0.0-2): the byte
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 _SUBPROTOCOL = Subprotocol("mqtt")  # 6.0.0-3 and -4
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.WARNING)  # below that it tells of each connection
 
 
 class WebSocket(asyncio.Protocol):
@@ -23,7 +26,7 @@ class WebSocket(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol, largest: int) -> None:
         self._inner = inner
-        self._protocol = ServerProtocol(subprotocols=[_SUBPROTOCOL], max_size=largest)
+        self._protocol = ServerProtocol(subprotocols=[_SUBPROTOCOL], max_size=largest, logger=_log)
         self._transport: asyncio.Transport | None = None
 
     # --- what the event loop calls

@@ -9,7 +9,7 @@ from millstream.event import Event
 from millstream.gateway.pubsub.post import Post
 from millstream.gateway.sessions.queue import Lane
 from millstream.gateway.sessions.share import Share
-from millstream.mqtt import Granted, Message, Outcome, Version
+from millstream.mqtt import Bundle, Granted, Message, Outcome, Version
 
 
 class Subscriber(Protocol):
@@ -27,6 +27,10 @@ class Subscriber(Protocol):
 
     def deliver(self, message: Message, qos: int) -> Outcome:
         """Take a message, to be written with the next `flush`."""
+        ...
+
+    def deliver_all(self, bundle: Bundle, qos: int) -> int:
+        """Take messages in their order, likewise. How many were taken: the others are dropped."""
         ...
 
     def flush(self) -> None:

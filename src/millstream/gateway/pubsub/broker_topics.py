@@ -57,9 +57,9 @@ class BrokerTopics:
         counts = self._report()
         values = {name: str(counts[count]) for name, count in _COUNTS.items()}
         values |= {"version": f"millstream {version('millstream')}", "uptime": f"{now - self._began:.0f} seconds"}
-        delivery = Delivery(self._statistics, self._clock.now())
+        delivery = Delivery(self._statistics, self._clock)
         for name, audience in heard.items():
             if audience is not None:
                 payload = values[name].encode()
-                delivery.give(Post(self._topics[name], 0, payload, payload), audience)
+                delivery.give([Post(self._topics[name], 0, payload, payload)], audience)
         delivery.finish()

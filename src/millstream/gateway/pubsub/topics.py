@@ -50,7 +50,7 @@ class Topics:
             self._table = TopicTable()
         if events.num_rows > _FEW:
             events = self._heard(events)
-        delivery = Delivery(self._statistics, self._clock.now())
+        delivery = Delivery(self._statistics, self._clock)
         columns = (events.column(field.name).to_pylist() for field in EVENT_FIELDS)
         for name, key, id_, type_, content_type, headers, data in zip(*columns, strict=True):
             topic = self._table.topic(name)
@@ -59,7 +59,7 @@ class Topics:
                 continue
             its = Attributes(id=id_, type=type_, key=key, content_type=content_type, headers=dict(headers or ()))
             post = Post(topic, 1, data, data, its)
-            delivery.give(post, audience)
+            delivery.give([post], audience)
             if audience.lanes:
                 self._keep(post, audience.lanes)
         delivery.finish()

@@ -19,6 +19,7 @@ from millstream.mqtt import Granted
 if TYPE_CHECKING:
     from millstream.gateway.listeners.connection import Connection
 
+_UNSENT_BYTES = 64 << 10  # that a connection may have before it gets more
 _NOT_RETAINED = "published, but not retained: there is no room, see settings 'limits.retained' and 'retained_bytes'"
 
 
@@ -64,6 +65,19 @@ class Retaining:
                     connection.retained = {}
                 connection.retained[message.post.topic.name, granted.filter] = granted
         return bool(found)
+
+    def send(self, connection: Connection) -> None:
+        """Send a connection what it has to get of them: as many as its window has room for and its socket takes."""
+        outgoing = connection.outgoing
+        while connection.retained and connection.has_room and outgoing.waiting < _UNSENT_BYTES:
+            topic, _ = key = next(iter(connection.retained))
+            granted = connection.retained.pop(key)
+            message = self.retained.get(topic)
+            now = self._clock.now()
+            if message is not None and not message.is_expired(now):
+                qos = min(message.post.qos, granted.qos)
+                connection.deliver(message.encode(connection.version, qos, granted.identifiers, True, now), qos)
+        connection.flush()
 
     def _queue_up(self, message: Queued, qos: int, granted: Granted, client_id: str) -> None:
         now = self._clock.now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
@@ -167,7 +168,11 @@ class Sessions:
     def give_retained(self, connection: Connection, granted: Granted) -> None:
         """Let a connection have the retained messages that match a subscription, after the next commit."""
         if self._retaining.give(connection, granted):
-            self._after_commit(connection.send_retained)
+            self._after_commit(partial(self.send_retained, connection))
+
+    def send_retained(self, connection: Connection) -> None:
+        """Send what it has to get of that, as much as there is room for."""
+        self._retaining.send(connection)
 
     def joined(self, connection: Connection, granted: Granted) -> None:
         """A client has a shared subscription, perhaps in the place of the same one with other options."""
