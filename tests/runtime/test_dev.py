@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from tests.support.millstream import Running, millstream, until
+from tests.support.millstream import Running, until
 
 PLANT = """
 from millstream import App, Event
@@ -189,7 +190,10 @@ def test_first_version_may_be_wrong(tmp_path: Path, plant: Path) -> None:
     run.close()
 
 
-def test_users_are_required_where_others_could_connect(tmp_path: Path, plant: Path) -> None:
-    done = millstream("dev", str(plant), "--data", str(tmp_path / "data"), "--mqtt", "0.0.0.0:0", "--http", "")
-    assert done.returncode == 2
-    assert "--allow-anonymous" in done.stderr
+def test_not_anybody_may_connect_where_others_could(tmp_path: Path, plant: Path) -> None:
+    run = Running(tmp_path / "data", str(plant), "--mqtt", "0.0.0.0:0", "--http", "127.0.0.1:0", command="dev")
+    try:
+        assert "msk_" in run.logs()
+        assert httpx.get(f"http://{run.http}/devices").status_code == 401
+    finally:
+        run.close()

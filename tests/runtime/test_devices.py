@@ -7,6 +7,8 @@ import base64
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -125,3 +127,60 @@ async def _answer_one(server: Running) -> None:
     assert call.payload == b'{"percent":50}'
     await client.publish(f"{call.topic}/answer", b'{"status": 200, "payload": 7}')
     await client.close()
+
+
+def test_queries_in_a_worker_join_with_twins_of_the_server_also_after_a_kill(tmp_path: Path, config: Path) -> None:
+    application = tmp_path / "enriched.py"
+    application.write_text(
+        "from millstream import App\n"
+        "app = App('enriched')\n"
+        "app.stream('telemetry', topics='device/{device}/telemetry', key='device')\n"
+        "app.reference('devices', 'registry', refresh='0.05s')\n"
+        "app.query('hot', 'SELECT t.device, d.tags.line, d.reported.firmware, celsius FROM telemetry t '\n"
+        "          'JOIN devices d ON t.device = d.id WHERE celsius > d.tags.most')\n"
+    )
+    folder, loop = tmp_path / "data", asyncio.new_event_loop()
+    server = Running(folder, str(application), "--config", str(config))
+    try:
+        with _new_version(folder):
+            device = {"tags": {"line": "A", "most": 80}, "credentials": {"password": "hush"}}
+            ask(server, "PUT", "/devices/press-1", device)
+        _measure(loop, server, 1, "1.0")
+        killed = server.children()["server"]
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: server.children().get("server") not in (None, killed), what="another server")
+        until(lambda: _devices(server) is not None, what="the registry")
+        with _new_version(folder):
+            ask(server, "PATCH", "/devices/press-1", {"tags": {"line": "B"}})
+        _measure(loop, server, 2, "1.1")
+        assert server.stop()[0] == 0
+    finally:
+        server.close()
+        loop.close()
+    hot = [event.data for event in read_stream(folder, "hot")]
+    assert hot == [
+        {"device": "press-1", "line": line, "firmware": firmware, "celsius": 91.0}
+        for line, firmware in (("A", "1.0"), ("B", "1.1"))
+    ]
+    told = millstream("backtest", str(application), "--data", str(folder))
+    assert "published 2: same 2" in told.stdout, told.stdout + told.stderr
+
+
+def _measure(loop: asyncio.AbstractEventLoop, server: Running, count: int, firmware: str) -> None:
+    """Report, and when that counts, publish; until so many results are there."""
+    client = loop.run_until_complete(connected(server, "press-1"))
+    with _new_version(server.folder):
+        reported = json.dumps({"firmware": firmware}).encode()
+        loop.run_until_complete(client.publish("device/press-1/twin/reported/1", reported))
+    for payload in (b'{"celsius": 79}', b'{"celsius": 91}'):
+        loop.run_until_complete(client.publish("device/press-1/telemetry", payload))
+    until(lambda: len(read_stream(server.folder, "hot")) == count, what="the result")
+    loop.run_until_complete(client.close())
+
+
+@contextmanager
+def _new_version(folder: Path) -> Iterator[None]:
+    """What is done in it is in the log at the end."""
+    before = len(read_stream(folder, "$reference.devices"))
+    yield
+    until(lambda: len(read_stream(folder, "$reference.devices")) > before, what="a version of the registry")

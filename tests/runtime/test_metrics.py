@@ -19,13 +19,15 @@ from millstream.metrics.catalog import CATALOG
 
 PLANT = """
 import time
-from millstream import App, Event
+from datetime import timedelta
+
+from millstream import App, Event, Retry
 
 app = App("plant")
 telemetry = app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
 
 
-@app.on(telemetry, group="watch")
+@app.on(telemetry, group="watch", retry=Retry(attempts=2, delay=timedelta(seconds=0.1)))
 def watch(event: Event) -> None:
     if event.data["celsius"] == 404:
         raise LookupError("no such temperature")
@@ -72,7 +74,8 @@ def plant(tmp_path: Path) -> Path:
 def test_every_metric_is_there_and_workers_come_and_go(tmp_path: Path, plant: Path) -> None:
     with running(tmp_path / "data", str(plant), "--workers", "2") as run:
         run.publish("site/a/press-1/telemetry", '{"celsius": 20}', '{"celsius": 404}', '{"celsius": 30}')
-        unseen = {"millstream_gateway_rejected_events_total", "millstream_gateway_ended_connections_total"}
+        by_reason = ("rejected_events", "ended_connections", "refused_requests")
+        unseen = {f"millstream_gateway_{each}_total" for each in by_reason}
         wanted = {metric.name for metric in CATALOG} - unseen  # by reasons that did not come
         until(lambda: wanted <= set(families(run)), what=f"{wanted - set(families(run))}")
         assert value(run, "millstream_workers", state="answering") == 2

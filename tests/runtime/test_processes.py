@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.millstream import Running, alive, cpu_seconds, environment, millstream, read_stream, running, until
 
@@ -254,7 +256,14 @@ def test_a_wrong_application_is_told_before_anything_begins(
     assert not (tmp_path / "data").exists()
 
 
-def test_nobody_could_connect_is_told(tmp_path: Path) -> None:
-    done = millstream("run", "--data", str(tmp_path / "data"), "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    assert done.returncode == 2
-    assert "--allow-anonymous" in done.stderr
+def test_the_first_start_shows_an_admins_key_and_the_next_one_does_not(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Running(tmp_path / "data", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0")
+        try:
+            (key,) = re.findall(r"^msk_\S+$", run.logs(), flags=re.MULTILINE)
+            with httpx.Client(base_url=f"http://{run.http}") as http:
+                assert http.get("/devices").status_code == 401
+                assert http.get("/keys", headers={"Authorization": f"Bearer {key}"}).is_success
+            assert run.stop()[0] == 0
+        finally:
+            run.close()

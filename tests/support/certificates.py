@@ -24,8 +24,9 @@ from millstream.settings import ListenerSettings
 OPENSSL = shutil.which("openssl")
 
 
-def make_certificate(folder: Path, name: str, by: str | None = None) -> Path:
-    """A certificate and key for a name, in one file; signed by itself, or by another one."""
+def make_certificate(folder: Path, name: str, by: str | None = None, *, is_authority: bool = False) -> Path:
+    """A certificate and key for a name, in one file; signed by itself, or by another one. It may sign others if it is
+    an authority."""
     if OPENSSL is None:
         pytest.skip("openssl is not installed")
     file, request = folder / f"{name}.pem", folder / f"{name}.csr"
@@ -35,8 +36,9 @@ def make_certificate(folder: Path, name: str, by: str | None = None) -> Path:
         names = ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-x509"]
         run(*new, *names, "-out", str(file))
     else:
-        run(*new, "-out", str(request))
-        run("x509", "-req", "-in", str(request), "-CA", f"{folder / by}.pem", "-days", "2", "-out", str(file))
+        run(*new, *(["-addext", "basicConstraints=critical,CA:TRUE"] if is_authority else []), "-out", str(request))
+        signed = ["x509", "-req", "-in", str(request), "-CA", f"{folder / by}.pem", "-copy_extensions", "copy"]
+        run(*signed, "-days", "2", "-out", str(file))
     file.write_text(file.read_text() + key.read_text())
     return file
 
@@ -46,7 +48,7 @@ def run(*arguments: str) -> None:
     subprocess.run([OPENSSL, *arguments], check=True, capture_output=True)
 
 
-def secure(folder: Path, protocol: Literal["mqtts", "wss"] = "mqtts", **more: Path) -> ListenerSettings:
+def secure(folder: Path, protocol: Literal["mqtts", "wss", "https"] = "mqtts", **more: Path) -> ListenerSettings:
     certificate = folder / "localhost.pem"
     return ListenerSettings(address="127.0.0.1:0", protocol=protocol, certificate=certificate, **more)
 

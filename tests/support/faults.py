@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,12 @@ from millstream.clock import Micros
 from millstream.errors import LogUnavailableError, MillstreamError
 from millstream.log import LATEST, Committed, Group, Log, Poll, Position, Transaction
 from millstream.log.contract import Start
-from millstream.topic import Filter
 
 
 class FaultyLog:
     """`before` and `after` are errors of the next commits, raised instead of it, or when it is done already; `joins`
-    are outcomes of the next joins, None for one that succeeds. While `away`, nothing can be reached."""
+    are outcomes of the next joins, None for one that succeeds. While `away`, nothing can be reached. Commits wait until
+    `open` is set, as it is at first."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -22,6 +23,8 @@ class FaultyLog:
         self.after: list[MillstreamError] = []
         self.joins: list[MillstreamError | None] = []
         self.away = False
+        self.open = asyncio.Event()
+        self.open.set()
         self.commits_tried = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -35,13 +38,11 @@ class FaultyLog:
         self.check()
         await self._log.create(spec)
 
-    async def join(
-        self, group: str, streams: Sequence[str], *, start: Start = LATEST, topics: Filter | None = None
-    ) -> Group:
+    async def join(self, group: str, streams: Sequence[str], *, start: Start = LATEST, **more: Any) -> Group:
         self.check()
         if self.joins and (error := self.joins.pop(0)) is not None:
             raise error
-        return _FaultyGroup(self, await self._log.join(group, streams, start=start, topics=topics))
+        return _FaultyGroup(self, await self._log.join(group, streams, start=start, **more))
 
     def transaction(self) -> Transaction:
         return _FaultyTransaction(self, self._log.transaction())
@@ -101,6 +102,7 @@ class _FaultyTransaction:
 
     async def commit(self) -> Committed:
         self._log.commits_tried += 1
+        await self._log.open.wait()
         self._log.check()
         if self._log.before:
             raise self._log.before.pop(0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from hypothesis import strategies as st
 
 from millstream.mqtt import packet as p
+from millstream.mqtt import reason
 from millstream.mqtt.decode import CONNACK_3_1_1, SUBACK_3_1_1
 from millstream.mqtt.numbering import topic_key
 from millstream.mqtt.packet import Version
@@ -17,7 +19,11 @@ words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 blobs = st.binary(max_size=20)
 packet_ids = st.integers(1, 0xFFFF)
 qualities = st.integers(0, 2)
-reasons = st.sampled_from(Reason)
+
+
+def reasons(allowed: Set[Reason]) -> st.SearchStrategy[Reason]:
+    return st.sampled_from(sorted(allowed))
+
 
 _BY_KIND: dict[str, st.SearchStrategy[Any]] = {
     "flag": st.integers(0, 1),
@@ -101,14 +107,14 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         st.builds(
             kind,
             packet_id=packet_ids,
-            reason=reasons if v5 else st.just(Reason.SUCCESS),
+            reason=reasons(allowed) if v5 else st.just(Reason.SUCCESS),
             properties=properties(place, version),
         )
-        for kind, place in [
-            (p.Puback, Place.PUBACK),
-            (p.Pubrec, Place.PUBREC),
-            (p.Pubrel, Place.PUBREL),
-            (p.Pubcomp, Place.PUBCOMP),
+        for kind, place, allowed in [
+            (p.Puback, Place.PUBACK, reason.OF_PUBACK),
+            (p.Pubrec, Place.PUBREC, reason.OF_PUBREC),
+            (p.Pubrel, Place.PUBREL, reason.OF_PUBREL),
+            (p.Pubcomp, Place.PUBCOMP, reason.OF_PUBCOMP),
         ]
     ]
     common = [
@@ -117,7 +123,7 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         *answers,
         st.builds(
             p.Connack,
-            reason=reasons if v5 else st.sampled_from(CONNACK_3_1_1),
+            reason=reasons(reason.OF_CONNACK) if v5 else st.sampled_from(CONNACK_3_1_1),
             session_present=st.booleans(),
             properties=properties(Place.CONNACK, version),
         ),
@@ -130,7 +136,7 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         st.builds(
             p.Suback,
             packet_id=packet_ids,
-            reasons=_some(reasons if v5 else st.sampled_from(SUBACK_3_1_1)),
+            reasons=_some(reasons(reason.OF_SUBACK) if v5 else st.sampled_from(SUBACK_3_1_1)),
             properties=properties(Place.SUBACK, version),
         ),
         st.builds(
@@ -142,7 +148,7 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         st.builds(
             p.Unsuback,
             packet_id=packet_ids,
-            reasons=_some(reasons) if v5 else st.just(()),
+            reasons=_some(reasons(reason.OF_UNSUBACK)) if v5 else st.just(()),
             properties=properties(Place.UNSUBACK, version),
         ),
         st.just(p.Pingreq()),
@@ -152,8 +158,8 @@ def packets(version: Version) -> st.SearchStrategy[p.Packet]:
         return st.one_of(*common, st.just(p.Disconnect()))
     return st.one_of(
         *common,
-        st.builds(p.Disconnect, reason=reasons, properties=properties(Place.DISCONNECT, version)),
-        st.builds(p.Auth, reason=reasons, properties=properties(Place.AUTH, version)),
+        st.builds(p.Disconnect, reason=reasons(reason.OF_DISCONNECT), properties=properties(Place.DISCONNECT, version)),
+        st.builds(p.Auth, reason=reasons(reason.OF_AUTH), properties=properties(Place.AUTH, version)),
     )
 
 

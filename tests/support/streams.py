@@ -43,7 +43,7 @@ async def publish(log: Log, events: Iterable[Event]) -> Committed:
     """Append to every stream that captures, in one transaction."""
     router = Router((await log.streams()).values())
     transaction = log.transaction()
-    for stream, partition, rows in router.split(to_columns(events)):
+    for stream, partition, rows in router.split(to_columns(events)).appends:
         transaction.append(stream, partition, rows)
     return await transaction.commit()
 

@@ -19,7 +19,7 @@ class RecordedTopics(Topics):
 
     def __init__(self, clock: Clock) -> None:
         statistics = Statistics(Tally(clock))
-        fan_out = FanOut(statistics)
+        fan_out = FanOut(statistics, clock)
         super().__init__(fan_out, statistics, clock)
         self.published: list[Event] = []
         fan_out.add(Reader(self.published.extend), Granted("#", 1, False, ()))

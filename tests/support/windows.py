@@ -71,11 +71,12 @@ def cut(log: Sequence[Record], lengths: Iterable[int], stream: str = "telemetry"
         piece, placed = placed[:length], placed[length:]
         if piece:
             partitions = sorted({record.partition for _, record in piece})
-            steps.append([_batch(stream, partition, piece) for partition in partitions])
+            steps.append([batch_of(stream, partition, piece) for partition in partitions])
     return steps
 
 
-def _batch(stream: str, partition: int, piece: Sequence[tuple[int, Record]]) -> Batch:
+def batch_of(stream: str, partition: int, piece: Sequence[tuple[int, Record]]) -> Batch:
+    """A batch of those records, with their offsets, that are of a partition."""
     mine = [(offset, record) for offset, record in piece if record.partition == partition]
     events = [(offset, record) for offset, record in mine if isinstance(record, Sent)]
     columns: dict[str, list[Any]] = {
@@ -205,9 +206,11 @@ class Oracle:
     rejected: list[int] = field(default_factory=list)
     filtered: int = 0
     clamped: int = 0
+    days: dict[int, int] = field(default_factory=dict)
 
     def feed(self, place: int, record: Record) -> None:
         """Process the record at a place in the log."""
+        self._pass_midnight(record)
         if isinstance(record, Ticked):
             now = START + round(record.seconds * SECOND)
             for name, key in list(self.keys.items()):
@@ -222,6 +225,17 @@ class Oracle:
             return
         name = (record.partition, record.key)
         self._event(place, name, (time - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1), record, payload)
+
+    def _pass_midnight(self, record: Record) -> None:
+        """Forget keys without an open window of which nothing has arrived for a day."""
+        day = int((START // SECOND + record.seconds) // 86_400)
+        before = self.days.setdefault(record.partition, day)
+        self.days[record.partition] = max(day, before)
+        if day > before:
+            for name, key in list(self.keys.items()):
+                is_silent = key.high is not None and key.seen < (day - 1) * 86_400 * SECOND
+                if name[0] == record.partition and is_silent and not self._open(key):
+                    del self.keys[name]
 
     def _event(self, place: int, name: tuple[int, str], time: Micros, record: Sent, payload: dict[str, Any]) -> None:
         key = self.keys.setdefault(name, _Key())

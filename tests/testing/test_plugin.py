@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support.processes import loaded, run_pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -73,12 +72,6 @@ async def test_of_somebody_else():
 """
 
 
-def run(folder: Path, *options: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *options]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    return ran.returncode, ran.stdout + ran.stderr
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     for name in ("plant.py", "test_plant.py"):
@@ -97,7 +90,7 @@ def project(tmp_path: Path) -> Path:
     ],
 )
 def test_example_runs_as_it_is_written(project: Path, options: tuple[str, ...]) -> None:
-    code, said = run(project, *options)
+    code, said = run_pytest(project, *options)
     assert code == 0, said
     assert "1 passed" in said
 
@@ -108,31 +101,27 @@ def test_fixture_loads_apps_and_leaves_nothing_behind(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "plant.py", tmp_path / "above" / "plant.py")
     (tests / "test_a.py").write_text(WITH_FIXTURE)
     (tests / "test_b.py").write_text(LEAVES_NOTHING)
-    code, said = run(tmp_path, "--rootdir", str(tmp_path), "-p", "no:asyncio")
+    code, said = run_pytest(tmp_path, "--rootdir", str(tmp_path), "-p", "no:asyncio")
     assert (code, "7 passed" in said, "1 failed" in said, "as it should" in said) == (1, True, True, True), said
 
 
 def test_hypothesis_runs_asynchronous_tests(project: Path) -> None:
     (project / "test_plant.py").write_text(WITH_HYPOTHESIS)
-    code, said = run(project, "-p", "no:asyncio", "-p", "no:anyio")
+    code, said = run_pytest(project, "-p", "no:asyncio", "-p", "no:anyio")
     assert code == 0, said
 
 
 def test_asynchronous_tests_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(NOT_OURS)
-    code, said = run(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
+    code, said = run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
     assert code == 1, said
     assert "not natively supported" in said
 
 
 def test_plugin_and_package_import_nothing_heavy() -> None:
     heavy = ("pyarrow", "duckdb", "apsw", "msgspec", "pydantic")
-    program = f"import sys, millstream.testing.plugin; print([name for name in {heavy} if name in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "[]"
+    assert loaded("import millstream.testing.plugin", *heavy) == []
 
 
 def test_app_that_is_not_tested_does_not_load_the_kit() -> None:
-    program = "import sys, millstream.app, millstream.worker; print('millstream.testing' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "False"
+    assert loaded("import millstream.app, millstream.worker", "millstream.testing") == []

@@ -58,7 +58,7 @@ class Client:
     """A server's streams, by HTTP: `async with Client("http://127.0.0.1:8080") as client:`.
 
     While the server is away, requests are made again for `patience` seconds; then it is an `UnreachableError`. What the
-    server refuses is a `RefusedError` with its status and message.
+    server refuses is a `RefusedError` with its status and message. It shows a user and password, or an API `key`.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class Client:
         *,
         user: str | None = None,
         password: str | None = None,
+        key: str | None = None,
         patience: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        self._connection = Connection(url, user, password, patience, clock or SystemClock())
+        self._connection = Connection(url, user, password, key, patience, clock or SystemClock())
 
     async def __aenter__(self) -> Self:
         return self

@@ -39,10 +39,13 @@ class Connection:
     """A server at `url`. A request that finds it away is made again for `patience` seconds: what is sent here may be
     repeated without harm."""
 
-    def __init__(self, url: str, user: str | None, password: str | None, patience: float, clock: Clock) -> None:
+    def __init__(
+        self, url: str, user: str | None, password: str | None, key: str | None, patience: float, clock: Clock
+    ) -> None:
         auth = httpx.BasicAuth(user, password or "") if user is not None else None
+        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         self._url = url
-        self._http = httpx.AsyncClient(base_url=url, auth=auth, timeout=_ANSWER_SECONDS)
+        self._http = httpx.AsyncClient(base_url=url, auth=auth, headers=headers, timeout=_ANSWER_SECONDS)
         self._patience = patience
         self.clock = clock
 

@@ -1,10 +1,12 @@
 """Where a child of the supervisor begins: `python -m millstream.runtime ROLE NAME FD`.
 
-What it needs is imported before it reads from the supervisor, so that children import side by side.
+What it needs is imported before it reads from the supervisor, so that children import side by side. Nobody looks for
+garbage meanwhile: loading makes next to none, and looking for it took a sixth of the time until a child is ready.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -26,7 +28,10 @@ def main() -> int:
     role_name, name, descriptor = sys.argv[1:]
     _leave_signals_to_the_supervisor()
     set_up_logs(name)
+    gc.disable()
     role = _role(role_name)
+    gc.freeze()
+    gc.enable()
     with socket.socket(fileno=int(descriptor)) as connection:
         return run_in_loop(_play(role, connection, name))
 

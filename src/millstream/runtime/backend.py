@@ -32,6 +32,10 @@ LARGEST_PACKET = 4 << 20
 """What the gateway may let in where the log is on Kafka: half of what a topic takes leaves room for attributes."""
 
 
+READY, WAITING = "ready", "waiting"
+"""The state of a log: it commits; or commits wait for the brokers."""
+
+
 class ServersLog:
     """The log in the server: what it shows, how it fails, what it measures, whatever stands behind it."""
 

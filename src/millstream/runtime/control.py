@@ -60,6 +60,8 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
     mqtt: str | None = None
     http: str | None = None
+    first_key: str | None = None
+    """An admin's API key that was made at this start, for whoever started it."""
 
 
 class Drain(msgspec.Struct, tag=True, frozen=True):

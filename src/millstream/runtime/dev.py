@@ -27,8 +27,15 @@ Changes = AsyncIterator[list[Path]]
 class DevSupervisor(Supervisor):
     """Runs until it is told to stop. `changes` gives the files that have changed, whenever some have."""
 
-    def __init__(self, settings: Settings, app: str, announce: Callable[[str], None], changes: Changes) -> None:
-        super().__init__(settings, app, announce)
+    def __init__(
+        self,
+        settings: Settings,
+        app: str,
+        announce: Callable[[str], None],
+        tell: Callable[[str], None],
+        changes: Changes,
+    ) -> None:
+        super().__init__(settings, app, announce, tell)
         self._changes = changes
         self._changed: set[Path] = set()  # since a version was loaded last
         self._has_changed = asyncio.Event()

@@ -1,21 +1,21 @@
-"""Calls of devices by workers: over the bus to the server, where the devices are."""
+"""What workers want of devices: over the bus to the server, where the devices and their registry are
+(`devices_service.py`)."""
 
 from __future__ import annotations
 
 import msgspec
+import pyarrow as pa
 
 from millstream.app.devices import Answer, MethodCall
-from millstream.bus import Bus, Peer
-from millstream.devices import Name
-from millstream.errors import DeviceError, LogUnavailableError
-from millstream.gateway import Gateway
-from millstream.gateway.devices.methods import MOST_SECONDS, Call
+from millstream.bus import Peer
+from millstream.errors import LogUnavailableError
+from millstream.reference import Found, Wish
 
-CALL = "devices.call"
+CALL, TABLE = "devices.call", "devices.table"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_call = msgspec.msgpack.Decoder(MethodCall)
 _decode_answer = msgspec.msgpack.Decoder(Answer)
+_decode_found = msgspec.msgpack.Decoder(tuple[int, bytes])
 
 
 class BusDevices:
@@ -34,20 +34,9 @@ class BusDevices:
             raise LogUnavailableError("not connected to a server; the device was not called")
         return _decode_answer.decode(await self._peer.request(CALL, _encode(call)))
 
-
-class DevicesService:
-    """The server's end."""
-
-    def __init__(self, gateway: Gateway, bus: Bus) -> None:
-        self._gateway = gateway
-        bus.serve(CALL, self._call)
-
-    async def _call(self, peer: Peer, body: bytes) -> bytes:
-        its = _decode_call.decode(body)
-        for seconds in (its.timeout, its.connect_timeout):
-            if not 0 <= seconds <= MOST_SECONDS:
-                raise DeviceError(f"a call waits for 0 to {MOST_SECONDS:g} seconds, and not for {seconds:g}")
-        answer = await self._gateway.call_device(
-            Call(Name.parse(its.device), its.method, its.payload, its.connect_timeout, its.timeout, its.by)
-        )
-        return _encode(Answer(answer.status, answer.payload))
+    async def table(self, wish: Wish) -> Found:
+        """See `Tables`."""
+        if self._peer is None:
+            raise LogUnavailableError("not connected to a server")
+        seen, table = _decode_found.decode(await self._peer.request(TABLE, _encode(wish)))
+        return Found(seen, pa.ipc.open_stream(table).read_all())

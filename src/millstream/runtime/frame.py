@@ -72,7 +72,9 @@ class FrameReader:
                 if body + body_bytes > end:
                     break
                 start = body + body_bytes
-                yield self._header(bytes(buffer[head:body])), bytes(buffer[body:start])
+                with memoryview(buffer) as whole:  # a slice of the buffer itself would be one more copy
+                    header, content = self._header(bytes(whole[head:body])), bytes(whole[body:start])
+                yield header, content
         finally:
             del buffer[:start]
 

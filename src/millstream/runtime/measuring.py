@@ -19,7 +19,7 @@ from millstream.errors import LogUnavailableError, MillstreamError
 from millstream.log import groups_source
 from millstream.metrics import Reading, Source, Sources, catalog
 from millstream.metrics.process import process_source
-from millstream.runtime.backend import ServersLog
+from millstream.runtime.backend import READY, WAITING, ServersLog
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics, TopicsService
@@ -63,6 +63,9 @@ def server_sources(log: ServersLog, bus: SocketBus, topics: TopicsService) -> It
     async def read(reading: Reading) -> None:
         reading.set(catalog.BUILD, 1, version("millstream"))
         reading.set(catalog.BUS_DROPPED, topics.dropped, "server")
+        waits = log.waiting is not None
+        reading.set(catalog.LOG_STATE, int(not waits), READY)
+        reading.set(catalog.LOG_STATE, int(waits), WAITING)
         await _ask_workers(bus.peers, reading)
 
     return (

@@ -18,10 +18,11 @@ from millstream.devices import Registry
 from millstream.errors import DiskFaultError
 from millstream.gateway import Gateway
 from millstream.log import StreamSpec
-from millstream.runtime.backend import ServersLog
+from millstream.runtime.allocation import AllocationService
+from millstream.runtime.backend import READY, WAITING, ServersLog
 from millstream.runtime.bus import SocketBus
 from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Ready, Start, Stop
-from millstream.runtime.devices import DevicesService
+from millstream.runtime.devices_service import DevicesService
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
 from millstream.runtime.files import allow_connections
 from millstream.runtime.measuring import server_sources
@@ -68,7 +69,8 @@ class Server:
             log.on_show(gateway.topics.publish)
             log.serve(bus)
             topics = TopicsService(gateway.topics, bus)
-            DevicesService(gateway, bus)
+            DevicesService(gateway, registry, bus)
+            gateway.allocate_with(AllocationService(bus))
             for source in server_sources(log, bus, topics):
                 gateway.sources.add(source)
             bus.serve(STATUS, server.status)
@@ -95,7 +97,7 @@ class Server:
             write_server_info(self._folder, self._info)
         except OSError as error:  # a full disk: clients are served all the same
             _log.warning("%s; until the next start, commands need --mqtt or --http to find this server", error)
-        return Ready(mqtt, http)
+        return Ready(mqtt, http, self._gateway.first_key)
 
     async def drain(self) -> None:
         """Let nobody in any more, and answer what has come. Idempotent."""
@@ -109,8 +111,9 @@ class Server:
         info = msgspec.to_builtins(self._info) if self._info is not None else {}
         if self._info is not None:
             info["started"] = to_text(self._info.started)
-        waiting = {"log": self._log.waiting} if self._log.waiting is not None else {}
-        return msgspec.json.encode({**info, **waiting, "statistics": self._gateway.statistics()})
+        waiting = self._log.waiting
+        log = {"state": READY} if waiting is None else {"state": WAITING, "reason": waiting}
+        return msgspec.json.encode({**info, "log": log, "statistics": self._gateway.statistics()})
 
     async def end(self) -> None:
         """Return when the gateway has stopped. Raises what stopped it, if it was not `drain`."""

@@ -23,18 +23,30 @@ from millstream.settings import Settings
 
 _KILL_MARGIN = 0.25  # seconds of the drain's time that are kept for ending those who did not finish
 
+_FIRST_KEY = (
+    "the API key of an admin, which is shown this once; keep it, for example in MILLSTREAM_KEY, and make devices and "
+    "other keys with it:\n{}"
+)
+
 _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs until it is told to stop. `announce` gets the line that says that everything is ready."""
+    """Runs until it is told to stop. `announce` gets the line that says that everything is ready, `tell` what else
+    whoever has started it should read."""
 
     def __init__(
-        self, settings: Settings, app: str | None, announce: Callable[[str], None], clock: Clock | None = None
+        self,
+        settings: Settings,
+        app: str | None,
+        announce: Callable[[str], None],
+        tell: Callable[[str], None] = lambda text: None,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._app = app
         self._announce = announce
+        self._tell = tell
         self._clock = clock or SystemClock()
         self._server = Seat("server", "server", self._start_message, self._clock)
         self._workers = self._make_workers() if app is not None else []
@@ -108,6 +120,8 @@ class Supervisor:
         ready = await self._server.go()
         # A server that is started again must be found where its clients look for it, also when it chose its ports.
         self._settings = self._settings.model_copy(update={"mqtt": ready.mqtt or "", "http": ready.http or ""})
+        if ready.first_key is not None:
+            self._tell(_FIRST_KEY.format(ready.first_key))
         self._announce(self._ready_line(ready))
 
     async def _prepare_app(self) -> None:

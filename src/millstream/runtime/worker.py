@@ -21,13 +21,14 @@ from millstream.app import App, load_app
 from millstream.clock import Clock, SystemClock
 from millstream.errors import DiskFaultError, LogUnavailableError
 from millstream.log import Log
+from millstream.runtime.allocation import Allocating
 from millstream.runtime.backend import workers_log
 from millstream.runtime.bus import connect
 from millstream.runtime.control import Control, Go, Prepared, Ready, Start, Stop
 from millstream.runtime.devices import BusDevices
 from millstream.runtime.endpoint import socket_path
 from millstream.runtime.measuring import Measuring
-from millstream.runtime.memory import keep_freed_memory
+from millstream.runtime.memory import collect_rarely, keep_freed_memory
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.telemetry import tracing
 from millstream.runtime.topics import BusTopics
@@ -71,13 +72,16 @@ async def prepare(control: Control) -> int:
 async def make_declared(app: App, log: Log) -> None:
     """Make the streams that an application declares and the positions of its groups, so that nothing that is published
     from now on is missed by workers that come later."""
-    for spec in app.streams.values():
-        await log.create(spec)
     plans = app.plan()
-    groups = [(handler.group, handler.stream, handler.start) for handler in app.handlers]
-    groups += [(query.name, plans[query.name].stream, query.start) for query in app.queries]
-    for group, stream, start in groups:
-        await (await log.join(group, [stream], start=start)).leave()
+    internal = [spec for plan in plans.values() if (spec := plan.internal) is not None]
+    for spec in (*app.streams.values(), *internal):
+        await log.create(spec)
+    groups = [
+        *((handler.group, [handler.stream], handler.start) for handler in app.handlers),
+        *((query.name, [*plans[query.name].reads], query.start) for query in app.queries),
+    ]
+    for group, streams, start in groups:
+        await (await log.join(group, streams, start=start)).leave()
 
 
 async def work_alone(settings: Settings, reference: str, joined: Callable[[], None]) -> None:
@@ -111,7 +115,7 @@ async def keep_working(
     keep_freed_memory()
     async with tracing(settings, name) as tracer:
         make = partial(Worker, app, clock=clock, settings=settings, resources=resources, tracer=tracer)
-        await _keep_joining(make, settings, clock, joined, stopping, devices, Measuring(name))
+        await _keep_joining(make, settings, clock, joined, stopping, devices, Measuring(name), Allocating(app))
 
 
 async def _keep_joining(
@@ -122,12 +126,14 @@ async def _keep_joining(
     stopping: asyncio.Event,
     devices: BusDevices,
     measuring: Measuring,
+    allocating: Allocating,
 ) -> None:
     sessions, retry = 0, FIRST_RETRY
     while not stopping.is_set():
         try:
-            async with _session(make, settings, stopping, devices, measuring) as ended:
+            async with _session(make, settings, stopping, devices, measuring, allocating) as ended:
                 if not sessions:
+                    collect_rarely()
                     joined()
                 else:
                     _log.warning("joined again")
@@ -151,6 +157,7 @@ async def _session(
     stopping: asyncio.Event,
     devices: BusDevices,
     measuring: Measuring,
+    allocating: Allocating,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A worker that has joined; what it gives ends when the worker or the connection does."""
     topics = BusTopics()
@@ -160,6 +167,7 @@ async def _session(
         worker = make(log=log, topics=topics, measures=measuring.processors)
         await worker.start()
         measuring.attach(peer, topics)
+        allocating.attach(peer)
         ended = asyncio.create_task(_run(worker, peer, settings, stopping))
         try:
             yield ended

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
+
+import msgspec
 
 from millstream.app import DEAD_LETTERS, App
 from millstream.app.outbox import make_event
@@ -25,6 +27,7 @@ from millstream.testing.rig import Rig
 from millstream.testing.script import Publish, Steps
 from millstream.topic import Filter
 from millstream.worker import Failure
+from millstream.worker.states import states_of
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -143,6 +146,28 @@ class Plant:
         not there: `DeviceOfflineError`."""
         self._rig.devices.answer(device, method, answer)
 
+    async def put_device(
+        self,
+        device: str,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        desired: Mapping[str, Any] | None = None,
+        reported: Mapping[str, Any] | None = None,
+        status: Literal["enabled", "disabled"] = "enabled",
+    ) -> None:
+        """Have a device in the registry that the app joins with, in place of what is known of it. Queries find it when
+        the reference's `refresh` has passed since the change before. `DeviceError`: a device cannot be like that."""
+        __tracebackhide__ = True
+        documents = [dict(its or {}) for its in (tags, desired, reported)]
+        await self._rig.devices.registry.put(device, status, *documents)
+        await self.settle()
+
+    async def delete_device(self, device: str) -> None:
+        """Take one away again. `UnknownDeviceError`."""
+        __tracebackhide__ = True
+        await self._rig.devices.registry.delete(device)
+        await self.settle()
+
     # --- what it has come to
 
     @property
@@ -186,6 +211,14 @@ class Plant:
     def counts(self, name: str) -> Mapping[str, int]:
         """What became of the events that a handler or a query has read: `processed`, `late`, `dead-lettered`, …"""
         return self.group(name).counts
+
+    async def states(self, name: str) -> dict[str, Any]:
+        """What a handler keeps of each key, by key, as JSON's values. `LogError` if there is no such group."""
+        group = self.group(name)
+        found: dict[str, bytes] = {}
+        for partition in sorted({partition for _, partition in group.positions}):
+            found |= states_of(await self._rig.log.state(group.name, partition))
+        return {key: msgspec.json.decode(saved) for key, saved in found.items()}
 
     @property
     def errors(self) -> Sequence[Failure]:

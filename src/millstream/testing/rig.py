@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from millstream.app import App
 from millstream.clock import Clock
@@ -14,10 +15,12 @@ from millstream.gateway import Gateway
 from millstream.gateway.listeners.auth import UserAuthenticator
 from millstream.log import Log
 from millstream.log.sqlite import SqliteLog
+from millstream.reference import RegistrySource
 from millstream.settings import GivenSettings
 from millstream.testing.calls import Calls
-from millstream.testing.devices import ScriptedDevices
+from millstream.testing.devices import ScriptedDevices, ScriptedRegistry
 from millstream.testing.instance import Instance
+from millstream.testing.patience import Patience
 from millstream.testing.record import Record
 from millstream.testing.rest import rest
 from millstream.worker import Worker
@@ -32,14 +35,22 @@ class RestlessError(MillstreamError):
 class Rig:
     """Made by `opened`. `instances` are those of the app, `record` what its streams and groups have come to."""
 
-    def __init__(self, log: SqliteLog, app: App, clock: Clock, calls: Calls, patience: float) -> None:
+    def __init__(
+        self,
+        log: SqliteLog,
+        app: App,
+        clock: Clock,
+        calls: Calls,
+        patience: float,
+        registry: ScriptedRegistry | None,
+    ) -> None:
         anybody = UserAuthenticator({}, allow_anonymous=True, clock=clock)
         self.log = log
         self.gateway = Gateway(log, _SETTINGS, clock, anybody)
         log.on_show(self.gateway.topics.publish)
         self.record = Record(log)
         self.instances: list[Instance] = []
-        self.devices = ScriptedDevices()
+        self.devices = ScriptedDevices(registry)
         self._app = app
         self._clock = clock
         self._calls = calls
@@ -49,11 +60,15 @@ class Rig:
     @classmethod
     @asynccontextmanager
     async def opened(cls, app: App, clock: Clock, calls: Calls, *, workers: int, patience: float) -> AsyncIterator[Rig]:
-        """Started in the order of the runtime, and ended in the opposite one. `patience` is in seconds of real time."""
+        """Started in the order of the runtime, and ended in the opposite one. `patience` is in seconds."""
         log = await SqliteLog.memory(clock)
         async with AsyncExitStack() as closing:
             closing.push_async_callback(log.close)
-            rig = cls(log, app, clock, calls, patience)
+            registry = None
+            if any(isinstance(reference.source, RegistrySource) for reference in app.references.values()):
+                registry = ScriptedRegistry(clock, partial(calls.under_way, "the registry"))
+                await closing.enter_async_context(registry)
+            rig = cls(log, app, clock, calls, patience, registry)
             for _ in range(workers):
                 instance = Instance(rig._make_worker, log)
                 await instance.start()
@@ -67,12 +82,13 @@ class Rig:
         """Return when nothing is left to do before time passes. `RestlessError`; raises what ended a worker."""
         __tracebackhide__ = True
         async with self._one_at_a_time:
+            patience = Patience(self._patience)
             try:
-                async with asyncio.timeout(self._patience) as scope:
+                async with patience.limit():
                     while await self._moves():
                         pass
             except TimeoutError:
-                if not scope.expired():
+                if not patience.is_over:
                     raise
                 raise RestlessError(self._unrest()) from None
 
