@@ -63,14 +63,15 @@ class Site:
         clock = VirtualClock()
         log = await SqliteLog.open(self._folder / "data", LogSettings(), clock)
         plant = Plant(clock, log)
-        worker = await plant.start(load_app(str(self.app)))
+        app = load_app(str(self.app))
+        worker = await plant.start(app)
         for turn in range(30):
             await clock.advance(1)
             for device, celsius in (("a", 81), ("b", 82.5), ("c", 83)):
                 data = {"ts": to_text(clock.now()), "celsius": celsius if turn < 5 else 20}
                 await plant.publish((f"site/{device}", data))
-        for query in load_app(str(self.app)).queries:
-            await plant.caught_up(query.name)
+        for group in [query.name for query in app.queries] + [handler.group for handler in app.handlers]:
+            await plant.caught_up(group)
         await plant.stop(worker)
         await log.close()
 
@@ -160,6 +161,29 @@ def test_a_shadow_runs_beside_the_one_in_force(tmp_path: Path, capfd: pytest.Cap
     ]
 
 
+SHADOWED_JOIN = """
+from millstream import App
+
+app = App("plant", catch_all=False)
+app.stream("telemetry", topics="site/{device}", key="device")
+app.stream("echoes", topics="site/{machine}", key="machine")
+for name, seconds, shadow in (("pairs", 1, None), ("pairs-2", 2, "pairs")):
+    app.query(name, f'''
+        SELECT t.device, t.celsius, e.celsius AS echo FROM telemetry t TIMESTAMP BY ts JOIN echoes e TIMESTAMP BY ts
+        ON t.device = e.machine AND DATEDIFF(second, t, e) BETWEEN 1 AND {seconds} WHERE t.celsius > 82.5''',
+        shadow=shadow, start="earliest")
+"""
+
+
+def test_a_shadow_of_a_join_runs_beside_the_one_in_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    site = Site(tmp_path, SHADOWED_JOIN)
+    assert site.shadow() == 0
+    shown = capfd.readouterr().out
+    assert "pairs, published 5: same 5, new 5" in shown  # of 5 readings that are hot enough
+    assert site.run("--query", "pairs") == 0
+    assert "same 5" in capfd.readouterr().out
+
+
 def test_a_shadow_with_other_values_shows_both(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before, after = SHADOWED.split('app.query("peaks-2"')
     changed = after.replace("max(celsius) AS peak", "max(celsius) + 1 AS peak").replace("< 83", "> 80")
@@ -202,6 +226,48 @@ def test_open_windows_are_shown_as_they_are_so_far(site: Site, capfd: pytest.Cap
     assert "2 of 3 windows" in capfd.readouterr().out
 
 
+LOOKING = """
+from millstream import App
+
+app = App("plant")
+app.stream("telemetry", topics="site/{device}", key="device")
+app.query("rises", "SELECT device, celsius - LAG(celsius) OVER (LIMIT DURATION(hour, 1)) AS rise FROM telemetry")
+"""
+
+
+def test_events_that_are_kept_to_look_back_to_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    looking = Site(tmp_path, LOOKING)
+    assert looking.state("rises") == 0
+    shown = capfd.readouterr().out.split()
+    assert shown[shown.index("back") + 2] == "3"  # events kept to look back to: one of each device
+    assert frame.execute(["explain-query", str(looking.app), "rises"]) == 0
+    assert "b0 = LAG(celsius) of the key within 3600 s" in " ".join(capfd.readouterr().out.split())
+
+
+JOINED = """
+from millstream import App
+
+app = App("plant")
+app.stream("telemetry", topics="site/{device}", key="device")
+app.query(
+    "pairs",
+    '''
+    SELECT a.device, b.celsius FROM telemetry a JOIN telemetry b
+    ON a.device = b.device AND DATEDIFF(hour, a, b) BETWEEN 1 AND 2''',
+)
+"""
+
+
+def test_events_that_wait_for_others_are_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    joined = Site(tmp_path, JOINED)
+    assert joined.state("pairs", "--key", "b", "-n", "1") == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "events that wait" in shown
+    assert '"waits":"left"' in shown
+    assert frame.execute(["explain-query", str(joined.app), "pairs"]) == 0
+    assert "of the same key, the right one from 3600 s to 7200 s after" in " ".join(capfd.readouterr().out.split())
+
+
 def test_state_of_another_query_is_told(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     site.change("TumblingWindow(second, 10)", "TumblingWindow(second, 20)")
     assert site.state("peaks") != 0
@@ -214,3 +280,37 @@ def test_a_query_is_explained(site: Site, capfd: pytest.CaptureFixture[str]) -> 
     assert "window of 10 s" in shown
     assert "max(celsius)" in shown.replace('"', "")
     assert "counts" not in shown
+
+
+STATEFUL = """
+from datetime import datetime
+
+from millstream import App, State
+
+app = App("plant", catch_all=False)
+telemetry = app.stream("telemetry", topics="site/{device}", key="device")
+
+def silent(state: State[dict[str, float]]) -> None: ...
+
+@app.on(telemetry, wake=silent)
+def highest(data: dict, state: State[dict[str, float]]) -> None:
+    state.value["celsius"] = max(state.value.get("celsius", 0), data["celsius"])
+    state.wake_at = datetime.fromisoformat("2100-01-01T00:00:00Z") if state.key != "b" else None
+"""
+
+
+def test_what_a_handler_keeps_is_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    site = Site(tmp_path, STATEFUL)
+    assert site.state("highest", "--json") == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    kept = {"a": 81, "b": 82.5, "c": 83}
+    assert {row["key"]: row["data"] for row in rows} == {key: {"celsius": value} for key, value in kept.items()}
+    assert site.state("highest") == 0
+    assert "2, the next one at 2100-01-01T00:00:00Z" in capfd.readouterr().out
+    assert site.state("highest", "--key", "b") == 0
+    shown = capfd.readouterr().out
+    assert "1 of 1 keys" in shown
+    assert "to be woken" not in shown
+    assert '{"celsius":82.5}' in shown
+    assert site.state("lowest") != 0
+    assert "the application has no query" in capfd.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.support.commands import execute
 from tests.support.millstream import millstream
 
 WRONG = """
@@ -35,7 +36,7 @@ def test_problems_are_printed_with_their_places_and_the_exit_code_tells(tmp_path
     assert first.startswith(f"{path}:7: handler one: parameter 'side' is no level of the topic; did you mean 'site'?")
     assert second.startswith(f"{path}:15: handler three: something is named 'x' already")
     assert done.stderr == "2 problems\n"
-    done = millstream("check", str(path), "--json")
+    done = execute("check", str(path), "--json")
     assert done.returncode == 1
     assert [(one["file"], one["line"]) for one in json.loads(done.stdout)] == [(str(path), 7), (str(path), 15)]
 
@@ -43,13 +44,13 @@ def test_problems_are_printed_with_their_places_and_the_exit_code_tells(tmp_path
 def test_right_application_is_praised(tmp_path: Path) -> None:
     path = tmp_path / "plant.py"
     path.write_text(WRONG.replace("side", "site").replace('"b", group="x"', '"b"'))
-    done = millstream("check", str(path), "--json")
+    done = execute("check", str(path), "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
-    assert millstream("check", str(path)).stderr == f"nothing is wrong with {path}\n"
+    assert execute("check", str(path)).stderr == f"nothing is wrong with {path}\n"
 
 
 def test_missing_file_is_wrong_usage(tmp_path: Path) -> None:
-    done = millstream("check", str(tmp_path / "plant.py"))
+    done = execute("check", str(tmp_path / "plant.py"))
     assert done.returncode == 2
     assert "no file" in done.stderr
 
@@ -57,7 +58,7 @@ def test_missing_file_is_wrong_usage(tmp_path: Path) -> None:
 def test_asyncapi_document_is_printed(tmp_path: Path) -> None:
     path = tmp_path / "plant.py"
     path.write_text(WRONG.replace("side", "site").replace('"b", group="x"', '"b"'))
-    document = json.loads(millstream("asyncapi", str(path)).stdout)
+    document = json.loads(execute("asyncapi", str(path)).stdout)
     assert document["asyncapi"] == "3.0.0"
     assert set(document["operations"]) == {"plant.one", "x", "plant.three"}
 
@@ -65,6 +66,6 @@ def test_asyncapi_document_is_printed(tmp_path: Path) -> None:
 def test_asyncapi_of_a_wrong_application_is_told(tmp_path: Path) -> None:
     path = tmp_path / "plant.py"
     path.write_text(WRONG)
-    done = millstream("asyncapi", str(path))
+    done = execute("asyncapi", str(path))
     assert done.returncode == 2
     assert f"{path}:7: handler one" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.millstream import Running
+from tests.support.millstream import Running, until
 
 from millstream.cli import frame
 from millstream.cli.device_files import read_csv, write_csv
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose devices ada may manage."""
     folder = tmp_path_factory.mktemp("devices")
     config = folder / "millstream.toml"
-    user = f'[users.ada]\npassword = "{hash_password(PASSWORD)}"\nmanage = true\n'
+    user = f'[users.ada]\npassword = "{hash_password(PASSWORD)}"\nmanage = true\nadminister = true\n'
     config.write_text(f'mqtt = "127.0.0.1:0"\nhttp = "127.0.0.1:0"\n{user}')
     run = Running(folder / "data", "--config", str(config))
     yield run
@@ -264,3 +265,21 @@ def test_a_table_with_credentials() -> None:
 def test_a_wrong_table_is_told(table: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         list(read_csv(io.StringIO(table)))
+
+
+def test_keys_are_made_listed_rotated_and_revoked(shell: Shell) -> None:
+    made = json.loads(shell.devices("create", "viewer", "--note", "for Grafana", group="keys").stdout)
+    listed = [json.loads(line) for line in shell.devices("list", "--json", group="keys").stdout.splitlines()]
+    (shown,) = (each for each in listed if each["id"] == made["id"])
+    assert (shown["role"], shown["note"]) == ("viewer", "for Grafana") and "key" not in shown
+    rotated = json.loads(shell.devices("rotate", made["id"], "--keep", "60", group="keys").stdout)
+    assert rotated["key"] != made["key"] and rotated["former_until"]
+    assert "revoked" in shell.devices("revoke", made["id"], group="keys").stderr
+    assert made["id"] not in shell.devices("list", group="keys").stdout
+    assert shell.devices("create", "device", group="keys").returncode == 1
+
+
+def test_the_audit_log_is_printed(shell: Shell) -> None:
+    made = json.loads(shell.devices("create", "viewer", group="keys").stdout)
+    until(lambda: made["id"] in shell.devices("--json", group="audit").stdout)
+    assert re.search(r"Z  done  \S+  127.0.0.1  POST /keys$", shell.devices(group="audit").stdout, flags=re.MULTILINE)

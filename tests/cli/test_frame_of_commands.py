@@ -22,6 +22,8 @@ NAMES = [
     "publish",
     "subscribe",
     "tail",
+    "openapi",
+    "audit",
     "streams",
     "groups",
     "status",
@@ -33,6 +35,7 @@ NAMES += ["enrollments"]
 NAMES += ["twins"]
 NAMES += ["commands"]
 NAMES += ["jobs"]
+NAMES += ["keys"]
 NAMES += ["certs"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import aiomqtt
 import pytest
 from tests.support.devices import KEY, auth
 from tests.support.gateway import Plant
@@ -18,6 +19,7 @@ from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 from millstream.password import hash_password
 from millstream.simulator import Faults, Fleet, Profile
+from millstream.simulator.device import SimulatedDevice, Site
 
 
 @pytest.fixture
@@ -69,3 +71,50 @@ async def test_a_fleet_registers_measures_and_answers(site: Plant) -> None:
     assert counts["connections"] > 5 or counts["dropouts"] > 0
     assert len(await site.read("telemetry")) >= counts["readings"], "each is there, and once"
     assert site.statistics["duplicates"] >= counts["duplicates"] > 0
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_device_that_is_cancelled_as_its_reading_is_acknowledged_ends(
+    site: Plant, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """`turns` of the event loop after the acknowledgement: what waits for it may have ended, and its waiter not."""
+    host, port = site.address
+    fleet = Fleet(host, port, KEY, devices=1, rate=1.0, profile=Profile(), clock=site.clock)
+    told = aiomqtt.Client._on_publish
+
+    def acknowledged(*given: Any) -> None:
+        told(*given)
+        if fleet.counts["readings"]:
+            cancel(turns)
+
+    def cancel(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(cancel, turns - 1)
+        else:
+            device.cancel()
+
+    monkeypatch.setattr(aiomqtt.Client, "_on_publish", acknowledged)
+    device = asyncio.create_task(fleet._devices[0].run())
+    await passing(site, lambda: bool(device.cancelling()))
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait([device])
+
+
+async def test_device_that_is_cancelled_as_it_drops_out_ends() -> None:
+    """A task group of Python 3.11 raises what its tasks have raised, and keeps a cancellation of that moment."""
+    site = Site("", 0, KEY, Profile(), 1.0, VirtualClock(), asyncio.Semaphore(1))
+    serving = asyncio.Event()
+
+    async def serve() -> None:
+        serving.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+    running = asyncio.create_task(SimulatedDevice("press-1", site, 0)._again(serve))
+    await serving.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert site.counts == {"failures": 1}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from millstream.errors import MillstreamError
 
+KEY = "MILLSTREAM_KEY"
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -17,11 +19,16 @@ class Api:
     """A connection to a server."""
 
     def __init__(self, host: str, port: int, user: str | None, password: str | None, patience: float = 0.0) -> None:
-        """`patience`: seconds that the server itself may wait for something before it answers."""
+        """Without a user, the API key of the environment is shown. `patience`: seconds that the server itself may wait
+        for something before it answers."""
         self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS + patience)
         self._address = f"{host}:{port}"
         self._user = user
         self._headers: dict[str, str] = {}
+        key = os.environ.get(KEY)
+        if user is None and key:
+            self._user = f"the API key in {KEY}"
+            self._headers["Authorization"] = f"Bearer {key}"
         if user is not None:
             secret = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
             self._headers["Authorization"] = f"Basic {secret}"
@@ -56,7 +63,7 @@ class Api:
         if status == 401:
             return MillstreamError(
                 f"the server at {self._address} does not let {self._user or 'nobody in particular'} in: give --user "
-                "and MILLSTREAM_PASSWORD as in its [users], or run it with --allow-anonymous"
+                f"and MILLSTREAM_PASSWORD as in its [users], an API key in {KEY}, or run it with --allow-anonymous"
             )
         try:
             told = json.loads(answer)["error"]["message"]

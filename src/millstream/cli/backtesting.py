@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,9 +21,11 @@ from millstream.settings import Settings
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from millstream.app import App
     from millstream.engine import WindowPlan
     from millstream.log import Log
     from millstream.worker.backtest import Span
+    from millstream.worker.references import Histories
 
 
 class Report(NamedTuple):
@@ -49,14 +52,15 @@ def backtest(
     from millstream.app import load_app
     from millstream.worker.backtest import Span
 
-    plans = chosen(load_app(reference).plan(), names)
+    app = load_app(reference)
+    plans = chosen(app.plan(), names)
     clock = SystemClock()
     since = None if start == "earliest" else parse_since(start, clock, "--from")
     until = parse_since(end, clock, "--to")
     span = Span(None if since is None else to_micros(since), clock.now() if until is None else to_micros(until))
     if span.since is not None and span.since >= span.until:
         raise SettingsError(f"--from {start} is not before --to {end or 'now'}")
-    reports = asyncio.run(_run(load_settings(config, data=data), plans, span, limit, json))
+    reports = asyncio.run(_run(load_settings(config, data=data), app, plans, span, limit, json))
     if not json:
         output.show_tables(*(table for report in reports for table in _tables(report, span)))
 
@@ -72,18 +76,23 @@ def chosen(plans: dict[str, WindowPlan], names: Sequence[str]) -> list[WindowPla
     return [plan for name, plan in plans.items() if not names or name in names]
 
 
-async def _run(settings: Settings, plans: Sequence[WindowPlan], span: Span, limit: int, json: bool) -> list[Report]:
+async def _run(
+    settings: Settings, app: App, plans: Sequence[WindowPlan], span: Span, limit: int, json: bool
+) -> list[Report]:
+    from millstream.worker.references import histories_of
+
     async with open_log(settings) as log:
-        return [await _run_one(log, plan, span, limit, json) for plan in plans]
+        histories = histories_of(log, app.references)
+        return [await _run_one(log, plan, span, histories, limit, json) for plan in plans]
 
 
-async def _run_one(log: Log, plan: WindowPlan, span: Span, limit: int, json: bool) -> Report:
+async def _run_one(log: Log, plan: WindowPlan, span: Span, histories: Histories, limit: int, json: bool) -> Report:
     from millstream.worker.backtest import Backtest
     from millstream.worker.in_force import InForce
 
     in_force = await InForce.read(log, plan.into, plan.name, span.since, span.until)
     comparison = Comparison(plan.name, in_force, json=json, limit=limit)
-    test = Backtest(log, plan, span)
+    test = Backtest(log, replace(plan, early=0), span, histories)  # only final results are in force
     began = SystemClock().monotonic()
     with output.progress(plan.name, "records") as progress:
         async for outputs in test.run(progress):
@@ -102,7 +111,7 @@ def _tables(report: Report, span: Span) -> list[Table]:
         output.make_facts(
             {
                 "query": report.plan.name,
-                "reads": f"{report.plan.stream}, from {since} to {to_text(span.until)}",
+                "reads": f"{' and '.join(report.plan.streams)}, from {since} to {to_text(span.until)}",
                 "events": f"{report.events:,} in {report.seconds:.1f} s{rate}",
                 "became": ", ".join(f"{name} {n:,}" for name, n in report.counts.items() if n) or "nothing",
                 "results": report.comparison.count,

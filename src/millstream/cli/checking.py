@@ -20,8 +20,13 @@ def check(reference: str, json: bool) -> int:
     return 1 if problems else 0
 
 
-def asyncapi(reference: str) -> None:
-    """Print the AsyncAPI document of an application."""
+def asyncapi(reference: str | None) -> None:
+    """Print the AsyncAPI document of an application, or of a device."""
+    if reference is None:
+        from millstream.gateway.devices.asyncapi import asyncapi as document_of_device
+
+        output.write_json(document_of_device())
+        return
     from millstream.app.asyncapi import asyncapi as document_of
 
     output.write_json(document_of(load_app(reference)))

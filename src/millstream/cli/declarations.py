@@ -8,8 +8,22 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli import certs, dead_letters, device_commands, devices, enrollments, jobs, output, twins
-from millstream.cli.options import App, Config, Data, Http, Json, LogFormat, Mqtt, Password, Server, Since, User
+from millstream.cli import certs, dead_letters, device_commands, devices, enrollments, jobs, keys, output, twins
+from millstream.cli.options import (
+    App,
+    Config,
+    Data,
+    Http,
+    Json,
+    LogFormat,
+    Mqtt,
+    Password,
+    Place,
+    Server,
+    Since,
+    User,
+    asks_a_server,
+)
 
 DEBUG = "MILLSTREAM_DEBUG"
 
@@ -27,6 +41,7 @@ commands.add_typer(enrollments.commands, name="enrollments")
 commands.add_typer(twins.commands, name="twins")
 commands.add_typer(device_commands.commands, name="commands")
 commands.add_typer(jobs.commands, name="jobs")
+commands.add_typer(keys.commands, name="keys")
 commands.add_typer(certs.commands, name="certs")
 
 
@@ -135,8 +150,14 @@ def check(app: App, json: Json = False) -> int:
 
 
 @commands.command(epilog="Example: millstream asyncapi plant.py > asyncapi.json")
-def asyncapi(app: App) -> None:
-    """Print an application's AsyncAPI 3.0 document as JSON: its channels, operations, messages and their schemas."""
+def asyncapi(
+    app: Annotated[
+        str | None,
+        typer.Argument(metavar="APP", help="The application, as for check.", show_default="what devices say and hear"),
+    ] = None,
+) -> None:
+    """Print an application's AsyncAPI 3.0 document as JSON: its channels, operations, messages and their schemas.
+    Without an application, that of the topics of a device."""
     from millstream.cli import checking
 
     checking.asyncapi(app)
@@ -158,11 +179,20 @@ def demo(
             show_default="all of it in the time",
         ),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            metavar="URL",
+            help="Where the log is: kafka://HOST:PORT, with names of its own that are deleted at the end.",
+            show_default="a temporary folder",
+        ),
+    ] = None,
 ) -> int:
     """Replay recorded machines, rooms and roads as devices, and watch windows raise alerts."""
     from millstream.cli import serve
 
-    return serve.demo(for_seconds, speed)
+    return serve.demo(for_seconds, speed, log)
 
 
 @commands.command(epilog="Example: millstream simulate --devices 1000 --rate 0.5 --for 60")
@@ -194,7 +224,9 @@ def simulate(
 
 
 @commands.command(epilog="Example: millstream publish site/a/press-1/telemetry '{\"celsius\": 91}'")
+@asks_a_server
 def publish(
+    place: Place,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Where to publish.")],
     payload: Annotated[
         str,
@@ -205,16 +237,11 @@ def publish(
     event_id: Annotated[
         str | None, typer.Option("--id", help="The event's id: one that the server has seen is not published again.")
     ] = None,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
 ) -> None:
     """Publish an event, or one a line of standard input; returns when the server has it on disk."""
     from millstream.cli import publishing
 
-    publishing.publish(topic, payload, event_id, http, data, user, password, config)
+    publishing.publish(topic, payload, event_id, place)
 
 
 @commands.command(epilog="Example: millstream subscribe 'site/+/+/telemetry'")
@@ -258,6 +285,32 @@ def tail(
     from millstream.cli import tailing
 
     tailing.tail(stream, start, follow, json, limit, data, config)
+
+
+@commands.command(epilog="Example: millstream openapi > openapi.json")
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, as JSON. Needs no server."""
+    from millstream.cli import describing
+
+    describing.openapi()
+
+
+@commands.command(epilog="Example: millstream audit --from 2026-01-01T00:00:00Z --follow")
+def audit(
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="earliest|latest|OFFSET|TIME", help="Where to begin: an offset, or RFC 3339."),
+    ] = "earliest",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    json: Json = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="End after N entries.")] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Print the audit log: who changed what, who was refused, when and from where. Needs no server."""
+    from millstream.cli import auditing
+
+    auditing.audit(start, follow, json, limit, data, config)
 
 
 @commands.command(epilog="Example: millstream streams --json")
@@ -382,17 +435,20 @@ def shadow(
 @commands.command(epilog="Example: millstream state plant.py overheating --key press-1")
 def state(
     app: App,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Its name.")],
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only the windows of one key.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show N windows.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="Every window as a JSON line.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A query's name, or that of a handler that has a State.")],
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only what is kept of one key.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show the first N.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="All of it, as JSON lines.")] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Show the windows that a query has open, as of its last commit, with their results so far. Needs no server."""
+    """Show the windows that a query has open, with their results so far, or what a handler keeps of each key.
+
+    It is what was committed last. Needs no server.
+    """
     from millstream.cli import opened
 
-    opened.state(app, query, key, limit, json, data, config)
+    opened.state(app, name, key, limit, json, data, config)
 
 
 @commands.command("explain-query", epilog="Example: millstream explain-query plant.py overheating")

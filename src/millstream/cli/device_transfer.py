@@ -11,7 +11,8 @@ from typing import Any, Literal, TextIO
 
 from millstream.cli import output
 from millstream.cli.device_files import read_csv, write_csv
-from millstream.cli.registry import PAGE, Device, Place, connected, count, every, tell_error_of_line
+from millstream.cli.options import Place
+from millstream.cli.registry import PAGE, Device, connected, count, every, tell_error_of_line
 from millstream.errors import SettingsError
 
 Format = Literal["ndjson", "csv"]

@@ -9,20 +9,14 @@ from urllib.parse import quote, urlencode
 
 from millstream.cli import output
 from millstream.cli.api import Api
-from millstream.cli.registry import JSON, PAGE, Place, connected
+from millstream.cli.options import Place
+from millstream.cli.registry import JSON, connected, pages
 
 
 def show_list(json_lines: bool, place: Place) -> None:
     """List all enrollments."""
-    found: list[dict[str, Any]] = []
     with connected(place) as api:
-        asked = {"limit": str(PAGE)}
-        while True:
-            page = api.ask("GET", f"/enrollments?{urlencode(asked)}")
-            found += page["enrollments"]
-            if page["next"] is None:
-                break
-            asked["after"] = page["next"]
+        found = [its for page in pages(api, "enrollments") for its in page]
     if json_lines:
         for each in found:
             output.write_line(json.dumps(each, ensure_ascii=False))

@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode
 
 from millstream.cli import output
 from millstream.cli.api import Api
-from millstream.cli.registry import JSON, PAGE, Place, connected
+from millstream.cli.options import Place
+from millstream.cli.registry import JSON, PAGE, connected
 
 _LOOK_SECONDS = 0.5
 _OVER = ("done", "failed", "cancelled", "unknown")

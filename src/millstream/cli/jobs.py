@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from millstream.cli.devices import Tags
-from millstream.cli.options import Config, Data, Json, Password, Server, User
+from millstream.cli.options import Json, Place, asks_a_server
 from millstream.cli.twins import Desired
 
 commands = typer.Typer(
@@ -25,7 +25,9 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show how far it is until it 
 
 
 @commands.command(epilog="Example: millstream jobs call \"tags.site = 'a'\" reboot '{\"delay\": 5}' --attempts 3")
+@asks_a_server
 def call(
+    place: Place,
     query: Query,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="The direct method.")],
     payload: Annotated[str | None, typer.Argument(metavar="JSON", help="What with.", show_default="null")] = None,
@@ -36,14 +38,9 @@ def call(
     concurrency: Concurrency = 50,
     start: Start = None,
     wait: Wait = False,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
 ) -> int:
     """Call a direct method on all devices of a query."""
-    from millstream.cli import jobbing, registry
+    from millstream.cli import jobbing
     from millstream.errors import SettingsError
 
     try:
@@ -52,82 +49,64 @@ def call(
         raise SettingsError(f"the payload {payload} is no JSON: {error}") from None
     said: dict[str, Any] = {"method": {"name": method, "payload": content}, "attempts": attempts}
     said |= {"retry_seconds": retry_seconds, **_common(query, concurrency, start)}
-    return jobbing.make(said, wait, registry.Place(http, data, user, password, config))
+    return jobbing.make(said, wait, place)
 
 
 @commands.command(
     epilog='Example: millstream jobs twin "reported.firmware < \'2.0\'" --desired \'{"firmware": "2.0"}\''
 )
+@asks_a_server
 def twin(
+    place: Place,
     query: Query,
     desired: Desired = None,
     tags: Tags = None,
     concurrency: Concurrency = 50,
     start: Start = None,
     wait: Wait = False,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
 ) -> int:
     """Change the twins of all devices of a query."""
-    from millstream.cli import jobbing, registry
+    from millstream.cli import jobbing
     from millstream.cli.lines import json_object
 
     change = {"desired": json_object("--desired", desired), "tags": json_object("--tags", tags)}
     said = {"twin": {name: its for name, its in change.items() if its is not None}}
     said |= _common(query, concurrency, start)
-    return jobbing.make(said, wait, registry.Place(http, data, user, password, config))
+    return jobbing.make(said, wait, place)
 
 
 @commands.command("list", epilog="Example: millstream jobs list")
-def list_jobs(
-    json: Json = False,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
-) -> None:
+@asks_a_server
+def list_jobs(place: Place, json: Json = False) -> None:
     """List the latest jobs."""
-    from millstream.cli import jobbing, registry
+    from millstream.cli import jobbing
 
-    jobbing.show_list(json, registry.Place(http, data, user, password, config))
+    jobbing.show_list(json, place)
 
 
 @commands.command(epilog="Example: millstream jobs show 0a1b2c3d4e5f6071 --devices failed")
+@asks_a_server
 def show(
+    place: Place,
     job: Job,
     devices: Annotated[
         str | None,
         typer.Option("--devices", metavar="OUTCOME", help="Its devices of that outcome instead, a JSON object a line."),
     ] = None,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
 ) -> None:
     """Show how far a job is, or some of its devices."""
-    from millstream.cli import jobbing, registry
+    from millstream.cli import jobbing
 
-    jobbing.show(job, devices, registry.Place(http, data, user, password, config))
+    jobbing.show(job, devices, place)
 
 
 @commands.command(epilog="Example: millstream jobs cancel 0a1b2c3d4e5f6071")
-def cancel(
-    job: Job,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
-) -> None:
+@asks_a_server
+def cancel(place: Place, job: Job) -> None:
     """Do nothing more for devices that wait, and show what became of the others."""
-    from millstream.cli import jobbing, registry
+    from millstream.cli import jobbing
 
-    jobbing.cancel(job, registry.Place(http, data, user, password, config))
+    jobbing.cancel(job, place)
 
 
 def _common(query: str, concurrency: int, start: str | None) -> dict[str, Any]:

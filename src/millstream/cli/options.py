@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import typer
+
+T = TypeVar("T")
 
 App = Annotated[str, typer.Argument(metavar="APP", help="The application: a file, a module, or either with :name.")]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.", show_default="data")]
@@ -40,3 +45,34 @@ LogFormat = Annotated[
     typer.Option("--log-format", help="Logs for people, or a JSON object a line.", show_default="text"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+
+
+class Place(NamedTuple):
+    """Which server a command asks, and as whom."""
+
+    http: Server = None
+    data: Data = None
+    user: User = None
+    password: Password = None
+    config: Config = None
+
+
+def asks_a_server(command: Callable[..., T]) -> Callable[..., T]:
+    """A command whose first parameter is a `Place`, with the options that say which."""
+    signature = inspect.signature(command, eval_str=True)
+    kinds = get_type_hints(Place, include_extras=True)
+    asked = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kinds[name])
+        for name in Place._fields
+    ]
+    _, *own = signature.parameters.values()
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> T:
+        place = Place(*(given.pop(name) for name in Place._fields))
+        return command(place, **given)
+
+    parameters = [*own, *asked]
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

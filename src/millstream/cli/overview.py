@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from millstream.cli import output
 from millstream.cli.place import load_settings, open_log, server_status
 from millstream.clock import to_text
+from millstream.errors import LogUnavailableError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,13 +54,15 @@ async def _with_log(settings: Settings, ask: Callable[[Log], Awaitable[list[Row]
 
 async def _status(settings: Settings) -> Row:
     server = await server_status(settings.data)
-    async with open_log(settings) as log:
-        return {
-            "data": str(settings.data),
-            "server": {"running": server is not None, **(server or {})},
-            "streams": await _streams(log),
-            "groups": await _groups(log),
-        }
+    report: Row = {"data": str(settings.data), "server": {"running": server is not None, **(server or {})}}
+    try:
+        async with open_log(settings) as log:
+            return {**report, "streams": await _streams(log), "groups": await _groups(log)}
+    except LogUnavailableError as error:
+        if server is None:
+            raise
+        output.tell(f"streams and groups are not known: {error}")  # and the server tells how it fares
+        return {**report, "streams": [], "groups": []}
 
 
 async def _streams(log: Log) -> list[Row]:
@@ -150,6 +153,7 @@ def _server_table(folder: Path, server: Row) -> Table:
     if not server["running"]:
         return output.make_facts({"server": f"none runs on {folder} (millstream run --data {folder})"})
     facts = {name: str(server.get(name) or "-") for name in ("mqtt", "http", "pid", "version", "started")}
+    facts["log"] = ": ".join(server["log"].values())
     counts = {name: _words(value) for name, value in server["statistics"].items()}
     return output.make_facts({**facts, **counts})
 

@@ -6,12 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from millstream.cli import output
 from millstream.cli.api import Api
+from millstream.cli.options import Place
 from millstream.cli.place import load_settings, server_address
 from millstream.errors import MillstreamError, PayloadError, SettingsError
 from millstream.topic import check_topic
@@ -23,22 +23,13 @@ BATCH_BYTES = 256 * 1024  # of lines in a request: far below what a server takes
 _NDJSON = "application/x-ndjson"
 
 
-def publish(
-    topic: str,
-    payload: str,
-    event_id: str | None,
-    http: str | None,
-    data: Path | None,
-    user: str | None,
-    password: str | None,
-    config: Path | None,
-) -> None:
+def publish(topic: str, payload: str, event_id: str | None, place: Place) -> None:
     """Publish `payload`, or with `-` the lines of standard input."""
     check_topic(topic)
     if payload == "-" and event_id is not None:
         raise SettingsError("--id names one event, and - publishes one a line: leave one of them out")
-    host, port = server_address(load_settings(config, data=data), "http", http)
-    publisher = Publisher(host, port, user, password)
+    host, port = server_address(load_settings(place.config, data=place.data), "http", place.http)
+    publisher = Publisher(host, port, place.user, place.password)
     try:
         if payload == "-":
             _publish_lines(publisher, topic)

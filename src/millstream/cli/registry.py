@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from millstream.cli import output
 from millstream.cli.api import Api
+from millstream.cli.options import Place
 from millstream.cli.place import load_settings, server_address
 
 JSON = {"Content-Type": "application/json"}
@@ -19,16 +19,6 @@ JSON = {"Content-Type": "application/json"}
 PAGE = 1_000  # devices in a request, the most that a server takes
 
 Device = dict[str, Any]
-
-
-class Place(NamedTuple):
-    """Which server, and who asks."""
-
-    http: str | None
-    data: Path | None
-    user: str | None
-    password: str | None
-    config: Path | None
 
 
 @contextmanager
@@ -50,15 +40,19 @@ def path_of(name: str) -> str:
 
 def every(api: Api, query: str | None, *, modules: bool = False, secrets: bool = False) -> Iterator[list[Device]]:
     """All devices that a query selects, page by page."""
-    asked: dict[str, str] = {"limit": str(PAGE), "modules": json.dumps(modules), "secrets": json.dumps(secrets)}
-    if query is not None:
-        asked["query"] = query
+    asked = {"modules": json.dumps(modules), "secrets": json.dumps(secrets)}
+    return pages(api, "devices", asked if query is None else {**asked, "query": query})
+
+
+def pages(api: Api, what: str, asked: Mapping[str, str] | None = None) -> Iterator[list[dict[str, Any]]]:
+    """All of a collection (`devices`, `enrollments`, `keys`), page by page."""
+    asking = {"limit": str(PAGE), **(asked or {})}
     while True:
-        page = api.ask("GET", f"/devices?{urlencode(asked)}")
-        yield page["devices"]
+        page = api.ask("GET", f"/{what}?{urlencode(asking)}")
+        yield page[what]
         if page["next"] is None:
             return
-        asked["after"] = page["next"]
+        asking["after"] = page["next"]
 
 
 def show_list(query: str | None, limit: int | None, json_lines: bool, place: Place) -> None:

@@ -22,7 +22,7 @@ def run(app: str | None, config: Path | None, **given: Any) -> int:
 
     settings = load_settings(config, **given)
     _set_up_logs("supervisor", settings)
-    supervisor = Supervisor(settings, app, output.write_line)
+    supervisor = Supervisor(settings, app, output.write_line, output.tell)
     return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
 
 
@@ -38,7 +38,7 @@ def dev(app: str, config: Path | None, **given: Any) -> int:
     # Python takes a compiled file for current when size and time in seconds agree: not when one edits and saves twice.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     _set_up_logs("supervisor", settings)
-    supervisor = DevSupervisor(settings, app, output.write_line, changes(source_folder(app)))
+    supervisor = DevSupervisor(settings, app, output.write_line, output.tell, changes(source_folder(app)))
     return 0 if asyncio.run(supervisor.run()) else INTERRUPTED
 
 
@@ -53,11 +53,11 @@ def work(app: str, config: Path | None, **given: Any) -> int:
     return 0
 
 
-def demo(for_seconds: float | None, speed: float | None) -> int:
+def demo(for_seconds: float | None, speed: float | None, log: str | None) -> int:
     """Run the demonstration, for a time or until Ctrl-C."""
     from millstream.demo import run as run_demo
 
-    return run_demo(for_seconds, speed)
+    return run_demo(for_seconds, speed, log)
 
 
 def _set_up_logs(process: str, settings: Settings) -> None:

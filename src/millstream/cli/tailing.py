@@ -19,15 +19,22 @@ from millstream.settings import Settings
 
 
 def tail(
-    stream: str, start: str, follow: bool, json: bool, limit: int | None, data: Path | None, config: Path | None
+    stream: str,
+    start: str,
+    follow: bool,
+    json: bool,
+    limit: int | None,
+    data: Path | None,
+    config: Path | None,
+    text: Callable[[Event], bytes] = text_line,
 ) -> None:
-    """Print the events of a stream, at most `limit`; with `follow`, for ever."""
+    """Print the events of a stream, at most `limit`; with `follow`, for ever. `text` writes one for people."""
     settings = load_settings(config, data=data)
     try:
         from_ = parse_from(start)
     except PositionError as error:
         raise SettingsError(f"--from {error}") from None
-    printing = _print(Printer(event_json if json else text_line, limit), settings, stream, from_, follow)
+    printing = _print(Printer(event_json if json else text, limit), settings, stream, from_, follow)
     asyncio.run(until_reader_leaves(printing))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from millstream.cli.devices import Device, Tags
-from millstream.cli.options import Config, Data, Password, Server, User
+from millstream.cli.options import Place, asks_a_server
 
 commands = typer.Typer(
     help="Devices' twins: what they should be (desired), and what they say that they are (reported).",
@@ -21,35 +21,26 @@ Desired = Annotated[
 
 
 @commands.command(epilog="Example: millstream twins show press-1")
-def show(
-    device: Device,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
-) -> None:
+@asks_a_server
+def show(place: Place, device: Device) -> None:
     """Show a device's twin, as JSON."""
     from millstream.cli import registry
 
-    registry.show_twin(device, registry.Place(http, data, user, password, config))
+    registry.show_twin(device, place)
 
 
 @commands.command(epilog='Example: millstream twins update press-1 --desired \'{"speed": 3, "mode": null}\'')
+@asks_a_server
 def update(
+    place: Place,
     device: Device,
     desired: Desired = None,
     tags: Tags = None,
     replace: Annotated[bool, typer.Option("--replace", help="In place of what there is, and not merged.")] = False,
-    http: Server = None,
-    data: Data = None,
-    user: User = None,
-    password: Password = None,
-    config: Config = None,
 ) -> None:
     """Change what a device should be, and its tags. The device is told at once, or when it comes."""
     from millstream.cli import registry
     from millstream.cli.lines import json_object
 
     said = {"desired": json_object("--desired", desired), "tags": json_object("--tags", tags)}
-    registry.change_twin(device, said, replace, registry.Place(http, data, user, password, config))
+    registry.change_twin(device, said, replace, place)

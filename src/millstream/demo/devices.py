@@ -12,7 +12,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from millstream.demo.recordings import Reading
 
-IN_FLIGHT = 100  # publishes of a device that are not acknowledged yet; Paho's default of 20 would slow a fast replay
+IN_FLIGHT = 1000  # publishes of a device that are not acknowledged yet; Paho's default of 20 would slow a fast replay
 
 
 class Devices:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +20,7 @@ from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import read_server_info, socket_path
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.server import STATUS
-from millstream.settings import Settings, host_and_port
+from millstream.settings import LogSettings, Settings, host_and_port
 
 _APP = "millstream.demo.plant"
 _LOG = "server.log"
@@ -35,14 +36,20 @@ class PlantServer:
 
     @staticmethod
     @contextlib.asynccontextmanager
-    async def started(folder: Path) -> AsyncIterator[PlantServer]:
-        """Start it, and drain it at the end. `MillstreamError` with its log if it does not start or end in order."""
+    async def started(folder: Path, where: LogSettings) -> AsyncIterator[PlantServer]:
+        """Start it with its log there, and drain it at the end. `MillstreamError` with what it said if it does not
+        start or end in order."""
+        variables = {"MILLSTREAM_LOG__URL": where.url, "MILLSTREAM_LOG__KAFKA__PREFIX": where.kafka.prefix}
         arguments = [sys.executable, "-m", "millstream", "run", _APP, "--data", str(folder / "data")]
         arguments += ["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--allow-anonymous"]
         with (folder / _LOG).open("wb") as log:
             # A session of its own: Ctrl-C in the terminal is for the show, which then ends the server in order.
             process = await asyncio.create_subprocess_exec(
-                *arguments, stdout=asyncio.subprocess.PIPE, stderr=log, start_new_session=True
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **variables},
             )
         try:
             assert process.stdout is not None
@@ -50,7 +57,8 @@ class PlantServer:
                 raise MillstreamError(f"the server did not start:\n{(folder / _LOG).read_text()}")
             peer = await connect(socket_path(folder / "data"))
             try:
-                async with workers_log(peer, Settings.load(data=folder / "data")) as log:
+                settings = Settings.load(data=folder / "data").model_copy(update={"log": where})
+                async with workers_log(peer, settings) as log:
                     yield PlantServer(folder / "data", peer, log)
             finally:
                 await peer.close()

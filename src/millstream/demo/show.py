@@ -15,6 +15,7 @@ from rich.live import Live
 from millstream.clock import Clock, SystemClock
 from millstream.demo.balance import summary
 from millstream.demo.board import Board
+from millstream.demo.borrowed import log_of_our_own
 from millstream.demo.devices import Devices, listen
 from millstream.demo.plant_server import PlantServer
 from millstream.demo.recordings import RECORDINGS, is_the_failure, length, readings
@@ -22,38 +23,42 @@ from millstream.ledger import Equation
 
 DEFAULT_SECONDS = 60.0
 CLOSING_SECONDS = 3.0  # what waiting for the last results and draining the server take, at the most
-REST_TIMEOUT_SECONDS = 20.0  # for everything to come to rest; then the summary says what does not balance
+REST_TIMEOUT_SECONDS = 20.0  # while nothing moves; then the summary says what does not balance
 PLAYED_SHARE = 0.8  # of the time there is, so that a busy machine comes to the end of the record as well
 YIELD_EVERY = 50  # readings
 REFRESH_SECONDS = 0.25
+LOOK_SECONDS = 1.0  # between looks at groups, of which one on Kafka may take as long
 LINE_EVERY = 20  # refreshes to a line, where there is no terminal
 
 
-def run(for_seconds: float | None = None, speed: float | None = None) -> int:
+def run(for_seconds: float | None = None, speed: float | None = None, log: str | None = None) -> int:
     """Play the show and print the summary. It ends after the recordings, after `for_seconds`, or at Ctrl-C.
 
     `speed` is recorded time by real time; without it, the whole recording is played in the time there is (a minute,
-    unless told). 0: the machine's failure was caught and all counts balance; 1: not, or the show ended before it.
+    unless told). `log` is a URL of Kafka; without it, the log is in a temporary folder. 0: the machine's failure was
+    caught and all counts balance; 1: not, or the show ended before it.
     """
-    return asyncio.run(_Show(SystemClock(), Console(), for_seconds or DEFAULT_SECONDS, speed).play())
+    return asyncio.run(_Show(SystemClock(), Console(), for_seconds or DEFAULT_SECONDS, speed, log).play())
 
 
 class _Show:
-    def __init__(self, clock: Clock, console: Console, seconds: float, speed: float | None) -> None:
+    def __init__(self, clock: Clock, console: Console, seconds: float, speed: float | None, log: str | None) -> None:
         self._clock = clock
         self._console = console
         self._seconds = seconds
         self._speed = speed
+        self._log = log
         self._board = Board(console, length())
         self._caught: str | None = None
         self._notified = 0
+        self._look_again = 0.0
         self._ended = asyncio.Event()  # by a signal
 
     async def play(self) -> int:
         began = self._clock.monotonic()
         self._console.print("Starting a server with an application of four queries and a handler …")
         with tempfile.TemporaryDirectory(prefix="millstream-demo-") as folder, self._interruptible():
-            async with PlantServer.started(Path(folder)) as server:
+            async with log_of_our_own(self._log) as log, PlantServer.started(Path(folder), log) as server:
                 host, port = server.mqtt
                 self._console.print(
                     f"MQTT at {host}:{port}; {len(RECORDINGS)} devices connect and replay their record."
@@ -130,7 +135,9 @@ class _Show:
         board = self._board
         board.published = devices.published
         board.statistics = await server.statistics()
-        board.groups = await server.groups()
+        if (now := self._clock.monotonic()) >= self._look_again:
+            board.groups = await server.groups()
+            self._look_again = now + LOOK_SECONDS
         board.mark(self._clock.monotonic())
 
     async def _replay(self, devices: Devices, end: float) -> None:
@@ -148,11 +155,15 @@ class _Show:
         self._board.played = self._board.length
 
     async def _rest(self, devices: Devices, server: PlantServer) -> list[Equation]:
-        """Wait until everything is acknowledged, processed, counted and heard of."""
-        deadline = self._clock.monotonic() + REST_TIMEOUT_SECONDS
+        """Wait until everything is acknowledged, processed, counted and heard of, or nothing moves any more."""
+        deadline, before = 0.0, None
         while True:
+            self._look_again = 0.0
             await self._look(devices, server)
-            idle = not any(any(group.lag.values()) for group in self._board.groups)
+            lags = [sum(group.lag.values()) for group in self._board.groups]
+            if (now := (devices.acknowledged, lags, self._notified)) != before:
+                deadline, before = self._clock.monotonic() + REST_TIMEOUT_SECONDS, now
+            idle = not any(lags)
             rows = summary(devices.published, devices.acknowledged, await server.accounts(), self._notified)
             if (idle and all(row.holds for row in rows)) or self._clock.monotonic() > deadline:
                 return rows

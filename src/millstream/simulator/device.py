@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -71,38 +72,46 @@ class SimulatedDevice:
                 self._site.counts["dropouts"] += 1
             except (aiomqtt.MqttError, MillstreamError, TimeoutError, OSError):
                 self._site.counts["failures"] += 1
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a task group whose task fails at that moment swallows it
+                raise asyncio.CancelledError
             await self._site.clock.sleep(self._chance.uniform(_SHORTEST_AWAY, _LONGEST_AWAY))
 
     async def _register(self) -> None:
         resource = resource_of_registration(self.name)
         root = f"registrations/{self.name}"
-        async with self._site.connecting, self._client(resource, resource) as client:
+        async with (
+            self._site.connecting,
+            asyncio.timeout(3 * _PATIENCE),
+            self._client(resource, resource) as client,
+        ):
             await client.subscribe(f"{root}/answer/+", qos=1)
             await client.publish(f"{root}/register/1", qos=1)
-            async with asyncio.timeout(_PATIENCE):
-                async for message in client.messages:
-                    answer = json.loads(_bytes(message))
-                    if answer["status"] != 200:
-                        raise MillstreamError(answer["error"]["message"])
-                    self._site.counts["registered"] += 1
-                    return
+            async for message in client.messages:
+                answer = json.loads(_bytes(message))
+                if answer["status"] != 200:
+                    raise MillstreamError(answer["error"]["message"])
+                self._site.counts["registered"] += 1
+                return
 
     async def _serve(self) -> None:
         root = f"device/{self.name}"
         client = self._client(self.name, f"devices/{self.name}")
-        async with self._site.connecting:
+        async with self._site.connecting, asyncio.timeout(_PATIENCE):
             await client.__aenter__()
         try:
             self._site.counts["connections"] += 1
             wanted = ("twin/desired", "methods/+/+", "commands/+")
-            await client.subscribe([(f"{root}/{each}", 1) for each in wanted])
+            async with asyncio.timeout(_PATIENCE):
+                await client.subscribe([(f"{root}/{each}", 1) for each in wanted])
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._hear(client, root))
                 tasks.create_task(self._measure(client))
         except* (_DropoutError, aiomqtt.MqttError) as group:
             raise group.exceptions[0] from None
         finally:
-            await client.__aexit__(None, None, None)
+            async with asyncio.timeout(_PATIENCE):
+                await client.__aexit__(None, None, None)
 
     async def _measure(self, client: aiomqtt.Client) -> None:
         its, profile, counts = self._site, self._site.profile, self._site.counts
@@ -141,7 +150,9 @@ class SimulatedDevice:
         password = make_token(self._key, resource, site.clock.now() + _TOKEN_SECONDS * SECOND)
         identifier = self.name if user == self.name else f"{self.name}-registers"
         its = {"username": user, "password": password, "protocol": aiomqtt.ProtocolVersion.V5}
-        return aiomqtt.Client(site.host, site.port, identifier=identifier, timeout=_PATIENCE, **its)  # type: ignore[arg-type]
+        # With a time-out of its own it waits by `asyncio.wait_for`, which in Python 3.11 keeps a cancellation to itself
+        # that comes together with what is waited for: the device would go on for ever.
+        return aiomqtt.Client(site.host, site.port, identifier=identifier, timeout=math.inf, **its)  # type: ignore[arg-type]
 
 
 def _answer(method: str, payload: bytes) -> dict[str, Any]:
