@@ -17,7 +17,7 @@ from tests.crash.device import Device
 from tests.crash.plant import app
 
 from millstream.clock import SECOND, to_micros
-from millstream.engine import WindowedQuery
+from millstream.engine import processor_of
 from millstream.event import Batch, Event
 from millstream.ledger import equations
 from millstream.ledger.names import COMMITTED, GATEWAY, RECEIVED
@@ -37,15 +37,27 @@ async def check(folder: Path, devices: Sequence[Device]) -> dict[str, int]:
         echoes = check_handlers(_events(telemetry), _events(await _read(log, "echoes")), "echoes")
         check_handlers(_events(telemetry), _events(await _read(log, "batches")), "batches")
         groups = {group.name: group for group in await log.groups()}
-        read = [_until(batch, groups["overheating"]) for batch in telemetry]
-        late = _events(await _read(log, "overheating.late"))
-        results = check_query(read, _events(await _read(log, "overheating")), late)
+        results = {}
+        for name in ("overheating", "followed"):
+            read = [_until(batch, groups[name]) for batch in telemetry]
+            late = _events(await _read(log, f"{name}.late"))
+            found = check_query(name, read, _events(await _read(log, name)), late)
+            results[name] = sum(map(len, found.values()))
+            if name == "overheating":
+                check_sums(_events(read), late, found)
+        late = _events(await _read(log, "together.late"))
+        together = _events(await _read(log, "together"))
+        check_together([event for batch in telemetry for event in _until(batch, groups["together"])], late, together)
+        results["together"] = len(together)
+        answered = _events(await _read(log, "answered"))
+        results["answered"] = check_answered(_events(telemetry), _events(await _read(log, "echoes")), answered)
+        assert not _events(await _read(log, "answered.late"))
         check_counts(groups, len(_events(telemetry)), results)
         check_ledger(await log.accounts(), len(_events(telemetry)), devices)
         assert not _events(await _read(log, "$deadletters"))
     finally:
         await log.close()
-    return {"events": len(_events(telemetry)), "echoes": echoes, "results": results, "late": len(late)}
+    return {"events": len(_events(telemetry)), "echoes": echoes, **results}
 
 
 def check_acknowledged(events: Iterable[Event], devices: Sequence[Device]) -> None:
@@ -83,11 +95,13 @@ def check_handlers(inputs: Iterable[Event], outputs: Iterable[Event], name: str)
     return sum(map(len, found.values()))
 
 
-def check_query(telemetry: Sequence[Batch], outputs: Iterable[Event], late: Sequence[Event]) -> int:
-    """The results are those of a fresh engine that reads the whole stream at once, and they add up."""
-    query = next(query for query in app.queries if query.name == "overheating")
+def check_query(
+    name: str, telemetry: Sequence[Batch], outputs: Iterable[Event], late: Sequence[Event]
+) -> Mapping[str, list[Any]]:
+    """The results are those of a fresh engine that reads the whole stream at once. Gives them by device."""
+    query = next(query for query in app.queries if query.name == name)
     plan = plan_query(query.name, query.sql, app.streams, into=query.into, types={})
-    fresh = WindowedQuery(plan)
+    fresh = processor_of(plan)
     step = fresh.step([batch for batch in telemetry if len(batch) or batch.ticks])
     expected: dict[str, list[Any]] = defaultdict(list)
     for row in step.outputs.to_pylist() if step.outputs is not None else ():
@@ -97,8 +111,7 @@ def check_query(telemetry: Sequence[Batch], outputs: Iterable[Event], late: Sequ
         found[str(event.key)].append(event.data)
     assert found == expected, _first_difference(expected, found)
     assert sorted(event.payload for event in late) == sorted(_payloads(step.late))
-    check_sums(_events(telemetry), late, found)
-    return sum(map(len, found.values()))
+    return found
 
 
 def check_sums(events: Iterable[Event], late: Iterable[Event], results: Mapping[str, list[Any]]) -> None:
@@ -118,15 +131,44 @@ def check_sums(events: Iterable[Event], late: Iterable[Event], results: Mapping[
     assert len(open_windows) == len(set(open_windows)), "only a device's last window may have no result yet"
 
 
-def check_counts(groups: Mapping[str, GroupStatus], events: int, results: int) -> None:
+def check_together(events: Iterable[Event], late: Iterable[Event], results: Iterable[Event]) -> None:
+    """What is in a window of all devices is in its one result, or late; only the last windows may have none yet."""
+    counts: Counter[int] = Counter()
+    totals: Counter[int] = Counter()
+    for sign, some in ((1, events), (-1, late)):
+        for event in some:
+            counts[_window_end(event)] += sign
+            totals[_window_end(event)] += sign * event.data["seq"]
+    found = {_micros(event.data["window_end"]): (event.data["n"], event.data["total"]) for event in results}
+    assert found == {end: (counts[end], totals[end]) for end in found}
+    missing = [end for end, count in counts.items() if count and end not in found]
+    assert not missing or min(missing) > max(found, default=0), "a window was passed over"
+
+
+def check_answered(inputs: Iterable[Event], echoes: Iterable[Event], pairs: Iterable[Event]) -> int:
+    """Every event is paired once with every echo of its number: its own, and those of its copies."""
+    copies = Counter((str(event.key), event.data["seq"]) for event in inputs)
+    expected: Counter[tuple[str, int, str]] = Counter()
+    for echo in echoes:
+        number = str(echo.key), echo.data["seq"]
+        expected[*number, echo.data["position"]] += copies[number]
+    found = Counter((str(pair.key), pair.data["seq"], pair.data["position"]) for pair in pairs)
+    assert found == expected, f"missing: {list(expected - found)[:10]}, too many: {list(found - expected)[:10]}"
+    return found.total()
+
+
+def check_counts(groups: Mapping[str, GroupStatus], events: int, results: Mapping[str, int]) -> None:
     """What became of the events adds up to their number, for each group."""
     for name, group in groups.items():
         if name.startswith("$"):
             continue
         assert sum(group.lag.values()) == 0, f"{name} lags: {group.lag}"
-        ended = sum(count for kind, count in group.counts.items() if kind not in ("results", "clamped"))
-        assert ended == events, f"{name}: {events} events, and its counts are {dict(group.counts)}"
-    assert groups["overheating"].counts.get("results", 0) == results
+        beside = ("results", "clamped", "combined", "woken")
+        ended = sum(count for kind, count in group.counts.items() if kind not in beside)
+        expected = 2 * events if name == "answered" else events  # each event has an echo
+        assert ended == expected, f"{name}: {expected} events, and its counts are {dict(group.counts)}"
+    for name, count in results.items():
+        assert groups[name].counts.get("results", 0) == count
 
 
 async def check_balance(folder: Path) -> None:

@@ -1,5 +1,6 @@
-"""The application of the crash test: a handler an event, a handler of batches, and a query; what each puts out tells
-what it was made from."""
+"""The application of the crash test: a handler an event, a handler of batches, a query over windows, one over pairs,
+one over pairs of two streams, and one over windows of all devices together; what each puts out tells what it was made
+from."""
 
 import json
 from typing import Any
@@ -30,5 +31,32 @@ app.query(
     SELECT device, count(*) AS n, sum(seq) AS total, System.Timestamp() AS window_end
     FROM telemetry TIMESTAMP BY ts
     GROUP BY device, TumblingWindow(second, 1)
+    """,
+)
+
+app.query(
+    "followed",
+    """
+    SELECT a.device, a.seq, b.seq AS next, System.Timestamp() AS at
+    FROM telemetry a TIMESTAMP BY ts
+    LEFT JOIN telemetry b ON a.device = b.device AND b.seq = a.seq + 1 AND DATEDIFF(millisecond, a, b) BETWEEN 0 AND 500
+    """,
+)
+
+app.query(
+    "answered",
+    """
+    SELECT t.device, t.seq, e.position, System.Timestamp() AS at
+    FROM telemetry t
+    JOIN echoes e ON t.device = e.device AND t.seq = e.seq AND DATEDIFF(second, t, e) BETWEEN 0 AND 600
+    """,
+)
+
+app.query(
+    "together",
+    """
+    SELECT count(*) AS n, sum(seq) AS total, System.Timestamp() AS window_end
+    FROM telemetry TIMESTAMP BY ts
+    GROUP BY TumblingWindow(second, 1)
     """,
 )

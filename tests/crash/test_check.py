@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.crash.check import check_acknowledged, check_handlers, check_ledger, check_sums
+from tests.crash.check import check_acknowledged, check_answered, check_handlers, check_ledger, check_sums
 from tests.crash.device import Device
 
 from millstream.event import Event
@@ -60,6 +60,20 @@ def test_what_handlers_may_not_put_out(offsets: list[int], told: str) -> None:
     assert check_handlers(inputs, [output(event.position) for event in inputs], "echoes") == 3
     with pytest.raises(AssertionError, match=told):
         check_handlers(inputs, [output(f"telemetry:0:{offset}") for offset in offsets], "echoes")
+
+
+def test_what_a_join_of_two_streams_may_not_put_out() -> None:
+    def row(seq: int, offset: int) -> Event:
+        payload = json.dumps({"seq": seq, "position": f"telemetry:0:{offset}"}).encode()
+        return Event(topic="t", key="press-1", payload=payload)
+
+    inputs = [reading(1, 0), reading(2, 1), reading(2, 2)]
+    echoes = [row(1, 0), row(2, 1), row(2, 2)]
+    assert check_answered(inputs, echoes, [row(1, 0), row(2, 1), row(2, 1), row(2, 2), row(2, 2)]) == 5
+    with pytest.raises(AssertionError, match="too many"):
+        check_answered(inputs, echoes, [row(1, 0), row(1, 0), row(2, 1), row(2, 1), row(2, 2), row(2, 2)])
+    with pytest.raises(AssertionError, match="missing"):
+        check_answered(inputs, echoes, [row(1, 0), row(2, 1), row(2, 2), row(2, 2)])
 
 
 def test_what_is_neither_in_a_result_nor_late_is_found() -> None:

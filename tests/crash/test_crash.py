@@ -18,7 +18,8 @@ import pytest
 from tests.crash.check import check, check_balance
 from tests.crash.device import Device
 from tests.crash.web_device import WebDevice
-from tests.support.millstream import Running, reserved_port, running_on
+from tests.support.millstream import Running, running_on
+from tests.support.ports import reserved_port
 
 from millstream.log.sqlite import ReadOnlyLog
 

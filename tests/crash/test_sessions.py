@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from tests.crash.session_clients import Client, Publisher, Subscriber
 from tests.crash.test_crash import KILLS, QUIET_SECONDS, ROUNDS, SEED
-from tests.support.millstream import Running, read_stream, reserved_port, running_on
+from tests.support.millstream import Running, read_stream, running_on
+from tests.support.ports import reserved_port
 
 pytestmark = pytest.mark.crash
 

@@ -1,101 +1,155 @@
-"""A broker that freezes and dies under load: what was acknowledged is there, and it goes on by itself."""
+"""Brokers that freeze and die under load: what was acknowledged is there, and it goes on by itself."""
 
 from __future__ import annotations
 
 import json
-import threading
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
 from pathlib import Path
+from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
-from tests.kafka.test_platform import APP, records, wait_for
-from tests.support.kafka import Broker, brokers
-from tests.support.millstream import Running, reserved_port, running_on
+from tests.kafka.load import APP, Device, numbers, records, under_load, wait_for
+from tests.support.kafka import brokers, in_sync
+from tests.support.millstream import Running, millstream, running_on
+from tests.support.ports import reserved_port
 
 pytestmark = pytest.mark.kafka
 
 STILL_REGISTERED = {"broker.session.timeout.ms": "9000"}
 """For so long a broker that has died bars itself from coming back."""
 
-TOPIC = "site/a/press-1/telemetry"
+QUICK_TO_NOTICE = {
+    "broker.session.timeout.ms": "6000",
+    "broker.heartbeat.interval.ms": "500",
+    "controller.quorum.fetch.timeout.ms": "4000",
+    "replica.lag.time.max.ms": "10000",
+}
+"""When a broker of several has died: who leads its partitions then, and who the brokers."""
+
+SHORT_SESSION = {"MILLSTREAM_LOG__KAFKA__SESSION_TIMEOUT": "PT6S"}
 
 
-class Device:
-    """Publishes numbers at QoS 1 until it is told to stop, and knows which ones were acknowledged. It keeps its
-    session: what was not acknowledged is sent again when it connects again."""
-
-    def __init__(self, port: int) -> None:
-        self.sent = 0
-        self.acknowledged: set[int] = set()
-        self._numbers: dict[int, int] = {}
-        self._stop = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="device", clean_session=False)
-        self._client.on_publish = lambda client, given, mid, reason, properties: self._note(mid)
-        self._client.reconnect_delay_set(1, 2)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        self._thread = threading.Thread(target=self._publish)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Send no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def close(self) -> None:
-        """Go away."""
-        self.stop()
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _publish(self) -> None:
-        while not self._stop.wait(0.02):
-            reading = json.dumps({"n": self.sent, "ts": "2026-01-01T00:00:01Z", "celsius": 1})
-            self._numbers[self._client.publish(TOPIC, reading, qos=1).mid] = self.sent
-            self.sent += 1
-
-    def _note(self, mid: int) -> None:
-        self.acknowledged.add(self._numbers[mid])
+def goes_on(*devices: Device) -> None:
+    """Return when it is acknowledged again what is sent from now on."""
+    seen = [len(device.acknowledged) for device in devices]
+    wait_for(lambda: all(len(device.acknowledged) > before + 20 for device, before in zip(devices, seen, strict=True)))
 
 
-@contextmanager
-def under_load(folder: Path, broker: Broker) -> Iterator[tuple[Running, Device]]:
-    """The platform on a broker, with a device that publishes."""
-    variables = {
-        "MILLSTREAM_LOG__URL": f"kafka://{broker.address}",
-        "MILLSTREAM_LOG__KAFKA__SESSION_TIMEOUT": "PT6S",
-    }
-    with running_on((reserved_port(), 0), folder, APP, cwd=None, **variables) as run:
-        device = Device(run.mqtt_port)
-        try:
-            wait_for(lambda: len(device.acknowledged) >= 20)
-            yield run, device
-        finally:
-            device.close()
+def comes(servers: str, topic: str, partitions: int, device: Device, expected: list[int]) -> None:
+    """A topic comes to have just these of a device."""
+    wait_for(lambda: len(numbers(servers, topic, partitions, device)) >= len(expected))
+    assert numbers(servers, topic, partitions, device) == expected
+
+
+def nothing_is_lost(servers: str, run: Running, *devices: Device) -> None:
+    """Everything is acknowledged in the end, there once, and handled once; the counts balance."""
+    for device in devices:
+        device.stop()
+    wait_for(lambda: all(len(device.acknowledged) == device.sent for device in devices))
+    for device in devices:
+        doors = list(range(0, device.sent, 5))
+        assert numbers(servers, "telemetry", 4, device) == sorted(set(range(device.sent)) - set(doors))
+        comes(servers, "doors", 1, device, doors)
+        comes(servers, "meanwhile", 8, device, [number for number in doors if number + 1 < device.sent])
+    alerts = [json.loads(value) for value in records(servers, "alerts", 8)]
+    assert alerts
+    assert len({(alert["device"], alert["window_end"]) for alert in alerts}) == len(alerts)
+    ledger = millstream("ledger", "--json", "--data", str(run.folder), MILLSTREAM_LOG__URL=f"kafka://{servers}")
+    assert json.loads(ledger.stdout)["balanced"], ledger.stdout + ledger.stderr
+    assert run.process.poll() is None
 
 
 def test_nothing_acknowledged_is_lost_when_a_broker_freezes_and_dies(kafka_servers: str, tmp_path: Path) -> None:
     with (
         brokers(1, STILL_REGISTERED) as (broker,),
-        under_load(tmp_path / "data", broker) as (run, device),
+        under_load(tmp_path / "data", broker.address, **SHORT_SESSION) as (run, (device,)),
     ):
         broker.freeze()
         time.sleep(4)
         broker.thaw()
-        seen = len(device.acknowledged)
-        wait_for(lambda: len(device.acknowledged) > seen + 20)
+        goes_on(device)
         broker.kill()
         time.sleep(12)
         broker.start()
-        seen = len(device.acknowledged)
-        wait_for(lambda: len(device.acknowledged) > seen + 20)
-        device.stop()
-        wait_for(lambda: len(device.acknowledged) == device.sent)
-        values = [value for value in records(broker.address, "telemetry", 4) if value]
-        there = {json.loads(value)["n"] for value in values}
-        assert there == set(range(device.sent))
-        assert run.process.poll() is None
+        broker.wait()
+        goes_on(device)
+        nothing_is_lost(broker.address, run, device)
+
+
+def test_more_comes_than_is_held_while_the_brokers_are_away(kafka_servers: str, tmp_path: Path) -> None:
+    limit = 1 << 20
+    with (
+        brokers(1, STILL_REGISTERED) as (broker,),
+        running_on(
+            (reserved_port(), 0),
+            tmp_path / "data",
+            APP,
+            cwd=None,
+            MILLSTREAM_LOG__URL=f"kafka://{broker.address}",
+            MILLSTREAM_LIMITS__PENDING_BYTES=str(limit),
+            MILLSTREAM_METRICS__ANONYMOUS="true",
+        ) as run,
+    ):
+        devices = [Device(run.mqtt_port, f"press-{number}", padding=20_000) for number in range(4)]
+        try:
+            goes_on(*devices)
+            assert log_state(run) == "ready"
+            assert status(run)["log"] == {"state": "ready"}
+            broker.kill()
+            wait_for(lambda: log_state(run) == "waiting")
+            wait_for(lambda: sum(device.sent - len(device.acknowledged) for device in devices) * 20_000 > 4 * limit)
+            told = status(run)
+            assert told["log"]["state"] == "waiting"
+            assert told["log"]["reason"].startswith("Kafka: ")
+            assert told["statistics"]["pending_bytes"] < 2 * limit
+            broker.start()
+            broker.wait()
+            goes_on(*devices)
+            wait_for(lambda: log_state(run) == "ready")
+            nothing_is_lost(broker.address, run, *devices)
+        finally:
+            for device in devices:
+                device.close()
+
+
+def status(run: Running) -> dict[str, Any]:
+    """What the server says of itself, also when the log says nothing."""
+    told = millstream("status", "--json", "--data", str(run.folder), MILLSTREAM_LOG__URL="kafka://127.0.0.1:1")
+    server: dict[str, Any] = json.loads(told.stdout)["server"]
+    assert "no broker answers" in told.stderr
+    return server
+
+
+def log_state(run: Running) -> str:
+    """The state of the log by the metrics."""
+    with urllib.request.urlopen(f"http://{run.http}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    (state,) = re.findall(r'^millstream_log_state\{state="(\w+)"\} 1', text, re.MULTILINE)
+    return str(state)
+
+
+def test_brokers_that_are_not_there_at_the_start_are_told(tmp_path: Path) -> None:
+    ended = millstream(
+        "run", APP, "--data", str(tmp_path), "--allow-anonymous", MILLSTREAM_LOG__URL="kafka://127.0.0.1:1"
+    )
+    assert ended.returncode == 1
+    assert "no broker answers at 127.0.0.1:1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_brokers_die_one_after_another_and_nobody_notices(kafka_servers: str, tmp_path: Path) -> None:
+    with (
+        brokers(3, QUICK_TO_NOTICE) as cluster,
+        under_load(tmp_path / "data", ",".join(one.address for one in cluster), "press-1", "press-2") as (run, devices),
+    ):
+        servers = ",".join(one.address for one in cluster)
+        for broker in cluster:
+            broker.kill()
+            goes_on(*devices)
+            broker.start()
+            broker.wait()
+            wait_for(lambda: in_sync(servers, 3))
+        nothing_is_lost(servers, run, *devices)
+        assert all(device.connections == 1 for device in devices)

@@ -7,108 +7,73 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-from tests.support.kafka_logs import fresh_prefix
+from tests.kafka.load import APP, on_kafka, records, wait_for
 from tests.support.millstream import Running, environment, millstream, read_stream, running
 
 pytestmark = pytest.mark.kafka
 
-APP = str(Path(__file__).with_name("plant.py"))
 DEVICES = [f"press-{number}" for number in range(8)]
 SECONDS = range(120)
+LAST_TOGETHER = "2026-01-01T00:01:20Z"  # the same, and the grace
 LAST_WINDOW = "2026-01-01T00:01:50Z"  # the events end after it, so that it is closed
+
+STREAMS = {"alerts": 8, "together": 8, "doors": 1, "followed": 8, "meanwhile": 8}  # with their partitions
 
 
 def publish(run: Running, seconds: range) -> None:
     """A reading a second and device, and a door now and then."""
     for number, device in enumerate(DEVICES):
         readings = [
-            {"ts": f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z", "celsius": 70 + 4 * number + second % 7}
+            {
+                "ts": f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z",
+                "n": second,
+                "celsius": 70 + 4 * number + second % 7,
+            }
             for second in seconds
         ]
         run.publish(f"site/a/{device}/telemetry", *(json.dumps(reading) for reading in readings))
-        run.publish(f"site/a/{device}/door", *(f'"{device} {second}"' for second in seconds if second % 10 == 0))
+        run.publish(f"site/a/{device}/door", *(f'{{"n":{second}}}' for second in seconds if second % 10 == 0))
 
 
-def outputs(alerts: list[bytes], doors: list[bytes]) -> tuple[list[str], list[str]]:
+Outputs = tuple[list[str], ...]
+
+
+def outputs(alerts: list[bytes], together: list[bytes], *others: list[bytes]) -> Outputs:
     """What came out, as far as it is complete, in an order that can be compared."""
-    closed = [text for text in map(bytes.decode, alerts) if json.loads(text)["window_end"] <= LAST_WINDOW]
-    return sorted(closed), sorted(map(bytes.decode, doors))
-
-
-def records(servers: str, topic: str, partitions: int) -> list[bytes]:
-    """What any Kafka client reads of a topic, up to its end."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "somebody",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "enable.auto.commit": False,
-        }
-    )
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)])
-    values: list[bytes] = []
-    ended: set[int] = set()
-    while len(ended) < partitions:
-        for message in consumer.consume(500, 0.2):
-            error = message.error()
-            if error is None:
-                values.append(message.value() or b"")
-            else:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                ended.add(message.partition() or 0)
-    consumer.close()
-    return values
+    windows = [
+        [text for text in map(bytes.decode, some) if json.loads(text)["window_end"] <= last]
+        for some, last in ((alerts, LAST_WINDOW), (together, LAST_TOGETHER))
+    ]
+    return tuple(map(sorted, (*windows, *(map(bytes.decode, some) for some in others))))
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     """What the embedded log gives."""
     folder = tmp_path_factory.mktemp("embedded") / "data"
     with running(folder, APP) as run:
-        publish(run, SECONDS)
+        for begin in SECONDS[::30]:
+            publish(run, SECONDS[begin : begin + 30])
         wait_for(lambda: len(read_stream(folder, "doors")) >= 12 * len(DEVICES))
+        wait_for(lambda: len(read_stream(folder, "followed")) >= 119 * len(DEVICES))
+        wait_for(lambda: len(read_stream(folder, "meanwhile")) >= 12 * len(DEVICES))
         wait_for(lambda: any(LAST_WINDOW in event.payload.decode() for event in read_stream(folder, "alerts")))
+        wait_for(lambda: any(LAST_TOGETHER in event.payload.decode() for event in read_stream(folder, "together")))
         assert run.stop()[0] == 0
-    alerts, doors = ([event.payload for event in read_stream(folder, name)] for name in ("alerts", "doors"))
-    return outputs(alerts, doors)
-
-
-@contextmanager
-def on_kafka(folder: Path, servers: str) -> Iterator[tuple[Running, dict[str, str]]]:
-    """The same application on Kafka, and the settings in the environment."""
-    variables = {
-        "MILLSTREAM_LOG__URL": f"kafka://{servers}",
-        "MILLSTREAM_LOG__KAFKA__PREFIX": fresh_prefix(),
-        "MILLSTREAM_LOG__KAFKA__SESSION_TIMEOUT": "PT6S",
-    }
-    with running(folder, APP, cwd=None, **variables) as run:
-        yield run, variables
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Return when it holds."""
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    return outputs(*([event.payload for event in read_stream(folder, name)] for name in STREAMS))
 
 
 def test_the_same_comes_out_although_workers_are_killed_frozen_and_added(
-    kafka_servers: str, tmp_path: Path, expected: tuple[list[str], list[str]]
+    kafka_servers: str, tmp_path: Path, expected: Outputs
 ) -> None:
     with on_kafka(tmp_path / "data", kafka_servers) as (run, variables):
         prefix = variables["MILLSTREAM_LOG__KAFKA__PREFIX"]
 
-        def found() -> tuple[list[str], list[str]]:
-            return outputs(records(kafka_servers, f"{prefix}alerts", 8), records(kafka_servers, f"{prefix}doors", 1))
+        def found() -> Outputs:
+            return outputs(*(records(kafka_servers, f"{prefix}{name}", n) for name, n in STREAMS.items()))
 
         command = [sys.executable, "-m", "millstream", "work", APP, "--data", str(tmp_path / "data")]
         publish(run, SECONDS[:30])
@@ -124,26 +89,10 @@ def test_the_same_comes_out_although_workers_are_killed_frozen_and_added(
             groups = json.loads(millstream("groups", "--json", "--data", str(tmp_path / "data"), **variables).stdout)
             assert {group["group"] for group in groups} >= {"overheating"}
             tail = millstream("tail", "doors", "--data", str(tmp_path / "data"), **variables)
-            assert len(tail.stdout.splitlines()) == len(expected[1]), tail.stderr
+            assert len(tail.stdout.splitlines()) == 12 * len(DEVICES), tail.stderr
             added.terminate()
             added.wait(60)
         assert found() == expected
-        assert run.stop()[0] == 0
-
-
-def test_what_others_write_is_processed_like_our_own(kafka_servers: str, tmp_path: Path) -> None:
-    with on_kafka(tmp_path / "data", kafka_servers) as (run, variables):
-        topic = variables["MILLSTREAM_LOG__KAFKA__PREFIX"] + "telemetry"
-        producer = Producer({"bootstrap.servers": kafka_servers})
-        for second in (1, 2, 25):
-            reading = json.dumps({"ts": f"2026-01-01T00:00:{second:02}Z", "celsius": 95})
-            producer.produce(topic, reading, key="other", partition=0)
-            producer.produce(topic, b"\xff\xfe no JSON", partition=0)
-        producer.flush()
-        alerts = variables["MILLSTREAM_LOG__KAFKA__PREFIX"] + "alerts"
-        wait_for(lambda: records(kafka_servers, alerts, 8))
-        (alert,) = map(json.loads, records(kafka_servers, alerts, 8))
-        assert (alert["device"], alert["mean"], alert["n"]) == ("other", 95.0, 2)
         assert run.stop()[0] == 0
 
 
