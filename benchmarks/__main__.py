@@ -8,7 +8,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import handlers, http, idle, ingest, latency, machine, pubsub, windows
+from benchmarks import (
+    curves,
+    devices,
+    handlers,
+    http,
+    idle,
+    ingest,
+    kafka,
+    latency,
+    machine,
+    nexmark,
+    pubsub,
+    reaction,
+    windows,
+)
 from benchmarks.peers import CACHE
 from benchmarks.process import RunError, unwind_on_sigterm
 from benchmarks.report import Section, write
@@ -18,9 +32,14 @@ _BENCHMARKS: dict[str, Callable[[bool], Section]] = {
     "pubsub": pubsub.run,
     "http": http.run,
     "windows": windows.run,
+    "nexmark": nexmark.run,
+    "curves": curves.run,
+    "reaction": reaction.run,
     "handlers": handlers.run,
     "latency": latency.run,
     "idle": idle.run,
+    "devices": devices.run,
+    "kafka": kafka.run,
 }
 
 

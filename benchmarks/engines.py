@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -36,39 +37,61 @@ def millstream(*cores: int) -> Callable[[Events, Path | None], float]:
 
     def measure(made: Events, results: Path | None) -> float:
         command = [sys.executable, "-m", "benchmarks.windows_millstream", made.count, made.rate, *_results(results)]
-        return made.count / _run(command, cores)[-1]
+        return made.count / run(command, cores)[-1]
 
     return measure
 
 
+@dataclass(frozen=True, slots=True)
+class FlinkSql:
+    """A query of Flink's: `columns` of the events and of the `answers`, and a SELECT from `{source}`."""
+
+    columns: str
+    answers: str
+    query: str
+
+    def seconds(self, all_of_them: Path, few: Path, results: Path | None) -> float:
+        """On a local mini-cluster, over the events in a folder. A run over all of them warms the JVM up; then a run
+        over a few tells what a job costs before and after its events, which is taken off the measured one."""
+        options = ["--parallelism", len(_CORES), "--columns", self.columns, "--answers", self.answers]
+        options += ["--query", self.query]
+        command = [peers.flink_python(), "-P", _HERE / "flink_sql.py"]
+        _, start, full = run([*command, all_of_them, few, all_of_them, *options], _CORES)
+        if results:
+            run([*command, all_of_them, *options, *_results(results)], _CORES)
+        return full - start
+
+
+_FLINK = FlinkSql(
+    "device STRING, ts TIMESTAMP_LTZ(3), celsius DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '2' SECOND",
+    "device STRING, window_end TIMESTAMP_LTZ(3), n BIGINT, mean DOUBLE, peak DOUBLE",
+    f"""
+    SELECT device, CAST(window_end AS TIMESTAMP_LTZ(3)), count(*), avg(celsius), max(celsius)
+    FROM TABLE(TUMBLE(TABLE {{source}}, DESCRIPTOR(ts), INTERVAL '{WINDOW_SECONDS}' SECOND))
+    GROUP BY device, window_start, window_end""",
+)
+
+
 def flink(made: Events, results: Path | None) -> float:
-    """Flink SQL on a local mini-cluster. A run over all events warms the JVM up; then a tiny run tells what a job costs
-    before and after its events, which is taken off the measured one."""
+    """Flink SQL."""
     tiny = events.make(_TINY * made.rate, made.rate)
-    sources = [made.parts, tiny.parts, made.parts]
-    command = [peers.flink_python(), "-P", _HERE / "windows_flink.py", *sources, *_windows()]
-    _, start, full = _run([*command, "--parallelism", len(_CORES)], _CORES)
-    if results:
-        _run([*command[:3], made.parts, *_windows(), "--parallelism", len(_CORES), *_results(results)], _CORES)
-    return made.count / (full - start)
+    return made.count / _FLINK.seconds(made.parts, tiny.parts, results)
 
 
 def bytewax(made: Events, results: Path | None) -> float:
     """Bytewax, one worker."""
-    command = [peers.python("bytewax"), "-P", _HERE / "windows_bytewax.py", made.whole, *_windows()]
-    return made.count / _run([*command, *_results(results)], _CORES)[-1]
-
-
-def _windows() -> list[object]:
-    return ["--window-seconds", WINDOW_SECONDS]
+    command: list[object] = [peers.python("bytewax"), "-P", _HERE / "windows_bytewax.py", made.whole]
+    command += ["--window-seconds", WINDOW_SECONDS]
+    return made.count / run([*command, *_results(results)], _CORES)[-1]
 
 
 def _results(path: Path | None) -> list[object]:
     return ["--results", path] if path else []
 
 
-def _run(command: Sequence[object], cores: Sequence[int]) -> list[float]:
-    """Run a script that prints seconds as a JSON list, on these cores only. Raises `RunError`."""
+def run(command: Sequence[object], cores: Sequence[int], **environment: str) -> list[float]:
+    """Run a script that prints seconds as a JSON list, on these cores only, with more variables in its environment.
+    Raises `RunError`."""
     with pinned(*cores):
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -77,6 +100,7 @@ def _run(command: Sequence[object], cores: Sequence[int]) -> list[float]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, **environment},
         )
     try:
         output, complaints = process.communicate(timeout=_RUN_SECONDS)

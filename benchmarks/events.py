@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.lines import Lines, write
 from benchmarks.peers import CACHE
 
 DEVICES = 1_000
 WINDOW_SECONDS = 10
-PARTS = 2  # files, so that an engine with two readers has one for each
 
 _EPOCH = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 _MALFORMED_EVERY = 10_000
@@ -29,21 +29,10 @@ Results = dict[tuple[str, int], tuple[int, float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """Where they are: `parts` together hold every line, `whole` holds them in the order of their times. `rate`: events
-    of a device a second."""
+class Events(Lines):
+    """Where they are. `rate`: events of a device a second."""
 
-    count: int
     rate: int
-    folder: Path
-
-    @property
-    def parts(self) -> Path:
-        return self.folder / "parts"
-
-    @property
-    def whole(self) -> Path:
-        return self.folder / "events.ndjson"
 
     @property
     def last_closed(self) -> int:
@@ -54,19 +43,8 @@ class Events:
 
 def make(count: int, rate: int) -> Events:
     """The events, from the cache or made now. `count` is a multiple of `DEVICES`, and `rate` divides 100."""
-    events = Events(count, rate, CACHE.absolute() / "events" / f"{count}-{rate}")
-    complete = events.folder / "complete"
-    if complete.exists():
-        return events
-    events.parts.mkdir(parents=True, exist_ok=True)
-    parts = [(events.parts / f"part-{number}.json").open("w") for number in range(PARTS)]
-    with events.whole.open("w") as whole:
-        for device, line in _lines(count, rate):
-            whole.write(line)
-            parts[device % PARTS].write(line)
-    for part in parts:
-        part.close()
-    complete.touch()
+    events = Events(count, CACHE.absolute() / "events" / f"{count}-{rate}", rate)
+    write(events, lambda: _lines(count, rate))
     return events
 
 

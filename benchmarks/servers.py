@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -128,9 +128,16 @@ def millstream(workers: int) -> Callable[[Path], AbstractContextManager[Running]
 
 
 @contextmanager
-def serve_app(app: str, data: Path, output: Path, workers: int, http: int | None = None) -> Iterator[Running]:
+def serve_app(
+    app: str,
+    data: Path,
+    output: Path,
+    workers: int,
+    http: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
     """`millstream run` with an application (a file of this folder, or a reference); what it prints goes to the file
-    `output`. `http` is the port for HTTP, if it matters."""
+    `output`. `http` is the port for HTTP, if it matters; `environment` has more settings."""
     port = free_port()
     command = [
         *(Path(sys.executable).with_name("millstream"), "run", Path(__file__).parent / app, "--allow-anonymous"),
@@ -141,7 +148,7 @@ def serve_app(app: str, data: Path, output: Path, workers: int, http: int | None
     def ready() -> bool:
         return any(line.startswith(b"ready") for line in output.read_bytes().splitlines())
 
-    with running(command, output=output, ready=ready) as pid:
+    with running(command, output=output, ready=ready, environment=environment) as pid:
         yield Running(port, pid)
 
 
