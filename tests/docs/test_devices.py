@@ -33,7 +33,7 @@ async def plant(clock: VirtualClock) -> AsyncIterator[Plant]:
     await log.create(StreamSpec("events", ("#",)))
     registry = await Registry.open("", None, clock)
     plant = Plant(log, clock, registry)
-    users = {"ada": {"password": hash_password("secret"), "manage": True}}
+    users = {"ada": {"password": hash_password("secret"), "manage": True, "administer": True}}
     await plant.start(http="127.0.0.1:0", allow_anonymous=False, users=users)
     yield plant
     await plant.stop()
@@ -47,7 +47,7 @@ async def test_what_the_page_about_provisioning_shows_is_what_happens(plant: Pla
     await run_examples((DOCS / "provisioning.md").read_text(), plant)
 
 
-@pytest.mark.parametrize("page", ["twins", "commands", "jobs"])
+@pytest.mark.parametrize("page", ["twins", "commands", "jobs", "api-keys"])
 async def test_what_other_pages_show_is_what_happens(plant: Plant, page: str) -> None:
     await run_examples((DOCS / f"{page}.md").read_text(), plant)
 

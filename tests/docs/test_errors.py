@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "millstream"
 PAGE = (ROOT / "docs" / "errors.md").read_text()
 READS = "decode.py"  # knows reason codes that others send
-BY_ACCESS = {"NotAuthenticatedError": 401, "BusyError": 503}  # what `Access` makes an answer of, by itself
+BY_ACCESS = {"NotAuthenticatedError": 401, "BusyError": 503, "TooManyFailuresError": 429}  # made by `Access` itself
 
 ROWS = re.findall(r"^\| `(\w+Error)`(?: \(`([\w.]+)`\))? \| (\d*) ?\| (\d) \|", PAGE, flags=re.MULTILINE)
 

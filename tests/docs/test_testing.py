@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support.processes import run_pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,9 +16,8 @@ def test_examples_pass_in_a_project_without_configuration(tmp_path: Path) -> Non
     shutil.copy(ROOT / "examples" / "plant.py", tmp_path)
     for number, example in enumerate(examples):
         (tmp_path / f"test_{number}.py").write_text(example)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:anyio", "-W", "error"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    code, said = run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
+    assert code == 0, said
     tests = sum(len(re.findall(r"^(?:async )?def test_", example, flags=re.MULTILINE)) for example in examples)
     assert tests >= len(examples) >= 6  # every example is a test
 
