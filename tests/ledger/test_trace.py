@@ -13,6 +13,7 @@ from millstream.app import App
 from millstream.event import Event
 from millstream.ledger.deadletters import Operator
 from millstream.ledger.report import report
+from millstream.ledger.resets import reset_event
 from millstream.ledger.scan import batches, events, ranges
 from millstream.ledger.trace import COMPLETED, NOT_READ, PENDING, Trace, find, trace
 
@@ -131,3 +132,18 @@ async def test_the_report_says_how_many_dead_letters_are_open(plant: Plant) -> N
     assert (aside.group, aside.kind, aside.events, aside.open) == ("book", "ValueError", 2, 1)
     assert aside.first <= aside.last
     assert row.gateway.received == 0, "what is appended directly does not come by the gateway"
+
+
+async def test_a_reset_is_told_to_be_one(plant: Plant) -> None:
+    await failing(plant)
+    async with Operator.at_work(plant.log) as operator:
+        (position,) = await operator.reset([("orders", 0, reset_event("counted", "orders", 0, "9"))])
+    await settled(plant)
+    way = await traced(plant, position)
+    assert way.made_from is None
+    (copy,) = way.copies
+    assert {outcome.group: outcome.why for outcome in copy.outcomes} == {
+        "counted": "the key '9' began anew",
+        "book": "it had a key of counted begin anew",
+        "audit": "it had a key of counted begin anew",
+    }

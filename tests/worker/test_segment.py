@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.support.streams import make_batch
 
 from millstream.event import Batch, Event, Selection
 from millstream.topic import Filter
+from millstream.worker.addressed import Addressed
 from millstream.worker.segment import Segment
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -53,7 +55,7 @@ def test_a_segment_has_the_events_that_match_as_they_stand_in_the_batch(
 def test_it_makes_no_difference_who_selects(events: list[Event], others: set[int]) -> None:
     batch = make_batch(events, range(7, 7 + len(events)))
     matches = np.array([event.topic.startswith("wanted") for event in events], np.bool_)
-    to_others = np.array([row in others for row in range(len(events))], np.bool_)
+    to_others = Addressed(np.array([row in others for row in range(len(events))], np.bool_), ())
     rows = np.flatnonzero(matches)
     by_log = Batch(
         batch.stream,
@@ -63,7 +65,7 @@ def test_it_makes_no_difference_who_selects(events: list[Event], others: set[int
         selection=Selection(rows, len(events)),
     )
     here = Segment(batch, Filter.parse("wanted/#"), to_others)
-    there = Segment(by_log, Filter.parse("wanted/#"), to_others[rows])
+    there = Segment(by_log, Filter.parse("wanted/#"), replace(to_others, others=to_others.others[rows]))
     assert [there.event(index) for index in range(len(there))] == [here.event(index) for index in range(len(here))]
     assert [there.skipped_before(index) for index in range(len(there) + 1)] == [
         here.skipped_before(index) for index in range(len(here) + 1)

@@ -437,6 +437,9 @@ def state(
     app: App,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A query's name, or that of a handler that has a State.")],
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only what is kept of one key.")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Have the key begin anew: what is kept of it is let go, without a result.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show the first N.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="All of it, as JSON lines.")] = False,
     data: Data = None,
@@ -444,11 +447,12 @@ def state(
 ) -> None:
     """Show the windows that a query has open, with their results so far, or what a handler keeps of each key.
 
-    It is what was committed last. Needs no server.
+    It is what was committed last. Needs no server, except to reset a key, which happens at one place in the stream:
+    what came before it is forgotten, what comes behind it counts from there.
     """
     from millstream.cli import opened
 
-    opened.state(app, name, key, limit, json, data, config)
+    opened.state(app, name, key, reset, limit, json, data, config)
 
 
 @commands.command("explain-query", epilog="Example: millstream explain-query plant.py overheating")

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millstream.cli import kept, output
+from millstream.cli import kept, output, resetting
 from millstream.cli.backtesting import chosen
 from millstream.cli.keyed import Keyed
 from millstream.cli.place import load_settings, open_log
+from millstream.cli.resetting import Reader
 from millstream.clock import SystemClock
+from millstream.errors import SettingsError
 
 if TYPE_CHECKING:
     from millstream.engine import WindowPlan
@@ -18,17 +20,35 @@ if TYPE_CHECKING:
 
 
 def state(
-    reference: str, name: str, key: str | None, limit: int, json: bool, data: Path | None, config: Path | None
+    reference: str,
+    name: str,
+    key: str | None,
+    reset: bool,
+    limit: int,
+    json: bool,
+    data: Path | None,
+    config: Path | None,
 ) -> None:
-    """Print the open windows of a query, or what a handler keeps."""
+    """Print the open windows of a query, or what a handler keeps; and have a key begin anew if it is to be `reset`."""
     from millstream.app import load_app
 
+    if reset and key is None:
+        raise SettingsError("--reset is for one key; name it with --key")
     app, settings = load_app(reference), load_settings(config, data=data)
     if (handler := kept.keeping(app, name)) is not None:
         asyncio.run(kept.show(settings, handler, key, limit, json))
-        return
-    (plan,) = chosen(app.plan(), [name])
-    asyncio.run(_show(settings, plan, key, limit, json))
+        reader = Reader(handler.group, handler.stream, None if handler.topics is None else handler.topics.mqtt)
+    else:
+        (plan,) = chosen(app.plan(), [name])
+        if reset and plan.regroups:
+            raise SettingsError(
+                f"the windows of query {plan.name!r} are of groups that lie across the keys of its stream, so none of "
+                "them is one key's to reset; they end as others do"
+            )
+        asyncio.run(_show(settings, plan, key, limit, json))
+        reader = Reader(plan.name, plan.stream, None)
+    if reset and key is not None:
+        asyncio.run(resetting.reset(settings, reader, key))
 
 
 async def _show(settings: Settings, plan: WindowPlan, key: str | None, limit: int, json: bool) -> None:

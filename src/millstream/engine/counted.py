@@ -90,6 +90,11 @@ class CountedQuery:
         self._state.forget(partition)
         self._lookbacks.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`."""
+        saved = self._state.reset(partition, lambda group: _key(group) == key) + self._lookbacks.reset(partition, key)
+        return Step(save=saved.save, drop=saved.drop)
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`."""
         return self._lookbacks.kept(partition)

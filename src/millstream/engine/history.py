@@ -13,7 +13,7 @@ which WHEN held, it is as if there had been none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,12 +127,17 @@ class History:
 
     def forget(self, now: Micros) -> None:
         """Let groups go that begin anew with whatever arrives from now on."""
-        seen = self._seen[: len(self._names)]
-        stays = seen >= now - self._patience - _MARGIN
+        self._keep_groups(self._seen[: len(self._names)] >= now - self._patience - _MARGIN)
+
+    def let_go(self, is_meant: Callable[[str], bool]) -> None:
+        """Let groups go by their names."""
+        self._keep_groups(np.array([not is_meant(name) for name in self._names], np.bool_))
+
+    def _keep_groups(self, stays: Mask) -> None:
         if stays.all():
             return
-        self._last = self._last[: len(seen)][stays]
-        self._seen = seen[stays]
+        self._last = self._last[: len(stays)][stays]
+        self._seen = self._seen[: len(stays)][stays]
         self._names = [self._names[number] for number in np.flatnonzero(stays).tolist()]
         self._index = {name: number for number, name in enumerate(self._names)}
         self._clear()

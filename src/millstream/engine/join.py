@@ -135,6 +135,11 @@ class JoinQuery:
             dues.forget(partition)
         self._state.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`. Of two streams it lets go what has come by then of either."""
+        saved = self._state.reset(partition, key)
+        return Step(save=saved.save, drop=saved.drop, due=self._due({partition}))
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`: a side that looks back is refused."""
         return 0

@@ -9,7 +9,7 @@ inputs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +72,15 @@ class Lookbacks:
         """How many events are kept of a partition."""
         return sum(map(len, self._of(partition)))
 
+    def reset(self, partition: int, key: str) -> Saved:
+        """Let go what is kept of a key. Gives what to save."""
+        saved = Saved()
+        if self._shared:
+            for shared, history in zip(self._shared, self._of(partition), strict=True):
+                history.let_go(shared.is_of(key))
+            self._snapshot(partition, saved)
+        return saved
+
     def add(self, inputs: pa.Table, batches: Sequence[Batch], keys: Slots) -> tuple[pa.Table, Saved]:
         """The inputs with what they find, and what to save. The events are kept for those to come."""
         saved = Saved()
@@ -109,12 +118,18 @@ class Lookbacks:
             now: Micros = int(batch.times[-1])
             for history in histories:
                 history.forget(now)
-            save, drop = log.snapshot(chunks.encode(self._fingerprint, *(history.rows() for history in histories)))
-            saved.drop[partition] = [f"{_PREFIX}{name}" for name in drop]
+            self._snapshot(partition, saved)
         else:
             rows = (history.rows(groups) for history, groups in zip(histories, changed, strict=True))
             save = log.delta(chunks.encode(self._fingerprint, *rows))
+            saved.save[partition] = {f"{_PREFIX}{name}": chunk for name, chunk in save.items()}
+
+    def _snapshot(self, partition: int, saved: Saved) -> None:
+        log = self._chunks.setdefault(partition, ChunkLog())
+        rows = (history.rows() for history in self._of(partition))
+        save, drop = log.snapshot(chunks.encode(self._fingerprint, *rows))
         saved.save[partition] = {f"{_PREFIX}{name}": chunk for name, chunk in save.items()}
+        saved.drop[partition] = [f"{_PREFIX}{name}" for name in drop]
 
 
 class _Shared:
@@ -190,7 +205,17 @@ class _Shared:
         texts = by.dictionary.to_pylist()
         pairs, place = np.unique(slot * len(texts) + by.indices.to_numpy(), return_inverse=True)
         keyed = ((keys.names[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist())
-        return history.groups([f"{len(key)}:{key}{text}" for key, text in keyed])[place]
+        return history.groups([f"{_prefix(key)}{text}" for key, text in keyed])[place]
+
+    def is_of(self, key: str) -> Callable[[str], bool]:
+        """Whether a group is one of this key."""
+        prefix = _prefix(key)
+        return (lambda group: group.startswith(prefix)) if self._has_by else key.__eq__
+
+
+def _prefix(key: str) -> str:
+    """How the names of a key's groups begin: a key may have any character in it."""
+    return f"{len(key)}:{key}"
 
 
 def _sharing(lookbacks: Sequence[Lookback]) -> Sequence[Sequence[int]]:

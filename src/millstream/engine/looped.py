@@ -32,6 +32,10 @@ class LoopedQuery:
         """See `Processor.forget`."""
         self._query.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`: its windows are of many keys, and nothing is kept of one."""
+        return Step()
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`."""
         return self._query.kept(partition)

@@ -54,6 +54,11 @@ class PlainQuery:
         """See `Processor.forget`."""
         self._lookbacks.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`."""
+        saved = self._lookbacks.reset(partition, key)
+        return Step(save=saved.save, drop=saved.drop)
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`."""
         return self._lookbacks.kept(partition)

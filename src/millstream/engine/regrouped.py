@@ -60,6 +60,10 @@ class RegroupedQuery:
         self._gathering.forget(partition)
         self._folding.lookbacks.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`: its windows are of many keys, and nothing is kept of one."""
+        return Step()
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`."""
         return self._folding.lookbacks.kept(partition)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from millstream.clock import SECOND, Micros
 from millstream.engine import chunks
 from millstream.engine.chunks import ChunkLog
-from millstream.engine.keys import FOREVER, KEY_SCHEMA, NEVER, Ints, Keys
+from millstream.engine.keys import FOREVER, KEY_SCHEMA, NEVER, Ints, Keys, Mask
 from millstream.engine.lateness import Ticks
 from millstream.engine.midnight import DAY
 from millstream.engine.panes import Panes, chosen
@@ -94,9 +94,18 @@ class WindowState:
         self._passed.add(partition)
         keys, count = self.keys, len(self.keys)
         is_silent = (keys.open_from[:count] == FOREVER) & (keys.seen[:count] < (day - 1) * DAY)
-        gone = is_silent & (keys.partition[:count] == partition)
+        self._let_go(partition, is_silent & (keys.partition[:count] == partition))
+
+    def reset(self, partition: int, is_meant: Callable[[str], bool]) -> Saved:
+        """Let keys of a partition go, with their open windows. Gives what to save."""
+        gone = np.zeros(len(self.keys), np.bool_)
+        gone[[slot for slot in self.keys.of(partition).tolist() if is_meant(self.keys.names[slot])]] = True
+        self._let_go(partition, gone)
+        return self.save(np.empty(0, np.int64), self._schema.empty_table())
+
+    def _let_go(self, partition: int, gone: Mask) -> None:
         if gone.any():
-            self.panes.move(keys.keep(~gone))
+            self.panes.move(self.keys.keep(~gone))
             self._shrunk.add(partition)
 
     def add(self, panes: pa.Table) -> None:

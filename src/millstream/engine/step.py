@@ -84,6 +84,10 @@ class Processor(Protocol):
         """Drop a partition number and its state."""
         ...
 
+    def reset(self, partition: int, key: str) -> Step:
+        """Let go what is kept of a stream key in a partition number: what comes is as if nothing had come before."""
+        ...
+
     def kept(self, partition: int) -> int:
         """How many events of a partition number are kept for others to look back to."""
         ...

@@ -195,6 +195,19 @@ class JoinState:
             self._move(self.keys.keep(stays))
         return saved
 
+    def reset(self, partition: int, key: str) -> Saved:
+        """Let a key of a partition go, with its clocks and what waits. Gives what to save."""
+        gone: Ints = self.keys.of(partition)
+        gone = gone[[self.keys.names[slot] == key for slot in gone.tolist()]]
+        saved = Saved()
+        if len(gone):
+            log = self._chunks.setdefault(partition, ChunkLog())
+            stays = np.ones(len(self.keys), np.bool_)
+            stays[gone] = False
+            self._move(self.keys.keep(stays))
+            saved.save[partition], saved.drop[partition] = log.snapshot(self._snapshot(partition, gone[:0]))
+        return saved
+
     def waiting_in(self, partition: int, side: Waiting) -> Ints:
         """The places of a side's events of a partition for which others may still come."""
         found: Ints = np.flatnonzero((self.keys.partition[side.slot] == partition) & side.open)

@@ -75,6 +75,11 @@ class WindowedQuery:
         if self._early is not None:
             self._early.forget(partition)
 
+    def reset(self, partition: int, key: str) -> Step:
+        """See `Processor.reset`."""
+        saved = self._state.reset(partition, key.__eq__) + self._lookbacks.reset(partition, key)
+        return Step(save=saved.save, drop=saved.drop, due=self._dues.changed(self._due({partition})))
+
     def kept(self, partition: int) -> int:
         """See `Processor.kept`."""
         return self._lookbacks.kept(partition)

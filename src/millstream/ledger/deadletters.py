@@ -18,6 +18,7 @@ from millstream.errors import DeadLetterError, LogUnavailableError
 from millstream.event import Event, to_columns
 from millstream.ledger.letter import Letter
 from millstream.ledger.names import DEAD_LETTERS, RESOLVED
+from millstream.ledger.resets import RESET
 from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
 from millstream.log import Group, GroupStatus, Log, StreamSpec, Transaction
 from millstream.topic import filter_matches
@@ -93,7 +94,7 @@ async def find(log: Log, name: str) -> Letter:
 
 
 class Operator:
-    """Whoever resolves dead letters. Made by `at_work`."""
+    """Whoever resolves dead letters and resets keys. Made by `at_work`."""
 
     def __init__(
         self, desk: Group, resolved: set[str], streams: Mapping[str, StreamSpec], groups: Sequence[GroupStatus]
@@ -111,7 +112,7 @@ class Operator:
         desk = await log.join(_OPERATORS, [])
         try:
             if 0 not in (await desk.poll(1, _WAIT_SECONDS, pause=True)).gained:
-                raise LogUnavailableError("somebody else works on the dead letters; try again when they have finished")
+                raise LogUnavailableError("another operator is at work; try again when they have finished")
             yield cls(desk, set(await resolutions(log)), await log.streams(), await log.groups())
         finally:
             await desk.leave()
@@ -151,6 +152,17 @@ class Operator:
         """Give the events up for good. They stay in the stream of dead letters."""
         await self._begin(found, DROPPED).commit()
         self._resolved.update(letter.name for letter in found)
+
+    async def reset(self, resets: Sequence[tuple[str, int, Event]]) -> Sequence[str]:
+        """Append resets to the partitions of a stream. Gives their positions."""
+        transaction = self._desk.transaction()
+        for stream, partition, event in resets:
+            transaction.append(stream, partition, to_columns([event]))
+        transaction.save(0, _DESK, b"")
+        transaction.count(RESET, len(resets))
+        committed = await transaction.commit()
+        places = zip(resets, committed.first_offsets, strict=True)
+        return [f"{stream}:{partition}:{offset}" for (stream, partition, _), offset in places]
 
     def _begin(self, found: Sequence[Letter], action: str, to: str | None = None, edited: bool = False) -> Transaction:
         transaction = self._desk.transaction()

@@ -22,6 +22,7 @@ from millstream.ledger.balance import is_processor
 from millstream.ledger.deadletters import RESENT, Resolution, Wanted, letters, resolutions
 from millstream.ledger.letter import RESEND_OF, Letter
 from millstream.ledger.names import DEAD_LETTERED, LATE, SKIPPED, late_stream
+from millstream.ledger.resets import is_reset
 from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
 from millstream.log import Accounts, GroupAccount, Log
 
@@ -138,8 +139,14 @@ def _outcome(group: GroupAccount, copy: Event, aside: _Aside) -> Outcome:
     if copy.offset >= position.low and copy.offset not in position.done:
         return Outcome(group.name, PENDING, f"{group.status.lag[place]} events wait for it in this partition")
     to = copy.headers.get(RESEND_GROUP, group.name)
-    if to != group.name and copy.headers.get(RESEND_OF, "").startswith(f"{copy.stream}:{copy.partition}:"):
-        return Outcome(group.name, SKIPPED, f"it was sent again for {to} alone")
+    here = f"{copy.stream}:{copy.partition}:"
+    if is_reset(copy.headers, here) and to == group.name:
+        return Outcome(group.name, COMPLETED, f"the key {copy.key!r} began anew")
+    if to != group.name and copy.headers.get(RESEND_OF, "").startswith(here):
+        what = (
+            f"it had a key of {to} begin anew" if is_reset(copy.headers, here) else f"it was sent again for {to} alone"
+        )
+        return Outcome(group.name, SKIPPED, what)
     return aside.get((group.name, copy.position)) or Outcome(group.name, COMPLETED)
 
 
@@ -193,4 +200,7 @@ def _identity(event: Event) -> object:
 
 def _made_from(event: Event) -> str | None:
     letter = Letter(event)
-    return letter.origin if letter.stream else event.headers.get(_LATE_POSITION) or event.headers.get(RESEND_OF)
+    if letter.stream:
+        return letter.origin
+    again = None if is_reset(event.headers, f"{event.stream}:{event.partition}:") else event.headers.get(RESEND_OF)
+    return event.headers.get(_LATE_POSITION) or again

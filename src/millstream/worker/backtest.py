@@ -24,6 +24,7 @@ from millstream.engine.step import Step
 from millstream.event import Batch, Tick
 from millstream.log import Log
 from millstream.log.records import NO_EVENTS
+from millstream.worker.addressed import in_pieces
 from millstream.worker.references import Histories, versions_for
 from millstream.worker.stored import spec_of
 
@@ -91,30 +92,37 @@ class Backtest:
         for partition in {reading.partition for reading in before}:
             self._processor.restore(partition, {})
         async for batches in self._rounds(before):
-            await self._run(batches)
+            async for _ in self._run(batches):
+                pass
             tell()
         for reading, earlier in zip(within, before, strict=True):
             reading.last = earlier.last
         async for batches in self._rounds(within):
-            if outputs := await self._step(batches):
+            async for outputs in self._results(batches):
                 yield outputs
             tell()
-        if self.plan.join is None and (outputs := await self._step([self._silence(reading) for reading in within])):
-            yield outputs
+        if self.plan.join is None:
+            async for outputs in self._results([self._silence(reading) for reading in within]):
+                yield outputs
         for _ in range(_ENDS if self.plan.regroups else 0):
-            if outputs := await self._step([self._end(reading) for reading in within]):
+            async for outputs in self._results([self._end(reading) for reading in within]):
                 yield outputs
 
-    async def _run(self, batches: list[Batch]) -> Step:
+    async def _run(self, batches: list[Batch]) -> AsyncIterator[Step]:
         versions = await versions_for(self.plan.lookups, self._histories, batches)
         if versions is not None:
             self._processor.refer(versions)
-        return await asyncio.to_thread(self._processor.step, batches)
+        for piece in in_pieces(batches, self.plan.name):
+            if piece.resets is not None:
+                self._processor.reset(piece.batches[0].partition, piece.resets)
+            else:
+                yield await asyncio.to_thread(self._processor.step, piece.batches)
 
-    async def _step(self, batches: list[Batch]) -> pa.RecordBatch | None:
-        step = await self._run(batches)
-        self.counts.update(step.counts)
-        return step.outputs if step.outputs is not None and step.outputs.num_rows else None
+    async def _results(self, batches: list[Batch]) -> AsyncIterator[pa.RecordBatch]:
+        async for step in self._run(batches):
+            self.counts.update(step.counts)
+            if step.outputs is not None and step.outputs.num_rows:
+                yield step.outputs
 
     async def _readings(self) -> tuple[list[_Reading], list[_Reading]]:
         """What is read before the span, and what in it."""

@@ -16,8 +16,9 @@ import contextlib
 
 from millstream.app import Handler
 from millstream.errors import FencedError
+from millstream.event import Batch
 from millstream.log import Poll
-from millstream.worker.addressed import to_others
+from millstream.worker.addressed import Addressed, addressed
 from millstream.worker.alarms import Alarms
 from millstream.worker.arguments import Levels
 from millstream.worker.batches import BatchArguments
@@ -123,7 +124,7 @@ class HandlerProcessor:
             for (_, partition), n in poll.expired.items():
                 self._committer.expire(partition, n)
             for batch in poll.batches:
-                segment = Segment(batch, self._handler.topics, to_others(batch, self.name))
+                segment = Segment(batch, self._handler.topics, self._addressed(batch))
                 self._committer.read(segment)
                 self._calls.add(segment)
                 if self._states is not None and (woken := self._states.ring(batch)) is not None:
@@ -132,6 +133,10 @@ class HandlerProcessor:
             self._calls.start()
             if self._committer.is_committing or not self._calls.have_room:
                 await self._turn_comes()
+
+    def _addressed(self, batch: Batch) -> Addressed | None:
+        its = addressed(batch, self.name)
+        return its.without_resets() if its is not None and self._states is None else its
 
     async def _turn_comes(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -13,20 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Collection, Sequence
 from typing import TypeVar
-
-import pyarrow as pa
 
 from millstream.app import Query
 from millstream.engine.lookup import Lookup
 from millstream.engine.step import Processor, Rejected, Step
 from millstream.errors import MillstreamError, PayloadError
 from millstream.event import Batch, Event
-from millstream.ledger.names import DEAD_LETTERED, EXPIRED, SKIPPED
+from millstream.ledger.names import DEAD_LETTERED, EXPIRED, PROCESSED, SKIPPED
 from millstream.log import Poll, Position, Transaction
-from millstream.worker.addressed import to_others
+from millstream.worker.addressed import Piece, in_pieces
 from millstream.worker.context import Context, Outputs
 from millstream.worker.deadletter import dead_letter
 from millstream.worker.membership import Membership
@@ -119,17 +116,18 @@ class QueryProcessor:
                 if poll.lost or poll.gained:
                     await committing
                     await self._change_hands(poll)
-                transaction = self._membership.group.transaction()  # of the grants that `poll` was read under
+                pieces = in_pieces(poll.batches, self.name) if poll.batches else []
+                grants = self._membership.group  # the transactions are of the grants that `poll` was read under
+                transactions = [grants.transaction() for _ in pieces]
                 is_behind = sum(map(len, poll.batches)) >= _BEHIND_EVENTS
                 if is_behind:
                     reading = asyncio.ensure_future(self._poll())
                 self._expired.update(poll.expired)
-                if poll.batches:
-                    batches = [_for_us(batch, self.name) for batch in poll.batches]
-                    passed_over = self._passed_over(poll, batches)
-                    step = await self._step(batches, committing)
+                for piece, transaction in zip(pieces, transactions, strict=True):
+                    passed_over = self._passed_over(piece)
+                    step = await self._step(piece, committing)
                     await committing
-                    committing = asyncio.ensure_future(self._commit(batches, step, passed_over, transaction))
+                    committing = asyncio.ensure_future(self._commit(piece.batches, step, passed_over, transaction))
                 if not is_behind:
                     reading = asyncio.ensure_future(self._poll())
             await committing
@@ -156,18 +154,22 @@ class QueryProcessor:
             self._processor.forget(partition)
         self._partitions -= partitions
 
-    def _passed_over(self, poll: Poll, batches: Sequence[Batch]) -> Mapping[str, int]:
-        """What the engine does not get: events for other groups, and those that retention took before these."""
-        expired = sum(self._expired.pop((batch.stream, batch.partition), 0) for batch in batches)
-        return {SKIPPED: sum(map(len, poll.batches)) - sum(map(len, batches)), EXPIRED: expired}
+    def _passed_over(self, piece: Piece) -> Counter[str]:
+        """What the engine does not get: events for other groups, those that retention took before, and a reset."""
+        expired = sum(self._expired.pop((batch.stream, batch.partition), 0) for batch in piece.batches)
+        return Counter({SKIPPED: piece.skipped, EXPIRED: expired, PROCESSED: int(piece.resets is not None)})
 
-    async def _step(self, batches: Sequence[Batch], committing: Awaitable[None]) -> Step:
-        """What the engine makes of batches. Raises `StepFailedError` when the step before it is committed."""
+    async def _step(self, piece: Piece, committing: Awaitable[None]) -> Step:
+        """What the engine makes of a piece. Raises `StepFailedError` when the step before it is committed."""
+        batches = piece.batches
         began = self._context.clock.monotonic()
         versions = await versions_for(self._lookups, self._histories, batches)
         try:
             if versions is not None:
                 await self._threads.run(self._processor.refer, versions)
+            if piece.resets is not None:
+                logger.info("query %s: the key %r begins anew at %s", self.name, piece.resets, _places(batches))
+                return await self._threads.run(self._processor.reset, batches[0].partition, piece.resets)
             with self._context.traced_step(self.name, batches):
                 step = await self._threads.run(self._processor.step, batches)
         except Exception as error:
@@ -182,7 +184,7 @@ class QueryProcessor:
         return step
 
     async def _commit(
-        self, batches: Sequence[Batch], step: Step, passed_over: Mapping[str, int], transaction: Transaction
+        self, batches: Sequence[Batch], step: Step, passed_over: Counter[str], transaction: Transaction
     ) -> None:
         late, rejected = step.late, _rejected(batches, step)
         if any(batch.is_sparse for batch in batches):
@@ -204,7 +206,9 @@ class QueryProcessor:
             transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
         for (stream, partition), at in step.due.items():
             transaction.due(stream, partition, at)
-        for name, n in {**step.counts, **step.notes, **passed_over}.items():
+        passed_over.update(step.counts)
+        passed_over.update(step.notes)
+        for name, n in passed_over.items():
             if n:
                 transaction.count(_NAMES.get(name, name), n)
         await self._context.commit(transaction, self.name, sum(step.counts.values()))
@@ -223,12 +227,6 @@ async def _unless_failed(reading: asyncio.Future[T], committing: asyncio.Future[
     if committing.done():
         committing.result()
     return await reading
-
-
-def _for_us(batch: Batch, group: str) -> Batch:
-    """A batch without events that are for other groups."""
-    others = to_others(batch, group)
-    return batch if others is None else replace(batch, events=batch.events.filter(pa.array(~others)))
 
 
 def _rejected(batches: Sequence[Batch], step: Step) -> list[tuple[Event, str]]:

@@ -14,6 +14,7 @@ from millstream.event import Batch, Event
 from millstream.topic import Filter, filter_matches
 from millstream.tracing import carry, traces_of
 from millstream.tracing.context import Trace
+from millstream.worker.addressed import Addressed
 
 _NO_HEADERS: dict[str, str] = {}
 _EVENT_BYTES = 200  # the objects of Python's around one event's columns
@@ -33,21 +34,24 @@ class Segment:
         self,
         batch: Batch,
         topics: Filter | None = None,
-        others: npt.NDArray[np.bool_] | None = None,
+        to: Addressed | None = None,
         *,
         is_wake: bool = False,
     ) -> None:
-        """`topics` selects among the events (unless the log has), without those that are for `others`. `is_wake`: they
-        are no events but keys that are woken (`wakes.py`)."""
+        """`topics` selects among the events (unless the log has), without those that are addressed `to` others.
+        `is_wake`: they are no events but keys that are woken (`wakes.py`)."""
         selected, count = batch.selection, len(batch)
         rows = places = None
         if selected is not None:
             rows, count = selected.rows, selected.count
         elif topics is not None:
             rows = places = _matching(batch.events.column("topic"), topics)
-        if others is not None:
-            places = np.flatnonzero(~others) if places is None else places[~others[places]]
+        self.resets: frozenset[int] = frozenset()
+        """The offsets of those by which a key begins anew."""
+        if to is not None:
+            places = np.flatnonzero(~to.others) if places is None else places[~to.others[places]]
             rows = places if selected is None else selected.rows[places]
+            self.resets = frozenset(batch.events.column("offset").take(pa.array(to.resets, pa.int64())).to_pylist())
         self.stream = batch.stream
         self.partition = batch.partition
         self.is_wake = is_wake
@@ -127,6 +131,10 @@ class Segment:
         if last - first + 1 == len(places):
             return self._events.slice(first, len(places))
         return self._events.take(pa.array(places, pa.int64()))
+
+    def resets_key(self, index: int) -> bool:
+        """Whether an event is no event but says that its key begins anew."""
+        return bool(self.resets) and self.offsets[index] in self.resets
 
     def complete(self, index: int) -> None:
         self.done[index] = 1

@@ -144,6 +144,15 @@ class States:
             home.wakes.put(key, None)
             self._left[item] = {wakes.PREFIX + key: None}
 
+    def reset(self, item: Item) -> None:
+        """A key begins anew: nothing is kept of it, and it is not woken."""
+        segment, index = item
+        home, key = self._homes.get(segment.partition), segment.keys[index]
+        if home is not None and not segment.dropped:
+            home.saved.pop(key, None)
+            home.wakes.put(key, None)
+            self._left[item] = {PREFIX + key: None, wakes.PREFIX + key: None}
+
     def _keep(self, item: Item, call: _Call) -> None:
         changes: Changes = {}
         state, home = call.state, call.home
@@ -204,7 +213,11 @@ class StatefulFunction(Function[Item]):
             return await function.call_in_loop(subject)
 
     def _function(self, item: Item) -> Function[Item] | None:
-        if not item[0].is_wake:
+        segment, index = item
+        if segment.resets_key(index):
+            self._states.reset(item)
+            return None
+        if not segment.is_wake:
             return self._inner
         return self._wake if self._states.rings(item) else None
 
