@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from tests.support.kafka_logs import fresh_prefix
-from tests.support.millstream import Running, running, running_on
+from tests.support.millstream import Running, environment, running, running_on
 from tests.support.ports import reserved_port
 
 APP = str(Path(__file__).with_name("plant.py"))
@@ -31,6 +33,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
 
 def messages(servers: str, topic: str, partitions: int) -> list[Message]:
     """What any Kafka client reads of a topic, up to its end."""
+    return all_messages(servers, {topic: partitions})[topic]
+
+
+def all_messages(servers: str, topics: Mapping[str, int]) -> dict[str, list[Message]]:
+    """The same of several topics, with their partitions, at once."""
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -40,20 +47,26 @@ def messages(servers: str, topic: str, partitions: int) -> list[Message]:
             "enable.auto.commit": False,
         }
     )
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)])
-    found: list[Message] = []
-    ended: set[int] = set()
-    while len(ended) < partitions:
+    places = [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
+    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+    found: dict[str, list[Message]] = {topic: [] for topic in topics}
+    ended: set[tuple[str, int]] = set()
+    while len(ended) < len(places):
         for message in consumer.consume(500, 0.2):
-            error = message.error()
+            error, topic = message.error(), message.topic() or ""
             if error is None:
-                found.append(message)
+                found[topic].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add(message.partition() or 0)
+                ended.add((topic, message.partition() or 0))
             else:
                 assert error.retriable() or error.code() == KafkaError._TRANSPORT, error
     consumer.close()
     return found
+
+
+def text(raw: bytes | str | None) -> str:
+    """What a key, a value or a header says."""
+    return raw if isinstance(raw, str) else (raw or b"").decode()
 
 
 def records(servers: str, topic: str, partitions: int) -> list[bytes]:
@@ -138,12 +151,23 @@ def under_load(folder: Path, servers: str, *devices: str, **variables: str) -> I
 
 
 @contextmanager
-def on_kafka(folder: Path, servers: str) -> Iterator[tuple[Running, dict[str, str]]]:
-    """The same application on Kafka, and the settings in the environment."""
+def on_kafka(folder: Path, servers: str, app: str = APP) -> Iterator[tuple[Running, dict[str, str]]]:
+    """An application on Kafka, and the settings in the environment."""
     variables = {
         "MILLSTREAM_LOG__URL": f"kafka://{servers}",
         "MILLSTREAM_LOG__KAFKA__PREFIX": fresh_prefix(),
         "MILLSTREAM_LOG__KAFKA__SESSION_TIMEOUT": "PT6S",
     }
-    with running(folder, APP, cwd=None, **variables) as run:
+    with running(folder, app, cwd=None, **variables) as run:
         yield run, variables
+
+
+@contextmanager
+def another_worker(run: Running, app: str, variables: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker beside those that the supervisor has started; it is killed, unless it has ended before."""
+    command = [sys.executable, "-m", "millstream", "work", app, "--data", str(run.folder)]
+    with subprocess.Popen(command, env={**environment(), **variables}, stdout=subprocess.DEVNULL) as added:
+        try:
+            yield added
+        finally:
+            added.kill()

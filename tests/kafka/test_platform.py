@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.kafka.load import APP, on_kafka, records, wait_for
-from tests.support.millstream import Running, environment, millstream, read_stream, running
+from tests.kafka.load import APP, another_worker, on_kafka, records, wait_for
+from tests.support.millstream import Running, millstream, read_stream, running
 
 pytestmark = pytest.mark.kafka
 
@@ -75,9 +73,8 @@ def test_the_same_comes_out_although_workers_are_killed_frozen_and_added(
         def found() -> Outputs:
             return outputs(*(records(kafka_servers, f"{prefix}{name}", n) for name, n in STREAMS.items()))
 
-        command = [sys.executable, "-m", "millstream", "work", APP, "--data", str(tmp_path / "data")]
         publish(run, SECONDS[:30])
-        with subprocess.Popen(command, env={**environment(), **variables}, stdout=subprocess.DEVNULL) as added:
+        with another_worker(run, APP, variables) as added:
             publish(run, SECONDS[30:60])
             (worker,) = (pid for name, pid in run.children().items() if name.startswith("worker"))
             os.kill(worker, signal.SIGKILL)
