@@ -45,10 +45,11 @@ def decode(stream: str, messages: Sequence[Message], *, sparse: bool = False) ->
     """The records of consecutive messages of one partition, of which there is at least one. If they may be `sparse`,
     they have no columns but `BARE`, unless there is a record without a key or a value among them: these are others
     than they seem."""
-    keys, values = [message.key() for message in messages], [message.value() for message in messages]
-    if sparse and None not in keys and None not in values:
-        held = _held({"key": _texts(keys), "data": pa.array(values, pa.binary())})
-        return _records(messages, [], *held)
+    values = [message.value() for message in messages]
+    if sparse:
+        keys, data = _texts([message.key() for message in messages]), pa.array(values, pa.binary())
+        if keys.null_count == data.null_count == 0:
+            return _records(messages, [], *_held({"key": keys, "data": data}))
     events, ticks = messages, []
     if None in values:  # ticks have none
         events = [message for message in messages if not is_tick(message)]
@@ -142,8 +143,6 @@ def _by_name(headers: Sequence[Headers | None]) -> dict[str, Sequence[bytes]] | 
 
 
 def _texts(values: Sequence[bytes | str | None]) -> pa.Array:
-    if values.count(None) == len(values):
-        return pa.nulls(len(values), pa.string())
     try:
         return pa.array(values, pa.string())
     except pa.ArrowInvalid:  # other bytes than text
