@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ from tests.support.gateway import HeldLog
 
 from millstream.clock import Clock, VirtualClock
 from millstream.devices import STREAM, Change, Definition, Name, Presence, Registry, Relay, lifecycle
-from millstream.errors import DiskFullError
+from millstream.devices.relay import GROUP
+from millstream.errors import DiskFullError, FencedError
 from millstream.event import Event
 from millstream.log import Log, StreamSpec
 from millstream.log.sqlite import SqliteLog
@@ -125,6 +127,23 @@ async def test_a_full_disk_makes_events_wait(registry: Registry, log: SqliteLog,
     await clock.advance(1)
     await relay.drain()
     assert len(await read(log)) == 1
+    await relay.close()
+
+
+async def test_a_membership_that_has_ended_makes_events_wait_and_repeats_nothing(
+    registry: Registry, log: SqliteLog, clock: VirtualClock
+) -> None:
+    held = HeldLog(log)
+    await registry.put(PRESS, Change())
+    relay = await relayed(registry, held, clock)
+    reached = (await held.members[GROUP].state(0))["outbox"]
+    held.errors.append(FencedError("gone to another member"))
+    await registry.put(PRESS, Change(tags={"a": 1}))
+    draining = asyncio.ensure_future(relay.drain())
+    while not draining.done():
+        await clock.advance(1)
+    assert [event.topic for event in await read(log)] == ["$devices/press-1/created", "$devices/press-1/updated"]
+    assert (await held.members[GROUP].state(0))["outbox"] != reached
     await relay.close()
 
 

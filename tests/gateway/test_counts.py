@@ -10,7 +10,7 @@ from tests.support.gateway import Plant
 from tests.support.streams import read_all
 
 from millstream.clock import VirtualClock
-from millstream.errors import DiskFullError
+from millstream.errors import DiskFullError, FencedError, LogError
 from millstream.gateway.tally import BURST, REFILL_SECONDS, Tally
 from millstream.ledger import equations
 from millstream.ledger.names import GATEWAY, REJECTIONS
@@ -101,8 +101,9 @@ async def test_a_refused_event_leaves_a_trace(plant: Plant) -> None:
     assert "line 2" in by_http.text
 
 
-async def test_traces_wait_for_room_on_the_disk(running: Plant) -> None:
-    running.log.errors = [DiskFullError("full")]
+@pytest.mark.parametrize("error", [DiskFullError("full"), FencedError("gone to another member")])
+async def test_traces_wait_for_room_on_the_disk_and_for_a_membership(running: Plant, error: LogError) -> None:
+    running.log.errors = [error]
     await refuse(running)
     await running.until(lambda: running.statistics["rejected"])
     await running.clock.advance(1)

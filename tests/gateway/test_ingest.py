@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from tests.support.gateway import Plant, limits
-from tests.support.mqtt import RawClient
+from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import VirtualClock
-from millstream.errors import DiskFaultError, DiskFullError, MillstreamError
+from millstream.errors import DiskFaultError, DiskFullError, FencedError, MillstreamError
+from millstream.ledger.names import GATEWAY
 from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 from millstream.mqtt import Properties, Reason, Version
 from millstream.mqtt import packet as p
 from millstream.settings import LogSettings
+
+T = TypeVar("T")
 
 
 def with_id(event_id: str) -> Properties:
@@ -95,6 +100,47 @@ async def test_a_broken_disk_ends_everything_without_an_acknowledgement(running:
     assert running.gateway.unready() == "the gateway is not running"
     with pytest.raises(ConnectionRefusedError):
         await running.open()
+
+
+async def test_a_membership_that_has_ended_delays_acknowledgements_and_ends_no_connection(running: Plant) -> None:
+    client = await running.connect(keep_alive=0)
+    client.send(p.Publish(topic="a", payload=b"1", qos=1, packet_id=1, properties=with_id("x")))
+    assert (await client.read(p.Puback)).packet_id == 1
+    running.log.errors += [FencedError("gone to another member"), FencedError("gone to another member")]
+    client.send(p.Publish(topic="a", payload=b"1", qos=1, packet_id=2, properties=with_id("x")))
+    client.send(p.Publish(topic="a", payload=b"2", qos=1, packet_id=3))
+    assert await client.is_silent()
+    assert await passing(running, _acknowledged(client, 2)) == [2, 3]
+    assert await running.payloads("events") == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the first commit", "after commits"])
+async def test_a_gateway_ends_when_another_one_has_committed_since(running: Plant, first: bool) -> None:
+    client = await running.connect()
+    if not first:
+        client.send(p.Publish(topic="a", payload=b"1", qos=1, packet_id=1))
+        assert (await client.read(p.Puback)).packet_id == 1
+    another = running.log.members[GATEWAY].transaction()  # of the same log, in the same group
+    another.save(0, "owner", b"another")
+    await another.commit()
+    running.log.errors.append(FencedError("gone to another member"))
+    client.send(p.Publish(topic="a", payload=b"2", qos=1, packet_id=2))
+    with pytest.raises(FencedError, match="another gateway has taken over"):
+        await passing(running, running.gateway.wait())
+    assert await client.rest_of_bytes_or_reset() == b""
+
+
+async def _acknowledged(client: RawClient, count: int) -> list[int]:
+    return [(await client.read(p.Puback)).packet_id for _ in range(count)]
+
+
+async def passing(running: Plant, what: Coroutine[Any, Any, T]) -> T:
+    """Let seconds pass until something has happened."""
+    async with asyncio.timeout(PATIENCE):
+        happening = asyncio.ensure_future(what)
+        while not happening.done():
+            await running.clock.advance(1)
+        return await happening
 
 
 async def test_a_stop_commits_and_acknowledges_what_is_under_way(running: Plant) -> None:

@@ -66,16 +66,19 @@ def test_nothing_acknowledged_is_lost_when_a_broker_freezes_and_dies(kafka_serve
         brokers(1, STILL_REGISTERED) as (broker,),
         under_load(tmp_path / "data", broker.address, **SHORT_SESSION) as (run, (device,)),
     ):
+        server = run.children()["server"]
         broker.freeze()
         time.sleep(4)
         broker.thaw()
         goes_on(device)
         broker.kill()
-        time.sleep(12)
+        time.sleep(12)  # memberships last for six
         broker.start()
         broker.wait()
         goes_on(device)
         nothing_is_lost(broker.address, run, device)
+        assert device.connections == 1
+        assert run.children()["server"] == server
 
 
 def test_more_comes_than_is_held_while_the_brokers_are_away(kafka_servers: str, tmp_path: Path) -> None:

@@ -26,12 +26,14 @@ class HeldLog:
         self.gate.set()
         self.errors: list[Exception] = []
         self.waiting = asyncio.Event()
+        self.members: dict[str, Group] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
     async def join(self, group: str, streams: Sequence[str], **more: Any) -> Group:
-        return _HeldGroup(await self._log.join(group, streams, **more), self)
+        self.members[group] = await self._log.join(group, streams, **more)
+        return _HeldGroup(self.members[group], self)
 
 
 class _HeldGroup:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 import pyarrow as pa
@@ -17,9 +18,17 @@ from millstream.clock import Clock
 from millstream.devices import lifecycle
 from millstream.devices.lifecycle import STREAMS, Happened
 from millstream.devices.registry import Registry
-from millstream.errors import DiskFullError, LogError, RegistryError, RegistryUnavailableError, UnknownStreamError
+from millstream.errors import (
+    DiskFullError,
+    FencedError,
+    LogError,
+    LogUnavailableError,
+    RegistryError,
+    RegistryUnavailableError,
+    UnknownStreamError,
+)
 from millstream.event import to_columns
-from millstream.log import Group, Log, Router, StreamSpec
+from millstream.log import Group, Log, Router, StreamSpec, hear
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +109,13 @@ class Relay:
                 await self._clock.sleep(_RETRY_SECONDS)
                 self._filled.set()
                 continue
+            except FencedError as error:
+                _log.error("life-cycle events wait in the outbox: %s", error)
+                if self._closing:
+                    return
+                await self._regain()
+                self._filled.set()
+                continue
             except (LogError, RegistryError) as error:
                 _log.critical("life-cycle events stay in the outbox until the next start: %s", error)
                 return
@@ -123,6 +139,14 @@ class Relay:
             self._publish(events)
         await registry.database.write(lambda connection: lifecycle.take_out(connection, self._reached))
         return bool(found)
+
+    async def _regain(self) -> None:
+        """The membership has ended: brokers were away for longer than it lasts. Go on from where the log is, when the
+        group has let the relay in again."""
+        assert self._group is not None
+        await hear(self._group)
+        with suppress(LogUnavailableError):
+            self._reached = self._restored(await self._group.state(_STATE))
 
     async def _make_streams(self, needed: Collection[str]) -> None:
         """Those of which something has happened; a server without devices has none."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from millstream.clock import Clock
-from millstream.errors import DiskFullError, LogError
+from millstream.errors import DiskFullError, FencedError, LogError
 from millstream.event import to_columns
 from millstream.ledger.names import RECEIVED, REJECTED
 from millstream.ledger.rejection import SAMPLES, Rejection
@@ -75,7 +75,8 @@ class Tally:
         return counts
 
     async def settle(self) -> bool:
-        """Commit what no batch has taken along. False if the disk is full."""
+        """Commit what no batch has taken along. False if it has to wait: the disk is full, or the group has let the
+        gateway go, which the next batch mends."""
         if self._log is None or self._group is None or not (self._counts or self._traces):
             return True
         counts, traces = self.take(), list(self._traces)
@@ -88,7 +89,7 @@ class Tally:
             if traces:
                 transaction.append(SAMPLES.name, 0, to_columns(trace.event() for trace in traces))
             await transaction.commit()
-        except DiskFullError:
+        except (DiskFullError, FencedError):
             self._counts.update(counts)
             self._traces.extendleft(reversed(traces))
             return False

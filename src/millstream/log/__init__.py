@@ -21,6 +21,7 @@ from millstream.log.contract import (
     StreamSpec,
     Transaction,
 )
+from millstream.log.hearing import hear
 from millstream.log.measures import groups_source
 from millstream.log.merge import Merge
 from millstream.log.router import Router, Target, distribute, partition_of
@@ -50,6 +51,7 @@ __all__ = [
     "find_positions",
     "find_stream",
     "groups_source",
+    "hear",
     "parse_from",
     "partition_of",
 ]

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from millstream.clock import Clock, Micros
-from millstream.errors import DiskFullError, LogUnavailableError, UnknownStreamError
+from millstream.errors import DiskFullError, FencedError, LogUnavailableError, UnknownStreamError
 from millstream.gateway.attributes import Attributes
 from millstream.gateway.ingest.deduplication import Deduplication, Remembered
 from millstream.gateway.ingest.gathering import Gathering
@@ -27,7 +28,7 @@ from millstream.gateway.pubsub.topic_table import TopicTable
 from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import put
 from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
-from millstream.log import Committed, Group, Log, StreamSpec, Transaction
+from millstream.log import Committed, Group, Log, StreamSpec, Transaction, hear
 from millstream.mqtt import Properties
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STATE = 0  # the partition number that such a group has
+
+_OWNER = "owner"
+"""The chunk that tells which gateway has committed last: ids and sessions in its memory are those of the log."""
 
 _FAILED = "the log failed before it had committed the event"
 _ECHO = 64  # events; fewer are not worth a wait
@@ -73,6 +77,8 @@ class Ingest:
     ) -> None:
         self._log = log
         self._group: Group | None = None
+        self._token = secrets.token_hex(8).encode()
+        self._owner: bytes | None = None
         self._deduplication = deduplication
         self._statistics = statistics
         self._tally = statistics.tally
@@ -105,6 +111,7 @@ class Ingest:
         while _STATE not in gained:
             gained.update((await self._group.poll(1)).gained)
         state = dict(await self._group.state(_STATE))
+        self._owner = state.pop(_OWNER, None)
         seen = {name: state.pop(name) for name in list(state) if name.isdecimal()}
         self._deduplication.restore(seen)
         await restore(state)
@@ -256,7 +263,8 @@ class Ingest:
         return remembered
 
     async def _write(self, sealed: Sealed, remembered: Remembered | None) -> Micros:
-        """Commit, again and again while the disk is full: meanwhile nobody is acknowledged."""
+        """Commit, again and again while the disk is full, or the group has let the gateway go: meanwhile nobody is
+        acknowledged."""
         delay = _FIRST_RETRY
         earlier = self._tally.take()
         self._writing_since = self._clock.monotonic()
@@ -272,7 +280,10 @@ class Ingest:
                 self.disk_full = True
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, _LAST_RETRY)
+            except FencedError as error:
+                await self._regain(error)
             else:
+                self._owner = self._token
                 if self.disk_full:
                     _log.warning("there is room on the disk again")
                     self.disk_full = False
@@ -280,6 +291,19 @@ class Ingest:
                 self._writing_since = None
                 self._commits.committed(committed)
                 return committed.time
+
+    async def _regain(self, error: FencedError) -> None:
+        """The membership has ended, and nothing is committed: brokers were away for longer than it lasts. Return for
+        another attempt, unless another gateway has committed meanwhile: what this one has in memory is old then."""
+        assert self._group is not None, "start comes first"
+        await hear(self._group)
+        try:
+            state = await self._group.state(_STATE)
+        except LogUnavailableError as reason:
+            _log.warning("%s; %d events wait, and nothing is acknowledged", reason, self.pending)
+            return
+        if state.get(_OWNER) != self._owner:
+            raise FencedError("another gateway has taken over; this one ends") from error
 
     def _transaction(self, sealed: Sealed, remembered: Remembered | None, earlier: Mapping[str, int]) -> Transaction:
         assert self._group is not None, "start comes first"
@@ -293,6 +317,8 @@ class Ingest:
             for name in remembered.drops:
                 transaction.drop(_STATE, name)
         self._commits.put(transaction)
+        if self._owner != self._token:
+            transaction.save(_STATE, _OWNER, self._token)
         return transaction
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
