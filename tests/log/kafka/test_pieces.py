@@ -1,4 +1,4 @@
-"""What is new of what the client gives, whatever it repeats."""
+"""What is new of what the client gives, whatever it repeats, and how much of it waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.kafka_logs import message
 
-from millstream.log.kafka.fetcher import piece_of
+from millstream.log.kafka.cluster import Cluster
+from millstream.log.kafka.fetcher import Fetcher, piece_of
 
 OFFSETS = st.integers(0, 12)
 READS = st.lists(st.tuples(OFFSETS, st.lists(st.tuples(st.booleans(), OFFSETS), max_size=12)), max_size=8)
@@ -55,3 +56,28 @@ def test_every_offset_is_taken_once_and_in_order(reads: list[tuple[int, list[tup
             fetched = piece.next_offset
             assert fetched == at
     assert taken == list(range(fetched))
+
+
+async def test_what_is_read_ahead_is_weighed_until_it_is_taken_or_given_up() -> None:
+    fetcher = Fetcher(Cluster("127.0.0.1:1"), lambda: None, sparse=True)
+    try:
+        for number in (0, 1):
+            fetcher.start("s", number, "s", 0, ())
+            cursor = fetcher.places["s", number]
+            for first in (0, 10, 20):
+                piece = piece_of(
+                    "s", [message(bytes(400_000), b"k", [], offset=first + n) for n in range(10)], 0, first
+                )
+                assert piece is not None
+                fetcher._add([(cursor, piece, 0)])
+        assert not fetcher._room.is_set()
+        taken = [batch for _ in range(2) for batch in fetcher.take(6_000_000).batches]  # not where pieces end
+        assert fetcher._room.is_set()
+        assert {batch.partition for batch in taken} == {0, 1}
+        fetcher.stop(("s", 0))
+        while more := fetcher.take(6_000_000).batches:
+            taken += more
+        assert sum(len(batch) for batch in taken if batch.partition == 1) == 30
+        assert fetcher._ahead == 0
+    finally:
+        await fetcher.close()
