@@ -14,7 +14,7 @@ from millstream.clock import SECOND
 from millstream.engine import Step, WindowedQuery
 from millstream.engine.window import Kind, Session, Sliding, Window
 from millstream.log.contract import StreamSpec
-from millstream.sql import plan_query
+from millstream.sql import plan_query, statements
 
 IDLE = 10 * SECOND
 STREAMS = {"telemetry": StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="device")}
@@ -101,10 +101,29 @@ def close_calls(draw: st.DrawFn) -> list[Record]:
     return log
 
 
+SEVERAL = """Windows(Window('a', TumblingWindow(second, 5)), Window('b', SessionWindow(second, 5, 10)),
+                     Window('c', HoppingWindow(second, 9, 6)), Window('d', SlidingWindow(second, 4)))"""
+EACH: list[list[Kind]] = [
+    [Window(5 * SECOND, 5 * SECOND, 0, "a"), Window(9 * SECOND, 6 * SECOND, 0, "c")],
+    [Session(5 * SECOND, 10 * SECOND, "b")],
+    [Sliding(4 * SECOND, "d")],
+]
+
+
 @cache
 def query(window: str, grace: int) -> WindowedQuery:
-    plan = plan_query("q", QUERY.format(window=window), STREAMS, into="out", grace=grace * SECOND)
+    return made(QUERY.format(window=window), grace)
+
+
+def made(text: str, grace: int) -> WindowedQuery:
+    plan = plan_query("q", text, STREAMS, into="out", grace=grace * SECOND)
     return WindowedQuery(replace(plan, idle=IDLE), threads=1)
+
+
+@cache
+def queries(grace: int) -> list[WindowedQuery]:
+    """Those of `SEVERAL`."""
+    return [made(one.text, grace) for one in statements(QUERY.format(window=SEVERAL))]
 
 
 @settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -118,7 +137,21 @@ def query(window: str, grace: int) -> WindowedQuery:
 def test_results_are_those_of_the_definition(
     log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int
 ) -> None:
-    check(log, lengths, failures, window, grace)
+    check(log, lengths, failures, query(window, grace), WINDOWS[window], grace)
+
+
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    log=logs(),
+    lengths=st.lists(st.integers(1, 12), max_size=12),
+    failures=st.sets(st.integers(0, 12)),
+    grace=st.sampled_from([0, 0, 2]),
+)
+def test_each_of_several_kinds_gives_what_it_gives_by_itself(
+    log: list[Record], lengths: list[int], failures: set[int], grace: int
+) -> None:
+    for processor, windows in zip(queries(grace), EACH, strict=True):
+        check(log, lengths, failures, processor, windows, grace)
 
 
 @settings(max_examples=examples(200), deadline=None)
@@ -131,7 +164,7 @@ def test_results_are_those_of_the_definition(
 def test_close_calls_are_decided_as_in_the_definition(
     log: list[Record], lengths: list[int], window: str, grace: int
 ) -> None:
-    check(log, lengths, set(), window, grace)
+    check(log, lengths, set(), query(window, grace), WINDOWS[window], grace)
 
 
 @st.composite
@@ -162,13 +195,19 @@ def silences(draw: st.DrawFn) -> list[Record]:
 def test_silent_keys_are_forgotten_at_midnight_as_in_the_definition(
     log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int
 ) -> None:
-    check(log, lengths, failures, window, grace)
+    check(log, lengths, failures, query(window, grace), WINDOWS[window], grace)
 
 
-def check(log: list[Record], lengths: list[int], failures: set[int], window: str, grace: int) -> None:
+def check(
+    log: list[Record],
+    lengths: list[int],
+    failures: set[int],
+    processor: WindowedQuery,
+    windows: list[Kind],
+    grace: int,
+) -> None:
     """Run a log, cut into steps, of which some have to be repeated; compare everything that comes out."""
-    processor = query(window, grace)
-    oracle = Oracle(WINDOWS[window], IDLE, grace * SECOND)
+    oracle = Oracle(windows, IDLE, grace * SECOND)
     store = Store()
     results: dict[tuple[int, str], list[object]] = {}
     late: list[str] = []

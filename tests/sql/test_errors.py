@@ -29,6 +29,7 @@ STREAMS = {
 WINDOW = "GROUP BY device, TumblingWindow(second, 10)"
 GROUP = "SELECT device FROM telemetry GROUP BY device,"
 SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
+TAKES = f"Windows(…) takes TumblingWindow, HoppingWindow, SlidingWindow and SessionWindow, as in {SEVERAL}"
 EXAMPLE = "WITH hot AS (SELECT device, celsius FROM telemetry WHERE celsius > 80) SELECT … FROM hot …"
 NEAR = "DATEDIFF(second, a, b) BETWEEN 0 AND 10"
 PAIR = f"a.device = b.device AND {NEAR}"
@@ -161,7 +162,13 @@ CASES = [
     (f"{GROUP} CountWindow(20000, 1)", 1, 47, "every event would be in 20000 windows; at most 10000 are possible"),
     (f"{GROUP} CoutWindow(10)", 1, 47, "there is no function CoutWindow; did you mean CountWindow?"),
     ("SELECT site FROM telemetry GROUP BY site, CountWindow(5)", 1, 43, "CountWindow counts the events of a key, in the order in which they stand in its partition, and these groups come from all partitions; add device to GROUP BY"),
-    (f"{GROUP} Windows(SlidingWindow(second, 5), TumblingWindow(second, 5))", 1, 55, "SlidingWindow stands alone in GROUP BY; Windows(…) takes TumblingWindow(second, 10) and HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} Windows(SlidingWindow(second, 5), TumblingWindow(second, 5))", 1, 1, SEVERAL_QUERIES),
+    (f"{GROUP} Windows(SlidingWindow(second, 5), CountWindow(5))", 1, 1, SEVERAL_QUERIES),
+    (f"{GROUP} Windows(CountWindow(5), TumblingWindow(second, 5))", 1, 55, f"CountWindow stands alone in GROUP BY; {TAKES}"),
+    (f"{GROUP} Windows(SlidingWindow(second, 5), Window('x', TumblingWindow(day, 2)))", 1, 47, f"Windows(…) takes windows, with an id each or all without one, as in {SEVERAL}"),
+    (f"{GROUP} Windows(Window('x', SlidingWindow(second, 5)), Window('X', TumblingWindow(day, 2)))", 1, 94, "two windows have the id 'X'; give one another"),
+    (f"{GROUP} Windows(SessionWindow(second, 5), SessionWindow(second, 5))", 1, 81, "the same window twice"),
+    (f"{GROUP} Windows(SessionWindow(second, 5)", 1, 54, "this ( is not closed"),
     (f"{GROUP} TumblngWindow(second, 10)", 1, 47, "there is no function TumblngWindow; did you mean TumblingWindow?"),
     (f"{GROUP} HoppingWindow(second, 10)", 1, 47, "HoppingWindow takes a unit and 2 numbers, as in HoppingWindow(second, 10, 5)"),
     (f"{GROUP} HoppingWindow(second, 5, 10)", 1, 47, "the hop of HoppingWindow is longer than its size, so that events between two windows would be in none; choose them with WHERE"),
@@ -176,7 +183,7 @@ CASES = [
     (f"{GROUP} Windows(Window('x', TumblingWindow(day, 1)), Window('X', TumblingWindow(day, 2)))", 1, 92, "two windows have the id 'X'; give one another"),
     (f"{GROUP} Windows(TumblingWindow(day, 1), TumblingWindow(hour, 24))", 1, 79, "the same window twice"),
     (f"{GROUP} Windows(Window(x, TumblingWindow(day, 1)))", 1, 55, f"Window takes an id, a text, and a window, as in {SEVERAL}"),
-    (f"{GROUP} Windows(floor(3))", 1, 55, "FLOOR(3) is no window; Windows(…) takes TumblingWindow(second, 10) and HoppingWindow(second, 10, 5)"),
+    (f"{GROUP} Windows(floor(3))", 1, 55, f"FLOOR(3) is no window; {TAKES}"),
     (f"SELECT device FROM telemetry WHERE System.Window().Id = 'x' {WINDOW}", 1, 36, "System.Window().Id is a window's, and WHERE comes before"),
     (f"SELECT System.Window().Id FROM telemetry {WINDOW}", 1, 8, "System.Window().Id needs a name: write … AS name"),
     ("SELECT device FROM telemetry GROUP BY device, TumblingWindow(second)", 1, 47, "TumblingWindow takes a unit and a number, as in TumblingWindow(second, 10)"),

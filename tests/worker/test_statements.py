@@ -93,6 +93,52 @@ async def test_union_publishes_the_results_of_both() -> None:
         assert {event.type for event in plant.published("all")} == {"all.1", "all.2"}
 
 
+async def test_windows_of_several_kinds_tell_theirs() -> None:
+    """Those that stand still are one query, each that moves is another; all of them publish into the same stream."""
+    app = make_app()
+    app.query(
+        "all",
+        """SELECT device, System.Window().Id AS kind, count(*) AS n, System.Timestamp() AS t
+           FROM telemetry TIMESTAMP BY ts
+           GROUP BY device, Windows(
+               Window('ten', TumblingWindow(second, 10)), Window('run', SessionWindow(second, 5)),
+               Window('now', SlidingWindow(second, 3)), Window('two', HoppingWindow(second, 20, 10)))
+           HAVING count(*) > 0""",
+    )
+    assert [query.name for query in app.queries] == ["all.1", "all.2", "all.3"]
+    async with app.test() as plant:
+        await plant.play([reading(second, v=1) for second in (1, 3, 12)])
+        await plant.advance("2min")
+        found = [(result["kind"], result["t"], result["n"]) for result in data(plant.published("all"))]
+        assert sorted(found) == [
+            *[("now", at(second), n) for second, n in ((1, 1), (3, 2), (4, 1), (12, 1))],
+            ("run", at(8), 2),
+            ("run", at(17), 1),
+            ("ten", at(10), 2),
+            ("ten", at(20), 1),
+            ("two", at(10), 2),
+            ("two", at(20), 3),
+            ("two", at(30), 1),
+        ]
+
+
+async def test_a_step_with_windows_of_several_kinds_is_read() -> None:
+    app = make_app()
+    app.query(
+        "most",
+        """WITH counts AS (SELECT device, System.Window().Id AS kind, count(*) AS n FROM telemetry TIMESTAMP BY ts
+                           GROUP BY device, Windows(Window('ten', TumblingWindow(second, 10)),
+                                                    Window('run', SessionWindow(second, 5))))
+           SELECT device, kind, max(n) AS n FROM counts GROUP BY device, kind, TumblingWindow(minute, 1)""",
+    )
+    assert [query.name for query in app.queries] == ["most.counts.1", "most.counts.2", "most"]
+    async with app.test() as plant:
+        await plant.play([reading(second, v=1) for second in (1, 3, 6, 12)])
+        await plant.advance("3min")
+        found = [(result["kind"], result["n"]) for result in data(plant.published("most"))]
+        assert sorted(found) == [("run", 3), ("ten", 3)]
+
+
 async def test_windows_over_a_union_of_streams() -> None:
     app = make_app()
     app.query(

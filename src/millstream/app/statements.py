@@ -9,7 +9,7 @@ from dataclasses import replace
 from millstream.app.declarations import Query
 from millstream.errors import AppError, QueryError
 
-_MAY_BE_SEVERAL = re.compile(r"\b(with|into|union)\b|;", re.IGNORECASE)
+_MAY_BE_SEVERAL = re.compile(r"\b(with|into|union|windows)\b|;", re.IGNORECASE)
 
 
 def queries_of(query: Query, where: str, *, has_into: bool) -> Sequence[Query]:

@@ -38,7 +38,7 @@ class Window:
         kind = f"window of {duration(self.size)}"
         kind += "" if self.tumbles else f" every {duration(self.hop)}"
         kind += f", moved by {duration(self.offset)}" if self.offset else ""
-        return kind + (f" ({self.id})" if self.id is not None else "")
+        return kind + _called(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Sliding:
     @property
     def title(self) -> str:
         """What kind it is, for a person."""
-        return f"sliding window of {duration(self.size)}"
+        return f"sliding window of {duration(self.size)}" + _called(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Session:
     def title(self) -> str:
         """What kind it is, for a person."""
         most = f", of at most {duration(self.longest)}" if self.longest is not None else ""
-        return f"session with pauses of up to {duration(self.timeout)}{most}"
+        return f"session with pauses of up to {duration(self.timeout)}{most}" + _called(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,10 @@ class Count:
 
 Kind = Window | Sliding | Session | Count
 """A kind of window."""
+
+
+def _called(name: str | None) -> str:
+    return f" ({name})" if name is not None else ""
 
 
 def duration(micros: Micros) -> str:

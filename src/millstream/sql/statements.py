@@ -1,9 +1,10 @@
-"""A text of several queries: `SELECT … INTO …` one after the other, `UNION`, and steps of `WITH` that have windows.
+"""A text of several queries: `SELECT … INTO …` one after the other, `UNION`, steps of `WITH` that have windows, and
+windows of several kinds.
 
 Each SELECT that cannot be put in where it is read is a query of its own, with its own position, state and commits. A
 step with windows, or of several SELECTs, publishes into a stream that the others read; and SELECTs with UNION between
-them publish into the same. The text of each is the whole text with spaces in the place of all that is not its own, so
-errors have the line and column that the author sees.
+them publish into the same, as kinds of windows do (`kinds.py`). The text of each is the whole text with spaces in the
+place of all that is not its own, so errors have the line and column that the author sees.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlglot.tokenizer_core import Token, TokenType
 
+from millstream.sql.kinds import by_kind
 from millstream.sql.text import error_at, tokens_of
 
 _OWN = (TokenType.GROUP_BY, TokenType.HAVING)
@@ -24,8 +26,8 @@ _SETS = (TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT)
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One query of a text. `step` is the step of WITH whose results it gives; None: they go to `into`, or where the
-    text's results go. `number` tells SELECTs apart between which UNION stands, from 1; 0: there is one. `reads` are the
-    steps that are queries of their own, if it uses their names."""
+    text's results go. `number` tells SELECTs apart between which UNION stands, and kinds of windows, from 1; 0: there
+    is one. `reads` are the steps that are queries of their own, if it uses their names."""
 
     text: str
     step: str | None = None
@@ -167,7 +169,7 @@ def _select(text: str, tokens: list[Token]) -> _Select:
             place += 1
         else:
             branches[-1].append(token)
-    return _Select(branches, into)
+    return _Select([one for branch in branches for one in by_kind(branch)], into)
 
 
 def _outer(tokens: Iterable[Token]) -> list[Token]:

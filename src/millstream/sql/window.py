@@ -105,7 +105,7 @@ def windows_of(query: QueryText, node: exp.Expr) -> tuple[Kind, ...]:
     return tuple(windows)
 
 
-def _identified(query: QueryText, node: exp.Expr) -> Window:
+def _identified(query: QueryText, node: exp.Expr) -> Window | Sliding | Session:
     """`Window('id', TumblingWindow(…))`."""
     arguments = list(node.expressions)
     if len(arguments) != 2 or not isinstance(arguments[0], exp.Literal) or not arguments[0].is_string:
@@ -114,16 +114,7 @@ def _identified(query: QueryText, node: exp.Expr) -> Window:
 
 
 def _kind(query: QueryText, node: exp.Expr) -> Kind:
-    if _kind_of(node) == "count":
-        return _count(query, node)
-    kind = _KINDS.get(_kind_of(node))
-    if kind is None or kind not in (_SLIDING, _SESSION):
-        return _window(query, node)
-    numbers = _numbers(query, node, kind, str(window_name(node)))
-    _check_length(query, node, numbers)
-    if kind is _SLIDING:
-        return Sliding(numbers["Duration"])
-    return Session(numbers["Timeout"], numbers.get("MaxDuration"))
+    return _count(query, node) if _kind_of(node) == "count" else _window(query, node)
 
 
 def _count(query: QueryText, node: exp.Expr) -> Count:
@@ -141,15 +132,20 @@ def _check_length(query: QueryText, node: exp.Expr, numbers: dict[str, Micros]) 
         raise query.error("a window of more than 366 days is not supported", node.expressions[-1])
 
 
-def _window(query: QueryText, node: exp.Expr) -> Window:
+def _window(query: QueryText, node: exp.Expr) -> Window | Sliding | Session:
     name = window_name(node)
     kind = _KINDS.get(_kind_of(node))
-    if kind not in (_TUMBLING, _HOPPING):
-        message = f"{query.written(node)} is no window" if kind is None else f"{name} stands alone in GROUP BY"
-        raise query.error(f"{message}; Windows(…) takes {_TUMBLING.example} and {_HOPPING.example}", node)
+    if kind is None:
+        message = f"{name} stands alone in GROUP BY" if name else f"{query.written(node)} is no window"
+        taken = "TumblingWindow, HoppingWindow, SlidingWindow and SessionWindow"
+        raise query.error(f"{message}; Windows(…) takes {taken}, as in {_SEVERAL}", node)
     numbers = _numbers(query, node, kind, str(name))
-    size, hop = numbers["Duration"], numbers.get("Hop", numbers["Duration"])
     _check_length(query, node, numbers)
+    if kind is _SLIDING:
+        return Sliding(numbers["Duration"])
+    if kind is _SESSION:
+        return Session(numbers["Timeout"], numbers.get("MaxDuration"))
+    size, hop = numbers["Duration"], numbers.get("Hop", numbers["Duration"])
     _check_overlap(query, node, size, hop, str(name))
     return Window(size, hop, numbers.get("Offset", 0) % hop)
 
