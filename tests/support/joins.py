@@ -1,5 +1,5 @@
 """A join of events with events by definition: what each event finds when it comes, one record of a stream at a time;
-the pairs, and what stays alone, by SQL over everything.
+the pairs, and what stays alone, by SQL over everything. And logs to run against it.
 
 It shares nothing with the engine but DuckDB's arithmetic.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from tests.support.windows import START, Record, Ticked
+from hypothesis import strategies as st
+from tests.support.windows import START, Record, Sent, Ticked, reading
 
 from millstream.clock import SECOND, Micros
 
@@ -161,3 +162,46 @@ class JoinOracle:
             "late": late,
             "rejected": self.rejected,
         }
+
+
+NAMES = {0: "cd", 1: "ab"}
+BAD = [b"", b"{", b"[1]", b"\xff", b'{"kind":"x"}', b'{"ts":"soon","kind":"x"}']
+
+gaps = st.sampled_from([0, 0, 0.1, 0.5, 1, 3, 8, 12, 25])
+delays = st.sampled_from([0, 0, 0, 0, 0.2, 1, 4, 11, 14, 22, -30, 60])
+values = st.one_of(st.none(), st.integers(0, 3))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Record]:
+    """Two partitions; arrivals and ticks go on; events are delayed and doubled, some payloads are bad."""
+    now = {0: 0.0, 1: 0.0}
+    log: list[Record] = []
+    for kind in draw(st.lists(st.integers(0, 19), min_size=1, max_size=40)):
+        partition = draw(st.integers(0, 1))
+        now[partition] += draw(gaps)
+        key = draw(st.sampled_from(NAMES[partition]))
+        if kind <= 3:
+            log.append(Ticked(now[partition], partition))
+        elif kind == 4:
+            log.append(Sent(key, now[partition], draw(st.sampled_from(BAD)), partition))
+        else:
+            seconds = now[partition] - draw(delays) + (400 if kind == 5 else 0)
+            sent = reading(key, seconds, now[partition], v=draw(values), kind=draw(st.sampled_from("xxyyz")))
+            record = Sent(sent.key, sent.seconds, sent.payload, partition, sent.topic)
+            log += [record] * (2 if kind == 6 else 1)
+    return log
+
+
+@st.composite
+def dense(draw: st.DrawFn) -> list[Record]:
+    """One device, whose events are near each other and come in order but for some: there are many pairs."""
+    now, log = 0.0, list[Record]()
+    for kind in draw(st.lists(st.integers(0, 9), min_size=3, max_size=25)):
+        now += draw(st.sampled_from([0, 0.5, 1, 2, 12, 30]))
+        if kind == 0:
+            log.append(Ticked(now))
+        else:
+            seconds = now - draw(st.sampled_from([0, 0, 0, 1, 3]))
+            log.append(reading("c", seconds, now, v=draw(st.integers(0, 1)), kind="x" if kind < 5 else "y"))
+    return log

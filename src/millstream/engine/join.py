@@ -8,7 +8,7 @@ read. What is kept is bounded by the bound of the join, and by how far one strea
 
 A step goes through all its batches at once:
 
-1. decode what each side needs; what does not decode is rejected;
+1. decode what each side needs (`brought.py`), with what its events look back to; what does not decode is rejected;
 2. move the clocks of each stream, which tells which events are late;
 3. find the pairs in which one event is new (`partners.py`), and keep the new events;
 4. find the events that wait in vain (`waiting.py`);
@@ -28,47 +28,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.clocks import Came, Clocks, Waits
+from millstream.engine.brought import NONE, Brought, New, Streams
+from millstream.engine.clocks import Came, Waits
 from millstream.engine.duck import Duck
-from millstream.engine.keys import FOREVER, NEVER, Ints, Mask
+from millstream.engine.keys import FOREVER, NEVER, Ints
 from millstream.engine.lookup import Version
 from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
 from millstream.engine.partners import Pairs, Partners
 from millstream.engine.plan import Join, WindowPlan
 from millstream.engine.rejection import rejected_events
-from millstream.engine.rows import RowDecoder
 from millstream.engine.saved import Saved
 from millstream.engine.step import Dues, Rejected, Step
 from millstream.engine.waiting import OWN, JoinState, Waiting
 from millstream.event import Batch
-
-_NONE = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    """What a stream brought to a step: a row for each of its events, in their order. `rows` are the events as each side
-    has them that reads the stream, by its number; `row` are their places among all of the step, and `offset` those in
-    the log; `came` is what the stream's clocks said of the valid ones."""
-
-    rows: Mapping[int, pa.Table]
-    row: Ints
-    offset: Ints
-    valid: Mask
-    wanted: Mask
-    late: Mask
-    horizon: Ints
-    begun: Ints
-    came: Came
-
-
-@dataclass(frozen=True, slots=True)
-class _New:
-    """The events that are new on a side, as they wait, and their places in the step."""
-
-    events: pa.Table
-    rows: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +81,10 @@ class JoinQuery:
         self._join = join
         waits = Waits(plan.grace, join.reach, plan.idle)
         self._silence = waits.silence
-        self._clocks = tuple(Clocks(waits) for _ in plan.streams)
         duck = Duck()
-        self._decoders = tuple(RowDecoder(duck, side) for side in join.sides)
-        left, right = (decoder.values for decoder in self._decoders)
+        self._streams = Streams(duck, plan, join, waits)
+        self._clocks = self._streams.clocks
+        left, right = self._streams.values
         self._partners = Partners(duck, plan, join, (left, right), waits.silence)
         duck.lock()
         sides = (Waiting(left, join.high, self._clocks[-1]), Waiting(right, -join.low, self._clocks[0]))
@@ -120,29 +93,29 @@ class JoinQuery:
 
     def refer(self, versions: Mapping[str, Sequence[Version]]) -> None:
         """See `Processor.refer`."""
-        for decoder in self._decoders:
-            decoder.inputs.references.refer(versions)
+        self._streams.refer(versions)
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
         """See `Processor.restore`. `QueryError`: the chunks were saved by another query of this name."""
         for dues in self._dues:
             dues.forget(partition)
-        self._state.restore(partition, chunks)
+        self._state.restore(partition, self._streams.restore(partition, chunks))
 
     def forget(self, partition: int) -> None:
         """See `Processor.forget`."""
         for dues in self._dues:
             dues.forget(partition)
         self._state.forget(partition)
+        self._streams.forget(partition)
 
     def reset(self, partition: int, key: str) -> Step:
         """See `Processor.reset`. Of two streams it lets go what has come by then of either."""
-        saved = self._state.reset(partition, key)
+        saved = self._state.reset(partition, key) + self._streams.reset(partition, key)
         return Step(save=saved.save, drop=saved.drop, due=self._due({partition}))
 
     def kept(self, partition: int) -> int:
-        """See `Processor.kept`: a side that looks back is refused."""
-        return 0
+        """See `Processor.kept`."""
+        return self._streams.kept(partition)
 
     def waiting(self, partition: int) -> pa.RecordBatch | None:
         """The events that wait in a partition, as they are kept: which side they are of, their time and values."""
@@ -150,13 +123,13 @@ class JoinQuery:
         for number, waiting in enumerate(self._state.sides):
             events = waiting.take(self._state.waiting_in(partition, waiting))
             if len(events):
-                slot, offset = (events.column(name).to_numpy() for name in ("slot", "offset"))
                 side = self._join.sides[number]
                 place = pc.binary_join_element_wise(
-                    f"{self.plan.name}:{side.stream}:{partition}", pa.array(offset).cast(pa.string()), ":"
+                    f"{self.plan.name}:{side.stream}:{partition}", _place(side, events), ":"
                 )
                 data = self._partners.show(number, events)
-                parts.append(pa.table({"key": self._names(slot), "id": place, "data": data}))
+                names = self._names(events.column("slot").to_numpy())
+                parts.append(pa.table({"key": names, "id": place, "data": data}))
         return result_events(self.plan, parts)
 
     def step(self, batches: Sequence[Batch]) -> Step:
@@ -164,9 +137,9 @@ class JoinQuery:
         if not batches:
             return Step()
         waiting = self._state.sides
-        brought = [self._read(number, batches) for number in range(len(self._clocks))]
+        brought = [self._streams.read(number, batches, self._state) for number in range(len(self._clocks))]
         of_side = (brought[0], brought[-1])
-        new = [self._new(number, its) for number, its in enumerate(of_side)]
+        new = [self._streams.new(number, its, waiting[number]) for number, its in enumerate(of_side)]
         left, right = (self._side(number, new) for number in (0, 1))
         pairs = self._partners.find(left.events, right.events, (left.rows, right.rows))
         has_met = np.zeros(len(left.events), np.bool_)
@@ -187,44 +160,11 @@ class JoinQuery:
             one.close(its)
         moved = np.unique(np.concatenate([its.came.slot for its in brought]))
         saved = self._state.save(moved, (added[0], added[1]), joined, keys)
+        for stream in brought:
+            saved = saved + stream.looked
         return self._step(batches, brought, outputs, saved)
 
-    def _read(self, number: int, batches: Sequence[Batch]) -> _Brought:
-        """Decode the events of a stream, and move its clocks."""
-        stream, clocks = self.plan.streams[number], self._clocks[number]
-        own = [batch for batch in batches if batch.stream == stream]
-        starts = np.cumsum([0, *map(len, batches)])
-        places = [s + np.arange(len(b)) for b, s in zip(batches, starts, strict=False) if b.stream == stream]
-        row = np.concatenate([_NONE, *places])
-        rows = {
-            side: decoder.rows(own, self._state.keys)
-            for side, decoder in enumerate(self._decoders)
-            if self._join.sides[side].stream == stream
-        }
-        self._state.fit()
-        some, *others = rows.values()
-        valid = some.column("valid").to_numpy()
-        slot, time, arrival = (some.column(name).to_numpy() for name in ("slot", "time", "arrival"))
-        came = clocks.advance(slot[valid], row[valid], time[valid], arrival[valid])
-        clocks.read(own)
-        horizon, begun = np.full(len(row), FOREVER, np.int64), np.full(len(row), NEVER, np.int64)
-        horizon[valid], begun[valid] = came.in_order()
-        wanted = valid & np.logical_or.reduce([one.column("kept").to_numpy() for one in (some, *others)])
-        offset = np.concatenate([_NONE, *(batch.events.column("offset").to_numpy() for batch in own)])
-        return _Brought(rows, row, offset, valid, wanted, wanted & (time <= horizon), horizon, begun, came)
-
-    def _new(self, number: int, brought: _Brought) -> _New:
-        """The events that a side takes of what came."""
-        waiting, rows = self._state.sides[number], brought.rows[number]
-        taken = brought.wanted & ~brought.late & rows.column("kept").to_numpy()
-        new = chosen(rows, taken)
-        alone = np.full(len(new), number == 0 and self._join.optional)
-        of_log = (new.column("arrival"), *map(pa.array, (brought.begun[taken], alone)))
-        own = [new.column("slot"), new.column("time"), pa.array(brought.offset[taken]), *of_log]
-        values = new.columns[len(new.columns) - len(waiting.values) :]
-        return _New(pa.Table.from_arrays([*own, *values], schema=waiting.schema), brought.row[taken])
-
-    def _side(self, number: int, new: Sequence[_New]) -> _Side:
+    def _side(self, number: int, new: Sequence[New]) -> _Side:
         """What came, behind those that waited for what came on the other side."""
         waiting, mine, others = self._state.sides[number], new[number], new[1 - number]
         called = np.zeros(len(self._state.keys), np.bool_)
@@ -236,7 +176,7 @@ class JoinQuery:
     def _alone(self, lonely: Ints, begin: int, left: _Side, came: Came) -> _Alone:
         """The left events at some places, of which those from `begin` on came in this step."""
         waiting = self._state.sides[0]
-        rows = np.concatenate([_NONE, left.rows[len(left.places) :]])
+        rows = np.concatenate([NONE, left.rows[len(left.places) :]])
         own = np.where(lonely < begin, -1, np.append(rows, -1)[np.maximum(lonely - begin, -1)])
         silent = waiting.arrival[lonely] + self._silence
         return _Alone(waiting.take(lonely), own, came.first_closed(waiting.slot[lonely], waiting.end[lonely], silent))
@@ -248,26 +188,23 @@ class JoinQuery:
         if not count + len(alone.rows):
             return None
         ones = pa.concat_tables([left.events.take(pa.array(pairs.left)), alone.events])
-        slot, time, offset = (ones.column(name).to_numpy() for name in ("slot", "time", "offset"))
+        slot, time, offset, element = (ones.column(n).to_numpy() for n in ("slot", "time", "offset", "element"))
         of_right = np.concatenate([pairs.right, np.full(len(alone.rows), -1)])
         others = right.events.take(pa.array(of_right, mask=of_right < 0))
-        its = others.column("offset").fill_null(-1).to_numpy()
+        its, part = (others.column(name).fill_null(-1).to_numpy() for name in ("offset", "element"))
         row = np.concatenate([pairs.row, np.maximum(alone.closing, alone.rows)])
         at_it = np.append(np.ones(count, np.bool_), alone.closing <= alone.rows)  # what an event closes comes first
         at = np.maximum(time, others.column("time").fill_null(NEVER).to_numpy())
         at[count:] += self._join.high
         end = np.where(at_it, 0, at)  # what ends first is closed first
-        order = np.lexsort((its, offset, end, at_it, row))
-        data, kept = self._partners.results(ones.take(pa.array(order)), others.take(pa.array(order)), at[order])
-        columns = {
-            "key": self._names(slot[order]),
-            "id": self._ids(slot[order], offset[order], its[order]),
-            "data": data,
-        }
+        order = np.lexsort((part, its, element, offset, end, at_it, row))
+        ones, others = ones.take(pa.array(order)), others.take(pa.array(order))
+        data, kept = self._partners.results(ones, others, at[order])
+        columns = {"key": self._names(slot[order]), "id": self._ids(ones, others), "data": data}
         return result_events(self.plan, [pa.table(columns).filter(kept)])
 
     def _step(
-        self, batches: Sequence[Batch], brought: Sequence[_Brought], outputs: pa.RecordBatch | None, saved: Saved
+        self, batches: Sequence[Batch], brought: Sequence[Brought], outputs: pa.RecordBatch | None, saved: Saved
     ) -> Step:
         """What all of it came to."""
         counts, clamped, newest = dict.fromkeys(("processed", "filtered", "late", "rejected"), 0), 0, FOREVER
@@ -278,7 +215,7 @@ class JoinQuery:
             counts["filtered"] += int((its.valid & ~its.wanted).sum())
             counts["late"] += int(its.late.sum())
             counts["rejected"] += int((~its.valid).sum())
-            clamped += int((its.valid & next(iter(its.rows.values())).column("clamped").to_numpy()).sum())
+            clamped += its.clamped
             rejected += rejected_events(batches, its.row[~its.valid], side.time)
             late.append((its.row[its.late], its.horizon[its.late]))
             newest = min(newest, clocks.newest)
@@ -315,13 +252,18 @@ class JoinQuery:
         names = pa.array([self._state.keys.names[one] for one in distinct.tolist()], pa.string())
         return names.take(pa.array(place))
 
-    def _ids(self, slot: Ints, offset: Ints, its: Ints) -> pa.Array:
+    def _ids(self, ones: pa.Table, others: pa.Table) -> pa.Array:
         """The places of both events in the log, the second one empty where there is none."""
         left, right = self._join.sides
-        partition = pa.array(self._state.keys.partition[slot]).cast(pa.string())
-        second = pa.array(its, mask=its < 0).cast(pa.string()).fill_null("")
-        places = (partition, pa.array(offset).cast(pa.string()), pa.scalar(right.stream), second)
+        partition = pa.array(self._state.keys.partition[ones.column("slot").to_numpy()]).cast(pa.string())
+        places = (partition, _place(left, ones), pa.scalar(right.stream), _place(right, others).fill_null(""))
         return pc.binary_join_element_wise(f"{self.plan.name}:{left.stream}", *places, ":")
+
+
+def _place(side: WindowPlan, events: pa.Table) -> pa.Array:
+    """Where events of a side stand in their partition, and which of its rows each is, if an event has several."""
+    offset, element = (events.column(n).combine_chunks().cast(pa.string()) for n in ("offset", "element"))
+    return pc.binary_join_element_wise(offset, element, ".") if side.applies else offset
 
 
 def _without(waiting: Waiting, new: pa.Table, ended: Ints) -> pa.Table:
@@ -339,6 +281,7 @@ def _fingerprint(join: Join, values: tuple[list[pa.Field], list[pa.Field]]) -> b
         join.high,
         join.optional,
         [[(column.sql, column.type) for column in side.columns] for side in join.sides],
+        [side.applies for side in join.sides],
         [[field.name for field in side] for side in values],
     )
     return hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()

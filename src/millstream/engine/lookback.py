@@ -28,15 +28,14 @@ from millstream.engine.saved import Saved
 from millstream.engine.scan import lookback_text
 from millstream.event import Batch
 
-_PREFIX = "back:"
-"""What the names of its chunks begin with, beside those of open windows."""
-
 
 class Lookbacks:
-    """Those of a plan. `schema` is that of the inputs with what it adds to them."""
+    """Those of a plan. `schema` is that of the inputs with what it adds to them; `mark` tells the names of its chunks
+    from those of others beside it."""
 
-    def __init__(self, duck: Duck, plan: WindowPlan, inputs: Inputs) -> None:
+    def __init__(self, duck: Duck, plan: WindowPlan, inputs: Inputs, mark: str = "") -> None:
         self._plan = plan
+        self._mark = f"back{mark}:"  # of its chunks' names, beside those of open windows
         schema, lookups = inputs.schema, inputs.references.source
         self._shared: list[_Shared] = []
         for numbers in _sharing(plan.lookbacks):
@@ -54,14 +53,16 @@ class Lookbacks:
         """Take a partition on with the chunks that were saved for it. Gives those that are of windows. `QueryError`:
         they are of another query."""
         self.forget(partition)
-        mine = {name.removeprefix(_PREFIX): chunk for name, chunk in saved.items() if name.startswith(_PREFIX)}
+        mine = {
+            name.removeprefix(self._mark): chunk for name, chunk in saved.items() if name.startswith(self._mark)
+        }
         histories = self._of(partition)
         schemas = [history.saved for history in histories]
         for delta in chunks.decode(mine, self._fingerprint, schemas, self._plan.name):
             for history, rows in zip(histories, delta, strict=True):
                 history.restore(rows)
         self._chunks[partition] = ChunkLog.of(mine)
-        return {name: chunk for name, chunk in saved.items() if not name.startswith(_PREFIX)}
+        return {name: chunk for name, chunk in saved.items() if not name.startswith(self._mark)}
 
     def forget(self, partition: int) -> None:
         """Drop a partition; one that is not there is fine."""
@@ -122,14 +123,14 @@ class Lookbacks:
         else:
             rows = (history.rows(groups) for history, groups in zip(histories, changed, strict=True))
             save = log.delta(chunks.encode(self._fingerprint, *rows))
-            saved.save[partition] = {f"{_PREFIX}{name}": chunk for name, chunk in save.items()}
+            saved.save[partition] = {f"{self._mark}{name}": chunk for name, chunk in save.items()}
 
     def _snapshot(self, partition: int, saved: Saved) -> None:
         log = self._chunks.setdefault(partition, ChunkLog())
         rows = (history.rows() for history in self._of(partition))
         save, drop = log.snapshot(chunks.encode(self._fingerprint, *rows))
-        saved.save[partition] = {f"{_PREFIX}{name}": chunk for name, chunk in save.items()}
-        saved.drop[partition] = [f"{_PREFIX}{name}" for name in drop]
+        saved.save[partition] = {f"{self._mark}{name}": chunk for name, chunk in save.items()}
+        saved.drop[partition] = [f"{self._mark}{name}" for name in drop]
 
 
 class _Shared:

@@ -365,10 +365,16 @@ class WindowPlan:
 
     def as_side(self) -> list[str]:
         """What a side of a join is, in words."""
-        lookups = [f"{lookup.verb} {lookup.text}" for lookup in self.lookups]
+        lookups = [f"a row each of {apply.text}" for apply in self.applies]
+        lookups += [f"{lookup.verb} {lookup.text}" for lookup in self.lookups]
+        lookups += [f"looks back: b{n} = {each.text}" for n, each in enumerate(self.lookbacks)]
         kept = [column for column in self.columns if column.name[0] != "#"]
-        values = ", ".join(f"{column.name} {column.type} = {column.sql}" for column in kept)
-        return [*lookups, *([f"events with {self.where}"] if self.where else []), f"keeps {values or 'that it came'}"]
+        values = _found(", ".join(f"{column.name} {column.type} = {column.sql}" for column in kept))
+        return [
+            *lookups,
+            *([f"events with {_found(self.where)}"] if self.where else []),
+            f"keeps {values or 'that it came'}",
+        ]
 
     def _named(self, sql: str) -> str:
         """A window-level fragment with what its groups and aggregates stand for."""

@@ -104,12 +104,14 @@ def lookback_text(plan: WindowPlan, by: Sequence[str], when: str | None, values:
 
 
 def rows_text(plan: WindowPlan, data: str) -> str:
-    """Each event with its time and the plan's columns, as `v0`, `v1`, …, ordered by row."""
+    """Each event with its time and the plan's columns, as `v0`, `v1`, …, ordered by row. With APPLY, each of its rows,
+    and whether it is the `first`."""
     values = [f"{guarded(_with_time(plan, c.sql))}::{c.type} AS v{n}" for n, c in enumerate(plan.columns)]
     kept = [f"v{n}::VARCHAR AS v{n}" if c.type == "JSON" else f"v{n}" for n, c in enumerate(plan.columns)]
     known = ["coalesce(time, 0) AS time", "coalesce(clamped, false) AS clamped"]  # NULL in events that are not valid
-    columns = ["row", "slot", "arrival", "valid", "kept", *known, *kept]
-    return select(columns, _timed_text(plan, values, data), order=["row"])
+    places = place_columns(plan.applies)
+    columns = ["row", "slot", "arrival", "valid", "kept", "first", *known, *kept]
+    return select(columns, _timed_text(plan, [*values, *places], data), order=["row", *places])
 
 
 def numbered_text(plan: WindowPlan, partials: Partials, data: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from millstream.engine import chunks
@@ -24,13 +25,14 @@ OWN = [
     pa.field("slot", pa.int64()),
     pa.field("time", pa.int64()),
     pa.field("offset", pa.int64()),
+    pa.field("element", pa.int64()),
     pa.field("arrival", pa.int64()),
     pa.field("begun", pa.int64()),
     pa.field("alone", pa.bool_()),
 ]
-"""What is known of a waiting event beside its values: its key, its time, where it stands in its partition, when it
-arrived, when its key had begun to speak (`clocks.py`), and whether it is to come out if nothing belongs to it, and
-nothing does yet."""
+"""What is known of a waiting event beside its values: its key, its time, where it stands in its partition, which row of
+its event it is (with APPLY an event has several), when it arrived, when its key had begun to speak (`clocks.py`), and
+whether it is to come out if nothing belongs to it, and nothing does yet."""
 
 _ALONE = len(OWN) - 1
 _SIDE = pa.field("side", pa.int8())
@@ -143,11 +145,11 @@ class JoinState:
             tables.append(pa.Table.from_batches([rows]).set_column(0, self.schema.field(0), of_row))
         table = pa.concat_tables(tables).combine_chunks()
         side = table.column("side").to_numpy()
-        joined = table.column("offset").to_numpy()[side == _NO_LONGER_ALONE]
+        joined = _places(chosen(table, side == _NO_LONGER_ALONE))
         for number, waiting in enumerate(self.sides):
             rows = self._of_side(chosen(table, side == number), number)
             if number == 0:
-                alone = rows.column("alone").to_numpy() & ~np.isin(rows.column("offset").to_numpy(), joined)
+                alone = rows.column("alone").to_numpy() & ~np.isin(_places(rows), joined)
                 rows = rows.set_column(_ALONE, OWN[_ALONE], pa.array(alone))
             waiting.append(rows)
             ended = waiting.in_vain(self.keys.partition)
@@ -263,6 +265,14 @@ class JoinState:
         names = [field.name for field in OWN]
         columns = [rows.column(f.name if f.name in names else _named(f, number).name) for f in schema]
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _places(events: pa.Table) -> npt.NDArray[np.void]:
+    """Where events stand, each in one value."""
+    places = np.empty(len(events), [("offset", np.int64), ("element", np.int64)])
+    for name in ("offset", "element"):
+        places[name] = events.column(name).to_numpy()
+    return places
 
 
 def _named(field: pa.Field, side: int) -> pa.Field:

@@ -95,11 +95,6 @@ class JoinPlanner:
         left, right = (self._side(number, wanted[number], declared[number]) for number in (0, 1))
         types = scope.types()
         types |= {quoted(column.name): column.type for plan in (left, right) for column in plan.columns}
-        if left.lookbacks or right.lookbacks:
-            message = (
-                "a side of a JOIN cannot look back; put LAG, LAST or ISFIRST in a query before, and join its results"
-            )
-            raise query.error(message, self._join.this)
         for column in (*left.columns, *right.columns):
             if not is_plain(column.type) and column.type != "JSON":
                 message = (
@@ -151,7 +146,11 @@ class JoinPlanner:
                 raise query.error(_NO_AGGREGATES, aggregate)
             resolved = self._scope.resolve(inner)
             name = item.alias if isinstance(item, exp.Alias) else ""
-            if isinstance(resolved, exp.Column) and resolved.name != WINDOW_END:
+            if (
+                isinstance(inner, exp.Column | exp.Dot)
+                and isinstance(resolved, exp.Column)
+                and resolved.name != WINDOW_END
+            ):
                 name = name or resolved.name.rpartition(".")[2]
             if not name:
                 raise query.error(f"{query.written(inner)} needs a name: write … AS name", item)
@@ -263,6 +262,12 @@ _NO_AGGREGATES = "a JOIN gives pairs of events; aggregate them in a query over i
 def _only_join(query: QueryText) -> exp.Join:
     join: exp.Join
     join, *others = query.select.args["joins"]
+    for lateral in (one.this for one in query.select.args["joins"] if isinstance(one.this, exp.Lateral)):
+        raise query.error(
+            f"a side of a JOIN has the rows of an APPLY from a step of WITH: put {query.written(lateral.this)} there, "
+            "and JOIN the step",
+            lateral.this,
+        )
     if others:
         raise query.error(
             "one JOIN joins events with events, and no other stands beside it; join reference data in a step of WITH, "

@@ -1,4 +1,5 @@
-"""What the names in a query over pairs mean: `a.x` is the field or column x of the side called a."""
+"""What the names in a query over pairs mean: `a.x` is the field or column x of the side called a, and so is what an
+event of that side finds when it looks back: `LAG(a.x) OVER (…)`."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlglot import exp
 
+from millstream.sql.nodes import LookbackNode
 from millstream.sql.scope import WINDOW_END, Scope, Uses
 from millstream.sql.text import QueryText
 
@@ -25,6 +27,27 @@ class PairScope(Scope):
         self.fields: dict[str, Uses] = {}
         self.written: dict[str, exp.Expr] = {}
         self.known: Mapping[str, str] = {}
+        self._lookbacks: dict[LookbackNode, None] = {}
+
+    def _replace(self, node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, LookbackNode):
+            return super()._replace(node)
+        names = {column.parts[0].name for column in node.find_all(exp.Column)}
+        if len(names) != 1 or not names.issubset(self._aliases):
+            one, _ = self._aliases
+            raise self._query.error(
+                f"{node.args['function']} looks back over the events of one side of a JOIN, and all columns in it are "
+                f"of that: {one}.x; or put it in a step of WITH, which the JOIN reads",
+                node,
+            )
+        number = list(self._lookbacks).index(node) if node in self._lookbacks else len(self._lookbacks)
+        self._lookbacks[node] = None
+        name = f"{names.pop()}.#back{number}"
+        self.fields.setdefault(name, Uses(tuple(name.split(".")), node))
+        self.written.setdefault(name, node.copy())
+        column = exp.column(exp.to_identifier(name, quoted=True))
+        column.meta.update(start=min((each.meta["start"] for each in node.walk() if "start" in each.meta), default=0))
+        return column
 
     def _name(self, path: tuple[str, ...], node: exp.Expr) -> str:
         if [name.lower() for name in path] == ["system", "timestamp"]:
