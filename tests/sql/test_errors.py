@@ -140,7 +140,7 @@ CASES = [
     ("SELECT LAG(v) OVER (LIMIT DURATION(huor, 1)) AS x FROM telemetry", 1, 36, "'huor' is no unit of time; did you mean 'hour'?"),
     ("SELECT LAG(v) OVER (LIMIT DURATION(hour, 0)) AS x FROM telemetry", 1, 8, "the DURATION is a whole number from 1, as in LAG(celsius) OVER (LIMIT DURATION(hour, 1))"),
     ("SELECT LAG(v) OVER (LIMIT DURATION(day, 400)) AS x FROM telemetry", 1, 8, "LAG looks back at most 366 days"),
-    ("SELECT LAG(*) OVER (LIMIT DURATION(day, 4)) AS x FROM telemetry", 1, 8, "LAG takes a column or an expression, as in LAG(celsius) OVER (LIMIT DURATION(hour, 1))"),
+    ("SELECT LAG(v, 1, *) OVER (LIMIT DURATION(day, 4)) AS x FROM telemetry", 1, 8, "LAG takes a column or an expression, as in LAG(celsius) OVER (LIMIT DURATION(hour, 1))"),
     ("SELECT v,\n  ISFIRST(minute) AS x FROM telemetry", 2, 3, "ISFIRST takes a unit and a number, and has no LIMIT: ISFIRST(minute, 10) OVER (PARTITION BY device)"),
     ("SELECT LAG(v) OVER (PARTITION BY site LIMIT DURATION(day, 4)) AS x FROM telemetry", 1, 34, f"{PARTITION}the key of stream 'telemetry' is {{device}}; add device; or declare the stream with key='site'"),
     ("SELECT LAG(v) OVER (LIMIT DURATION(day, 4) WHEN v + 1) AS x FROM telemetry", 1, 49, "WHEN takes a condition, and this is a DOUBLE"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlglot import exp
+from sqlglot import exp, parse_one
+from sqlglot.dialects.duckdb import DuckDB
 
 from millstream.engine.aggregate import SPLITTABLE
 from millstream.engine.plan import ORDERED
@@ -28,6 +29,8 @@ _OTHER_NAMES = {
 
 _OWN = {"collect", "var", "varp", "stdevp"}  # which DuckDB has not
 
+_TOPS = {"topone": "TopOne() OVER (ORDER BY x DESC)", "collecttop": "CollectTop(3) OVER (ORDER BY x DESC)"}
+
 _FRAMES = (exp.Filter, exp.IgnoreNulls, exp.WithinGroup, exp.Distinct, exp.Order, exp.Ordered, exp.Where)
 
 
@@ -35,20 +38,20 @@ def is_aggregate(node: exp.Expr) -> bool:
     """Whether an expression is the call of an aggregate (with its FILTER, if it has one)."""
     if isinstance(node, LookbackNode):
         return False
-    if isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.WithinGroup) or is_top_one(node):
+    if isinstance(node, exp.AggFunc | exp.Filter | exp.IgnoreNulls | exp.WithinGroup) or is_top(node):
         return True
     return isinstance(node, exp.Func) and (function_name(node) in functions().aggregates or function_name(node) in _OWN)
 
 
-def is_top_one(node: exp.Expr | None) -> bool:
-    """Whether an expression is `TopOne() OVER (ORDER BY …)`."""
-    return isinstance(node, exp.Window) and isinstance(node.this, exp.Anonymous) and node.this.name.lower() == "topone"
+def is_top(node: exp.Expr | None) -> bool:
+    """Whether an expression is `TopOne() OVER (ORDER BY …)`, or `CollectTop(n)`."""
+    return isinstance(node, exp.Window) and isinstance(node.this, exp.Anonymous) and node.this.name.lower() in _TOPS
 
 
 def uses_payload(node: exp.Expr) -> bool:
-    """Whether an expression has an aggregate of whole payloads: `TopOne`, or `COLLECT()`."""
+    """Whether an expression has an aggregate of whole payloads: `TopOne`, `CollectTop`, or `COLLECT()`."""
     return any(
-        is_top_one(inner)
+        is_top(inner)
         or (isinstance(inner, exp.Anonymous) and inner.name.lower() == "collect" and not inner.expressions)
         for inner in node.walk()
     )
@@ -90,8 +93,8 @@ class Aggregates:
         node, condition = whole, None
         if isinstance(node, exp.Filter):
             node, condition = node.this, node.expression.this
-        if is_top_one(node):
-            return self._top_one(node, condition, whole)
+        if is_top(node):
+            return self._top(node, condition, whole)
         function = _OTHER_NAMES.get(function_name(node), function_name(node))
         if function == "count_if":
             function, node, condition = "count", exp.Count(this=exp.Star()), _both(condition, node.this)
@@ -117,18 +120,24 @@ class Aggregates:
             if inner is not None:
                 raise self._query.error(f"an aggregate inside of {function}", inner)
 
-    def _top_one(self, node: exp.Expr, condition: exp.Expr | None, whole: exp.Expr) -> Found:
-        """The event that comes first in an order: its payload."""
-        order = node.args.get("order")
+    def _top(self, node: exp.Expr, condition: exp.Expr | None, whole: exp.Expr) -> Found:
+        """The event that comes first in an order, or the first ones: their payloads."""
+        name = str(node.this.this)
+        order, given = node.args.get("order"), list(node.this.expressions)
         ordered = list(order.expressions) if order is not None else []
         directions = {bool(by.args.get("desc")) for by in ordered}
-        if len(directions) != 1:
-            raise self._query.error(
-                "TopOne is written TopOne() OVER (ORDER BY x DESC), in one direction: all DESC, or all ASC", whole
-            )
+        count = [one for one in given if isinstance(one, exp.Literal) and one.name.isdigit() and int(one.name) > 0]
+        is_one = name.lower() == "topone"
+        is_wrong = len(given) != (0 if is_one else 1) or len(given) > len(count) or node.args.get("partition_by")
+        if len(directions) != 1 or is_wrong:
+            example = _TOPS[name.lower()]
+            raise self._query.error(f"{name} is written {example}, in one direction: all DESC, or all ASC", whole)
         keys = [by.this if condition is None else _where(condition, by.this) for by in ordered]
         payload = exp.cast(exp.column(exp.to_identifier("_payload", quoted=True)), "JSON", dialect="duckdb")
-        return Found("arg_max" if directions == {True} else "arg_min", (payload, *keys), None, whole)
+        if is_one:
+            return Found("arg_max" if directions == {True} else "arg_min", (payload, *keys), None, whole)
+        call = parse_one(_first_text(len(keys), int(count[0].name), directions == {True}), dialect=DuckDB)
+        return Found("collecttop", (payload, *keys), call, whole)
 
     def _kept(self, function: str, whole: exp.Expr) -> Found:
         """An aggregate over a window's rows: what its arguments have of an event becomes a column of theirs."""
@@ -151,6 +160,18 @@ class Aggregates:
             call = exp.Anonymous(this="list", expressions=given or [payload])
         lift(call)
         return Found(function, tuple(arguments), call, whole)
+
+
+def _first_text(keys: int, count: int, descending: bool) -> str:
+    """The first payloads `"#0"` in the order of keys `"#1"`, …, and then of the events, with their ranks."""
+    names = [f'e."#{number}"' for number in range(1, keys + 1)]
+    there = " AND ".join(f"{name} IS NOT NULL" for name in names)
+    number = f"count(*) FILTER (WHERE {there})"
+    place = f"range(0, -{number}, -1)" if descending else f"range(0, {number})"
+    lists = ", ".join([*(f"list({n}) FILTER (WHERE {there})" for n in names), place])
+    rows = f'list_zip({lists}, list(e."#0") FILTER (WHERE {there}))'
+    ordered = f"list_reverse_sort({rows})" if descending else f"list_sort({rows})"
+    return f"list_transform({ordered}[1:{count}], lambda it, n: json_object('rank', n, 'value', it[{keys + 2}]))"
 
 
 def _both(first: exp.Expr | None, second: exp.Expr) -> exp.Expr:

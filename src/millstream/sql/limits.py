@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
-from millstream.sql.aggregates import is_top_one
+from millstream.sql.aggregates import is_top
 from millstream.sql.functions import function_name, functions
 from millstream.sql.scope import is_system_window
 from millstream.sql.text import QueryText
@@ -36,6 +36,22 @@ _PARTS: dict[type[exp.Expr], str] = {
     exp.Parameter: "a query has no parameters; write the value itself",
 }
 
+_INSTEAD = {
+    "regexmatch": "write len(regexp_extract_all(x, pattern))",
+    "square": "write x * x",
+    "patindex": "write CHARINDEX(text, x), or regexp_matches(x, pattern)",
+    "datetimefromparts": "write make_timestamp(year, month, day, hour, minute, seconds)",
+    "gettype": "write json_type(x)",
+    "getmetadatapropertyvalue": "what is known of an event are _id, _topic, _key, _type and _time",
+    "hashbytes": "write md5(x), or sha256(x)",
+    "createpoint": "there is none for places on the map; compare coordinates, or let a handler do it",
+    "createlinestring": "there is none for places on the map; compare coordinates, or let a handler do it",
+    "createpolygon": "there is none for places on the map; compare coordinates, or let a handler do it",
+    "st_": "there is none for places on the map; compare coordinates, or let a handler do it",
+    "anomalydetection_": "compare with what is usual: avg and stddev over a HoppingWindow, in a step of WITH",
+}
+"""What Stream Analytics has, by how its name begins, and what to write here."""
+
 
 def check_clauses(query: QueryText) -> None:
     """Raise `QueryError` for a clause that there is not, or not yet."""
@@ -53,13 +69,23 @@ def check_clauses(query: QueryText) -> None:
 def check_parts(query: QueryText, node: exp.Expr) -> None:
     """Raise `QueryError` for a construct that there is not inside of an expression."""
     for inner in node.walk():
+        name = function_name(inner.this if isinstance(inner, exp.Window) else inner)
+        instead = next((told for start, told in _INSTEAD.items() if name.startswith(start)), None)
+        if instead is not None:
+            raise query.error(f"there is no function {name}; {instead}", inner)
         message = _PARTS.get(type(inner))
-        if message is not None and not (isinstance(inner, exp.Window) and (window_name(inner) or is_top_one(inner))):
+        if message is not None and not (isinstance(inner, exp.Window) and (window_name(inner) or is_top(inner))):
             raise query.error(message, inner)
         if isinstance(inner, exp.Dot) and isinstance(inner.expression, exp.Func):
             called = inner.expression.name
             if called.lower() != "timestamp" and not is_system_window(inner):  # System.Timestamp()
-                raise query.error(f"a function is not called with a dot; write {called}(…)", inner)
+                raise query.error(
+                    "a query has no functions of its own; write it in SQL, or let a handler publish what it computes, "
+                    "and the query read that"
+                    if inner.this.name.lower() in ("udf", "uda")
+                    else f"a function is not called with a dot; write {called}(…)",
+                    inner,
+                )
         if isinstance(inner, exp.Star) and not isinstance(inner.parent, exp.Count):
             raise query.error("* is not supported; name the columns", inner)
 

@@ -79,7 +79,9 @@ def _made(query: QueryText, function: str, call: exp.Expr, node: exp.Expr) -> Lo
     if len(when) > 1 or (isinstance(node, exp.Window) and node.args.get("spec")):
         raise query.error(f"OVER takes PARTITION BY, LIMIT DURATION(unit, n) and WHEN: {example}", call)
     reach = _reach(query, unit, count, call, function)
-    for inner in filter(None, (argument, default, *when)):
+    if isinstance(argument, exp.Star):  # the event as it came
+        argument = exp.cast(exp.column("_payload"), "JSON", dialect="duckdb")
+    for inner in filter(None, (default, *when)):
         if isinstance(inner, exp.Star):
             raise query.error(f"{function} takes a column or an expression, as in {example}", call)
     return LookbackNode(

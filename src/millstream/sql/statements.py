@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlglot.tokenizer_core import Token, TokenType
 
 from millstream.sql.kinds import by_kind
-from millstream.sql.text import error_at, tokens_of
+from millstream.sql.text import error_at, tokens_of, unbracketed
 
 _OWN = (TokenType.GROUP_BY, TokenType.HAVING)
 """What makes a step of WITH a query of its own, as a JOIN of events does: each event does not give one."""
@@ -69,6 +69,7 @@ class _Step:
 
 def statements(text: str) -> list[Statement]:
     """The queries of a text, each behind those that it reads. `QueryError`: it cannot be taken apart."""
+    text = unbracketed(text)
     tokens = list(tokens_of(text))
     clause, steps, rest = _with(text, tokens)
     selects = [_select(text, some) for some in _split(rest)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokenizer_core import Token
+from sqlglot.tokenizer_core import Token, TokenType
 
 from millstream.errors import QueryError
 from millstream.sql.over import readable
@@ -21,6 +22,9 @@ from millstream.sql.tsql import translated
 
 _JOINS = ("JOIN", "LEFT", "RIGHT", "INNER", "CROSS", "FULL", "OUTER")
 _CALL = re.compile(r"\b\w+\s*\(\s*$")  # the name of a function whose first argument comes next
+_NAME = re.compile(r"[^\W\d]\w*")
+_VALUE = re.compile("true|false|null", re.IGNORECASE)
+_PLACED = re.compile(r"[\w)\]\"]$")
 _SETS = ("UNION", "EXCEPT", "INTERSECT")
 _CLAUSES = {"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WINDOW", "QUALIFY", "ON", ";", *_JOINS, *_SETS}
 """What may stand behind `TIMESTAMP BY …`, and ends it."""
@@ -40,7 +44,9 @@ class QueryText:
     @staticmethod
     def parse(text: str) -> QueryText:
         """Raise `QueryError` where the text is not one SELECT."""
+        written, text = text, unbracketed(text)
         _check_parentheses(text)
+        _check_partition(text)
         times: dict[int, exp.Expr] = {}
         over: dict[int, Sequence[exp.Expr]] = {}
         select = text
@@ -52,7 +58,7 @@ class QueryText:
             times[begin] = QueryText._time(text, begin, until)
             over[begin] = QueryText._columns(text, begin, until, end)
             select = select[:begin] + _blank(select[begin:end]) + select[end:]
-        return QueryText(text, _parse(text, select), next(iter(times.values()), None), times, over)._translated()
+        return QueryText(written, _parse(text, select), next(iter(times.values()), None), times, over)._translated()
 
     @staticmethod
     def _time(text: str, begin: int, end: int) -> exp.Expr:
@@ -149,6 +155,20 @@ def tokens_of(text: str) -> Sequence[Token]:
         raise (error_at(text, quote, message) if quote >= 0 else QueryError(message)) from None
 
 
+def unbracketed(text: str) -> str:
+    """The text with names as SQL has them where they stand in brackets, as in T-SQL: `[user]`. It is as long as before.
+
+    What stands right behind a name or a bracket is a place in it: `r.values[n]`."""
+    found = list(text)
+    tokens = tokens_of(text)
+    for token, end in zip(tokens, tokens[2:], strict=False):
+        if token.token_type == TokenType.L_BRACKET and end.token_type == TokenType.R_BRACKET:
+            name = text[token.end + 1 : end.start]
+            if _NAME.fullmatch(name) and not _VALUE.fullmatch(name) and not _PLACED.search(text, 0, token.start):
+                found[token.start], found[end.start] = '""'
+    return "".join(found)
+
+
 def _check_parentheses(text: str) -> None:
     """The parser forgives one that is not closed before `AS`, and then reads something else than was written."""
     opened: list[int] = []
@@ -161,6 +181,15 @@ def _check_parentheses(text: str) -> None:
             opened.pop()
     if opened:
         raise error_at(text, opened[-1], "this ( is not closed")
+
+
+def _check_partition(text: str) -> None:
+    """`FROM input PARTITION BY PartitionId` of Stream Analytics says what is so anyway."""
+    tokens = tokens_of(text)
+    for before, token in pairwise(tokens):
+        if token.token_type == TokenType.PARTITION_BY and before.token_type != TokenType.L_PAREN:
+            message = "PARTITION BY behind a stream says nothing: it is in partitions by its key; leave it out"
+            raise error_at(text, token.start, message)
 
 
 def _time_clause(text: str) -> tuple[int, int]:

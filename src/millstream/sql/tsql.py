@@ -37,6 +37,8 @@ def translated(node: exp.Expr, refuse: Refuse) -> exp.Expr:
             return _date_diff(inner, refuse)
         if isinstance(inner, exp.Cast) and any(size.name.lower() == "max" for size in inner.to.expressions):
             inner.set("to", exp.DataType.build("VARCHAR"))  # nvarchar(max)
+        if isinstance(inner, exp.Window) and isinstance(inner.this, exp.PercentileCont | exp.PercentileDisc):
+            return _percentile(inner, refuse)
         if not isinstance(inner, exp.Anonymous) or inner.name.lower() not in _FUNCTIONS:
             return inner
         count, make = _FUNCTIONS[inner.name.lower()]
@@ -45,6 +47,16 @@ def translated(node: exp.Expr, refuse: Refuse) -> exp.Expr:
         return make(inner, refuse)
 
     return node.transform(translate, copy=False)
+
+
+def _percentile(node: exp.Window, refuse: Refuse) -> exp.Expr:
+    """`PERCENTILE_CONT(0.5) OVER (ORDER BY x)`."""
+    order = node.args.get("order")
+    by = list(order.expressions) if order is not None else []
+    name = "quantile_cont" if isinstance(node.this, exp.PercentileCont) else "quantile_disc"
+    if len(by) != 1 or by[0].args.get("desc") or node.args.get("partition_by"):
+        raise refuse("a percentile is written PERCENTILE_CONT(0.9) OVER (ORDER BY x), in ascending order", node)
+    return exp.Anonymous(this=name, expressions=[by[0].this.copy(), node.this.this.copy()])
 
 
 def _date_diff(node: exp.DateDiff, refuse: Refuse) -> exp.Expr:
