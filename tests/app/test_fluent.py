@@ -67,6 +67,12 @@ def plan_of(app: App) -> WindowPlan:
             0,
         ),
         (
+            lambda s: s.key_by("device").count_window(100, every=10, keep="7d").agg(n="count(*)"),
+            "count(*) AS n",
+            "GROUP BY device, CountWindow(100, 10, Keep(microsecond, 604800000000))",
+            0,
+        ),
+        (
             lambda s: s.key_by("device").time("ts").count_window(100).agg(mean="avg(v)"),
             "avg(v) AS mean",
             "TIMESTAMP BY ts GROUP BY device, CountWindow(100)",

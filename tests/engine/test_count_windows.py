@@ -100,6 +100,34 @@ def test_window_stays_open_however_long_its_key_is_silent() -> None:
     assert [result["v"] for result in found] == [[1, 2, 3]]
 
 
+def test_silent_groups_are_forgotten_at_midnight_where_the_query_says_after_how_long() -> None:
+    made, store = count("list(v) AS v", "CountWindow(2, Keep(day, 2))"), Store()
+    made.restore(0, {})
+    day = 86_400
+    log = [reading(f"d{n}", 10, v=n) for n in range(100)]
+    log += [reading("c", 20, v=1), reading("e", 1.5 * day, v=2), reading("x", 2.5 * day), reading("x", 3.5 * day)]
+    found = []
+    for batches in cut([*log, reading("c", 3.6 * day, v=3), reading("e", 3.6 * day, v=4)], [101, 1, 1, 1]):
+        step = made.step(batches)
+        store.commit(step)
+        found.append(data_of(step.outputs))
+        made.forget(0)
+        made.restore(0, store.chunks[0])
+    # at the third midnight c had been silent for two days, and e not yet
+    assert found == [[], [], [], [{"v": [None, None]}], [{"v": [2, 4]}]]
+    assert sum(map(len, store.chunks[0].values())) < 3000
+
+
+def test_how_long_groups_are_kept_may_change() -> None:
+    store = Store()
+    (step,) = run(count("list(v) AS v", "CountWindow(2)"), cut([reading("c", 0, v=1)], []))
+    store.commit(step)
+    made = count("list(v) AS v", "CountWindow(2, Keep(day, 7))")
+    made.restore(0, store.chunks[0])
+    (batches,) = cut([reading("c", 1), reading("c", 9, v=2)], [1])[1:]
+    assert data_of(made.step(batches).outputs) == [{"v": [1, 2]}]
+
+
 def test_elements_of_an_array_count_each() -> None:
     made = count(
         "list(r.ArrayValue::INT) AS v", "CountWindow(2)", "TIMESTAMP BY ts CROSS APPLY GetArrayElements(vs) AS r"
@@ -166,8 +194,8 @@ def logs(draw: st.DrawFn) -> list[Record]:
 
 
 @cache
-def workers(size: int, hop: int) -> list[CountedQuery]:
-    window = f"CountWindow({size}, {hop})" if hop < size else f"CountWindow({size})"
+def workers(size: int, hop: int, keep: int) -> list[CountedQuery]:
+    window = f"CountWindow({size}{f', {hop}' * (hop < size)}{f', Keep(day, {keep})' * (keep > 0)})"
     select = """line, count(*) AS n, sum(v) AS total, avg(v) AS mean, min(v) AS low, median(v) AS middle,
                 last(v) AS last, System.Timestamp() AS t"""
     return [count(f"device, {select}", window, "TIMESTAMP BY ts WHERE ok::BOOLEAN", "device, line") for _ in range(2)]
@@ -180,6 +208,7 @@ def workers(size: int, hop: int) -> list[CountedQuery]:
     failures=st.sets(st.integers(0, 12)),
     hands=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=12),
     window=st.sampled_from(WINDOWS),
+    keep=st.sampled_from([0, 0, 1, 2]),
 )
 def test_results_are_those_of_one_batch_query_over_everything(
     log: list[Record],
@@ -187,11 +216,13 @@ def test_results_are_those_of_one_batch_query_over_everything(
     failures: set[int],
     hands: list[tuple[int, int]],
     window: tuple[int, int],
+    keep: int,
 ) -> None:
     """However the log is cut into steps, which of these have to be repeated, and whichever of two workers has a
     partition, which before each step may go to the other one."""
-    processors, store, owners = workers(*window), Store(), {0: 0, 1: 0}
+    processors, store, owners = workers(*window, keep), Store(), {0: 0, 1: 0}
     found: dict[str, list[dict[str, Any]]] = {}
+    ids: list[str] = []
     counts = dict.fromkeys(("processed", "filtered", "late", "rejected"), 0)
     take(processors, store, owners)
     for number, batches in enumerate(cut(log, lengths)):
@@ -204,13 +235,15 @@ def test_results_are_those_of_one_batch_query_over_everything(
             store.commit(step)
             for result in data_of(step.outputs):
                 found.setdefault(result["device"], []).append(result)
+            ids += [] if step.outputs is None else step.outputs.column("id").to_pylist()
             for name, n in step.counts.items():
                 counts[name] += n
         if number < len(hands):
             partition, worker = hands[number]
             owners[partition] = worker
             take(processors, store, owners)
-    assert found == batch_results(log, *window)
+    assert found == batch_results(log, *window, keep)
+    assert len(set(ids)) == len(ids)
     taken = [fields for fields in map(fields_of, log) if fields is not None]
     events = [record for record in log if isinstance(record, Sent)]
     kept = sum(fields["ok"] for fields in taken)
@@ -236,32 +269,49 @@ def fields_of(record: Record) -> dict[str, Any] | None:
         return None
 
 
-def batch_results(log: Sequence[Record], size: int, hop: int) -> dict[str, list[dict[str, Any]]]:
-    """All results by device, in their order."""
+def batch_results(log: Sequence[Record], size: int, hop: int, keep: int) -> dict[str, list[dict[str, Any]]]:
+    """All results by device, in their order. A group that was silent at a midnight for `keep` days begins another
+    `life`."""
     rows = []
+    days, seen, lives = dict[int, int](), dict[tuple[str, Any], float](), dict[tuple[str, Any], int]()
     for place, record in enumerate(log):
+        day = int(record.seconds // 86_400)
+        if keep and day > days.setdefault(record.partition, day):
+            days[record.partition] = day
+            for group, last in list(seen.items()):
+                if group[0] in NAMES[record.partition] and last <= (day - keep) * 86_400:
+                    lives[group] = lives.get(group, 0) + 1
+                    del seen[group]
         fields = fields_of(record)
         if isinstance(record, Sent) and fields is not None and fields["ok"]:
             latest = at(record.seconds + 300)  # a clock that is further ahead is clamped
-            rows.append(
-                (place, record.key, fields["line"], fields["v"], min(fields["ts"], latest, key=datetime.fromisoformat))
-            )
-    types = {"place": pa.int64(), "device": pa.string(), "line": pa.string(), "v": pa.float64(), "ts": pa.string()}
+            time = min(fields["ts"], latest, key=datetime.fromisoformat)
+            group = (record.key, fields["line"])
+            seen[group] = record.seconds
+            rows.append((place, lives.get(group, 0), *group, fields["v"], time))
+    types = {
+        "place": pa.int64(),
+        "life": pa.int64(),
+        "device": pa.string(),
+        "line": pa.string(),
+        "v": pa.float64(),
+        "ts": pa.string(),
+    }
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
     events = [pa.array(column, type_) for column, type_ in zip(columns, types.values(), strict=True)]
     duck = batch()
     duck.register("events", pa.table(events, names=list(types)))
     answer = duck.execute(
         """WITH numbered AS (
-               SELECT *, row_number() OVER (PARTITION BY device, line ORDER BY place) AS number FROM events),
-           counted AS (SELECT device, line, count(*) AS n FROM events GROUP BY device, line),
-           ends AS (SELECT device, line, unnest(range($size, n + 1, $hop)) AS final FROM counted)
+               SELECT *, row_number() OVER (PARTITION BY device, line, life ORDER BY place) AS number FROM events),
+           counted AS (SELECT device, line, life, count(*) AS n FROM events GROUP BY ALL),
+           ends AS (SELECT device, line, life, unnest(range($size, n + 1, $hop)) AS final FROM counted)
            SELECT e.device, e.line, count(*), sum(v), avg(v), min(v), median(v),
                   last(v ORDER BY ts::TIMESTAMPTZ, place), last(ts ORDER BY ts::TIMESTAMPTZ)
            FROM ends e JOIN numbered n
-             ON n.device = e.device AND n.line IS NOT DISTINCT FROM e.line
+             ON n.device = e.device AND n.line IS NOT DISTINCT FROM e.line AND n.life = e.life
             AND n.number > e.final - $size AND n.number <= e.final
-           GROUP BY e.device, e.line, e.final ORDER BY max(place)""",
+           GROUP BY e.device, e.line, e.life, e.final ORDER BY max(place)""",
         {"size": size, "hop": hop},
     ).fetchall()
     names = ("device", "line", "n", "total", "mean", "low", "middle", "last", "t")

@@ -158,6 +158,8 @@ CASES = [
     (f"{GROUP} SessionWindow(second, 0)", 1, 69, "the timeout of SessionWindow is a whole number from 1, as in SessionWindow(minute, 5, 60)"),
     (f"{GROUP} SessionWindow(second, 5, 0)", 1, 72, "the maximum duration of SessionWindow is a whole number from 1, as in SessionWindow(minute, 5, 60)"),
     (f"{GROUP} SessionWindow(second, 5) OVER (PARTITION BY site)", 1, 91, "windows are of each key by itself: PARTITION BY takes device, or may be left out"),
+    (f"{GROUP} CountWindow(100, Keep(hour, 3))", 1, 64, "silent groups are kept for 1 to 366 days, as in CountWindow(100, Keep(day, 7))"),
+    (f"{GROUP} CountWindow(100, Keep(7))", 1, 64, "Keep takes a unit and a number, as in CountWindow(100, Keep(day, 7))"),
     (f"{GROUP} CountWindow(0)", 1, 47, "CountWindow takes how many events it has, from 1, as in CountWindow(100), or CountWindow(100, 10)"),
     (f"{GROUP} CountWindow(second, 10)", 1, 47, "CountWindow takes how many events it has, from 1, as in CountWindow(100), or CountWindow(100, 10)"),
     (f"{GROUP} CountWindow(10, 20)", 1, 47, "the hop of CountWindow is longer than its size, so that events between two windows would be in none; choose them with WHERE"),

@@ -113,10 +113,14 @@ class Keyed:
         limit = "" if at_most is None else f", {_word('MaxDuration', at_most)}"
         return Windowed(self, f"SessionWindow({_word('Timeout', timeout)}{limit})", grace, early)
 
-    def count_window(self, size: int, *, every: int | None = None) -> Windowed:
+    def count_window(self, size: int, *, every: int | None = None, keep: Duration | None = None) -> Windowed:
         """So many events, one window after the other; or the last so many, at `every` so many of them. They are counted
-        in the order in which they come, so none is late."""
-        return Windowed(self, f"CountWindow({size}{'' if every is None else f', {every}'})", 0)
+        in the order in which they come, so none is late. A group of which none has come for `keep` begins anew; None:
+        it never does."""
+        numbers = [str(size), *([] if every is None else [str(every)])]
+        return Windowed(
+            self, f"CountWindow({', '.join([*numbers, *([] if keep is None else [_word('Keep', keep)])])})", 0
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Events count by group, in the order in which they stand in the log, from 1 on; those that `WHERE` leaves out do not
 count. A window is closed by its last event, at once: time has no part in it, so nothing is waited for, no event is
-late, and no tick is needed. One that has not all of its events stays open, however long its group is silent.
+late, and no tick is needed. One that has not all of its events stays open, however long its group is silent; unless the
+plan says how long to `keep` groups: then those that have been silent for so long go at midnight (`midnight.py`).
 
 For the state a window is one of numbers, `(end - size, end]`, that stands still (`fixed.py`). Its slots are groups: a
 group is a key with the values of the further columns, and its clock is the number of its last event.
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from millstream.engine import midnight
 from millstream.engine.aggregate import OFFSET
 from millstream.engine.careful import Careful
 from millstream.engine.duck import Duck, Source, select
@@ -49,7 +52,7 @@ class CountedQuery:
 
     def __init__(self, plan: WindowPlan, counts: Count, *, threads: int | None = None) -> None:
         self.plan = plan
-        self._window = counts.numbers
+        self._window, self._keep = counts.numbers, counts.keep
         self._inputs = Inputs(plan)
         self._partials = Partials(plan)
         self._newest = NEVER
@@ -67,7 +70,8 @@ class CountedQuery:
         self._merging = Merging(duck, plan, spans, self._partials, columns)
         duck.lock()
         schema = self._merging.pane_schema
-        meaning = (plan.windows, plan.groups, self._partials.arguments, self._partials.folds, schema.to_string())
+        windows = [replace(counts, keep=0)]  # which may change
+        meaning = (windows, plan.groups, self._partials.arguments, self._partials.folds, schema.to_string())
         fingerprint = hashlib.blake2b(repr(meaning).encode(), digest_size=8).digest()
         self._state = WindowState(plan, spans, schema, self._merging.merge, fingerprint)
 
@@ -112,6 +116,16 @@ class CountedQuery:
     def step(self, batches: Sequence[Batch]) -> Step:
         """See `Processor.step`. Counts: `processed`, `filtered`, `late` (always 0), `rejected`; notes: `clamped`,
         `results`."""
+        if not self._keep or not midnight.pass_(batches, self._state.days):
+            return self._step(batches)
+        steps = []
+        for day, pieces in midnight.cut(batches, self._state.days):
+            for piece in pieces:
+                self._state.forget_silent(piece.batch.partition, day)
+            steps.append((self._step([piece.batch for piece in pieces]), pieces))
+        return midnight.joined(steps)
+
+    def _step(self, batches: Sequence[Batch]) -> Step:
         names = Slots()
         inputs = self._inputs.gather(batches, names) if batches else self._lookbacks.schema.empty_table()
         if not len(inputs):
@@ -122,7 +136,8 @@ class CountedQuery:
         refused: Ints = np.unique(events.column("row").to_numpy()[~valid])
         processed = int((valid & kept & first).sum())
         self._newest = max(self._newest, int(events.column("time").to_numpy()[valid].max(initial=NEVER)))
-        panes, touched = self._number(chosen(events, valid & kept), names)
+        arrival = inputs.column("#arrival").to_numpy()[events.column("row").to_numpy()[valid & kept]]
+        panes, touched = self._number(chosen(events, valid & kept), arrival, names)
         closed, stays = self._state.close(touched, panes)
         outputs = self._results(self._state.finished(closed)) if len(closed.panes) else None
         saved = self._state.save(touched, stays) + looked
@@ -144,10 +159,11 @@ class CountedQuery:
             watermark=self._newest if self._newest > NEVER else None,
         )
 
-    def _number(self, events: pa.Table, names: Slots) -> tuple[pa.Table, Ints]:
+    def _number(self, events: pa.Table, arrival: Ints, names: Slots) -> tuple[pa.Table, Ints]:
         """The panes of events, which get their numbers, and the groups that they are of."""
         keys = self._state.keys
         slot = self._slots(events, names)
+        np.maximum.at(keys.seen, slot, arrival)
         order = np.argsort(slot, kind="stable")
         touched, begins, counts = np.unique(slot[order], return_index=True, return_counts=True)
         number = np.empty(len(slot), np.int64)

@@ -127,7 +127,9 @@ def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], partial
     merged = _merge_text(place, merges, key, "any_value(end_text) AS end_text")
     values = [f"({finish}) AS a{n}" for n, finish in enumerate(partials.finishes)]
     end, order, last = '"end"', ['"end"', "key", *kind, *groups, "slot"], list[str]()
+    number = '"end"::VARCHAR'
     if plan.counts is not None:
+        number += " || '.' || last::VARCHAR" if plan.counts.keep else ""  # a group may begin to count anew
         end, order, last = partials.until, [partials.last, *groups, '"end"'], [f"{partials.last} AS last"]
     values.append(f"{_of_kind(plan, [window.id for window in plan.windows])} AS window_id")
     # ordered before the JSON is made, because sorting moves whole rows
@@ -141,7 +143,7 @@ def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], partial
     told = [_of_kind(plan, [window.title for window in plan.windows]), *groups] if len(plan.windows) > 1 else groups
     result = [
         "key",
-        f"{_id(plan.name, told)} AS id",
+        f"{_id(plan.name, told, number)} AS id",
         f"json_object({data})::VARCHAR AS data",
         *(["last"] if last else []),
     ]
@@ -162,12 +164,12 @@ def _of_kind(plan: WindowPlan, texts: Sequence[str | None]) -> str:
     return constants[0] if len(constants) == 1 else f"([{', '.join(constants)}])[w + 1]"
 
 
-def _id(name: str, groups: list[str]) -> str:
-    """An id that the same window always gets: the query, the key, the window's end, and a digest of what else tells it
-    from others (further groups, and the kind of window if there are several).
+def _id(name: str, groups: list[str], end: str) -> str:
+    """An id that the same window always gets: the query, the key, the window's `end`, and a digest of what else tells
+    it from others (further groups, and the kind of window if there are several).
 
     It reads from its end, so a key with colons in it cannot make it another's."""
-    parts = [literal(f"{name}:"), "key", "':'", '"end"::VARCHAR']
+    parts = [literal(f"{name}:"), "key", "':'", end]
     if groups:
         values = ", ".join(f"coalesce({group}::VARCHAR, chr(1))" for group in groups)
         parts += ["':'", f"md5(concat_ws(chr(0), {values}))"]

@@ -93,7 +93,10 @@ class WindowState:
         self.days[partition] = day
         self._passed.add(partition)
         keys, count = self.keys, len(self.keys)
-        is_silent = (keys.open_from[:count] == FOREVER) & (keys.seen[:count] < (day - 1) * DAY)
+        if self._plan.counts is not None:  # whose windows may be open for however long
+            is_silent = keys.seen[:count] <= day * DAY - self._plan.counts.keep
+        else:
+            is_silent = (keys.open_from[:count] == FOREVER) & (keys.seen[:count] < (day - 1) * DAY)
         self._let_go(partition, is_silent & (keys.partition[:count] == partition))
 
     def reset(self, partition: int, is_meant: Callable[[str], bool]) -> Saved:

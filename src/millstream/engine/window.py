@@ -105,11 +105,13 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class Count:
     """The last `size` events of a group, at every `hop`-th of them from that on with which there are so many. Events
-    count in the order in which they stand in the log."""
+    count in the order in which they stand in the log. A group of which none has come for `keep` microseconds (0: for
+    however long) begins anew at the next midnight of the log."""
 
     size: int
     hop: int
     id: str | None = None
+    keep: Micros = 0
 
     @property
     def numbers(self) -> Window:
@@ -134,7 +136,8 @@ class Count:
     @property
     def title(self) -> str:
         """What kind it is, for a person."""
-        return f"window of {self.size} events" + ("" if self.tumbles else f" every {self.hop}")
+        kept = f", of groups that have had one for {duration(self.keep)}" if self.keep else ""
+        return f"window of {self.size} events" + ("" if self.tumbles else f" every {self.hop}") + kept
 
 
 Kind = Window | Sliding | Session | Count

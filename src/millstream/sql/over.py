@@ -31,7 +31,7 @@ def readable(tokens: Sequence[Token]) -> list[Token]:
             kind = TokenType.COMMA if inside[-1] else TokenType.ORDER_BY
             token = Token(kind, token.text, token.line, token.col, token.start, token.end, token.comments)
             inside[-1] += 1
-        elif kind == TokenType.SESSION:  # a window, here
+        elif kind in (TokenType.SESSION, TokenType.KEEP):  # words of windows, here
             token = Token(TokenType.VAR, token.text, token.line, token.col, token.start, token.end, token.comments)
         changed.append(token)
     return changed

@@ -47,6 +47,7 @@ _SLIDING = _Kind(("Duration",), 1, "SlidingWindow(second, 10)")
 _SESSION = _Kind(("Timeout", "MaxDuration"), 1, "SessionWindow(minute, 5, 60)")
 _KINDS = {"tumbling": _TUMBLING, "hopping": _HOPPING, "sliding": _SLIDING, "session": _SESSION}
 _COUNT = "CountWindow(100), or CountWindow(100, 10)"
+_KEEP = _Kind(("Keep",), 1, "CountWindow(100, Keep(day, 7))")
 _FUNCTIONS = ("TumblingWindow", "HoppingWindow", "SlidingWindow", "SessionWindow", "CountWindow", "Windows")
 _MEANING = {
     "Duration": "size",
@@ -54,6 +55,7 @@ _MEANING = {
     "Offset": "offset",
     "Timeout": "timeout",
     "MaxDuration": "maximum duration",
+    "Keep": "time to live",
 }
 _SEVERAL = "Windows(Window('a', TumblingWindow(second, 10)), Window('b', HoppingWindow(minute, 10, 5)))"
 
@@ -118,13 +120,22 @@ def _kind(query: QueryText, node: exp.Expr) -> Kind:
 
 
 def _count(query: QueryText, node: exp.Expr) -> Count:
-    """`CountWindow(size)`, or with a hop."""
-    numbers = [int(one.name) for one in node.expressions if isinstance(one, exp.Literal) and one.name.isdigit()]
-    if len(numbers) != len(node.expressions) or not 0 < len(numbers) < 3 or min(numbers) < 1:
+    """`CountWindow(size)`, with a hop if it shall overlap, and at last how long silent groups are kept."""
+    given = list(node.expressions)
+    keep = given.pop() if given and isinstance(given[-1], exp.Anonymous) and given[-1].name.lower() == "keep" else None
+    numbers = [int(one.name) for one in given if isinstance(one, exp.Literal) and one.name.isdigit()]
+    if len(numbers) != len(given) or not 0 < len(numbers) < 3 or min(numbers) < 1:
         raise query.error(f"CountWindow takes how many events it has, from 1, as in {_COUNT}", node)
     size, hop = numbers[0], numbers[-1]
     _check_overlap(query, node, size, hop, "CountWindow")
-    return Count(size, hop)
+    if keep is None:
+        return Count(size, hop)
+    if len(keep.expressions) != 2:
+        raise query.error(f"Keep takes a unit and a number, as in {_KEEP.example}", keep)
+    kept = _span(query, *keep.expressions, "Keep", "CountWindow", _KEEP)
+    if kept < UNITS["day"] or kept > _LONGEST:
+        raise query.error(f"silent groups are kept for 1 to 366 days, as in {_KEEP.example}", keep)
+    return Count(size, hop, keep=kept)
 
 
 def _check_length(query: QueryText, node: exp.Expr, numbers: dict[str, Micros]) -> None:
