@@ -35,7 +35,7 @@ from millstream.engine.pieces import Pieces
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import rejected_events
 from millstream.engine.scan import numbered_text
-from millstream.engine.state import WindowState
+from millstream.engine.state import Closed, WindowState
 from millstream.engine.step import Step
 from millstream.engine.window import Count
 from millstream.event import Batch
@@ -139,7 +139,7 @@ class CountedQuery:
         arrival = inputs.column("#arrival").to_numpy()[events.column("row").to_numpy()[valid & kept]]
         panes, touched = self._number(chosen(events, valid & kept), arrival, names)
         closed, stays = self._state.close(touched, panes)
-        outputs = self._results(self._state.finished(closed)) if len(closed.panes) else None
+        outputs = self._results(self._windows(closed)) if len(closed.panes) else None
         saved = self._state.save(touched, stays) + looked
         return Step(
             outputs=outputs,
@@ -158,6 +158,12 @@ class CountedQuery:
             },
             watermark=self._newest if self._newest > NEVER else None,
         )
+
+    def _windows(self, closed: Closed) -> Iterable[pa.Table]:
+        """The panes of windows that are closed, or all that is in them already, where many overlap."""
+        if self._window.tumbles:
+            return self._state.finished(closed)
+        return [self._merging.framed(closed.panes, closed.horizon)]
 
     def _number(self, events: pa.Table, arrival: Ints, names: Slots) -> tuple[pa.Table, Ints]:
         """The panes of events, which get their numbers, and the groups that they are of."""

@@ -13,11 +13,12 @@ from millstream.engine.aggregate import Partial
 from millstream.engine.columns import json_value
 from millstream.engine.duck import FEW_ROWS, Duck, Source, select
 from millstream.engine.fragments import guarded, literal
+from millstream.engine.keys import Ints
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Column, WindowPlan
 from millstream.engine.sliding import BOUNDS
 from millstream.engine.spans import Spans
-from millstream.engine.window import Sliding
+from millstream.engine.window import Count, Sliding
 
 _TEXTS = [pa.field("key", pa.string()), pa.field("end_text", pa.string())]
 _SLOT = pa.field("slot", pa.int64())
@@ -45,6 +46,11 @@ class Merging:
             over = [_merge(name, types[name], merge, " OVER w") for name, merge in by_name.items()]
             text = _slide_text(plan.windows[0], groups, over)
             self._slide = duck.statement(text, self._moving)
+        self._frame = None
+        if plan.counts is not None and not plan.tumbles:
+            self._framed = Source(pa.schema([*self.pane_schema, BOUNDS[0]]))
+            over = [_merge(name, types[name], merge, " OVER w") for name, merge in by_name.items()]
+            self._frame = duck.statement(_frame_text(plan.counts, groups, merges, over), self._framed)
         windows = [field for field in self.pane_schema if field.name not in ("last", "start")]
         self._closed = Source(pa.schema([*windows, *_TEXTS]))
         self._finish = duck.statement(_finish_text(plan, groups, merges, partials), self._closed)
@@ -53,6 +59,13 @@ class Merging:
         """Panes of the same window and group as one."""
         self._panes.table = panes
         return self._merge.run()
+
+    def framed(self, panes: pa.Table, horizon: Ints) -> pa.Table:
+        """Of windows of so many events that overlap: those that are closed up to a horizon, from the panes that are in
+        them."""
+        assert self._frame is not None
+        self._framed.table = panes.append_column(BOUNDS[0], pa.array(horizon))
+        return self._frame.run()
 
     def finish(self, panes: pa.Table, key: Callable[[int], str]) -> pa.Table:
         """The results of closed windows, from their panes: `key`, `id` and `data` (JSON text), ordered by the windows'
@@ -118,6 +131,25 @@ def _slide_text(window: Sliding, groups: list[str], merges: list[str]) -> str:
     framed += f" WINDOW w AS {frame}"
     windows = select(["slot", '"end"', *groups, *values], framed, where="panes = 0 AND inside > 0")
     return f"WITH panes AS MATERIALIZED ({select(['*'], 'source')}) {windows}"
+
+
+def _frame_text(window: Count, groups: list[str], merges: list[str], over: list[str]) -> str:
+    """What is in the windows that are closed now. A pane has the events up to a number at which a window ends, and a
+    window looks back from there over the panes in it."""
+    before = window.size - window.hop
+    values = [merge.rpartition(" AS ")[2] for merge in merges]
+    panes = select(
+        ["slot", f'"last" - {before} AS number', *groups, *merges, 'min("end") AS begun', "max(horizon) AS horizon"],
+        "source",
+        group=["slot", '"last"', *groups],
+    )
+    frame = f"(PARTITION BY slot ORDER BY number RANGE BETWEEN {before} PRECEDING AND CURRENT ROW)"
+    framed = select(
+        ["slot", "number", *groups, *over, "min(begun) OVER (PARTITION BY slot) AS begun", "horizon"], panes
+    )
+    framed += f" WINDOW w AS {frame}"
+    columns = ["slot", 'number AS "end"', "0::BIGINT AS w", *groups, *values]
+    return select(columns, framed, where="number >= begun AND number <= horizon")
 
 
 def _finish_text(plan: WindowPlan, groups: list[str], merges: list[str], partials: Partials) -> str:

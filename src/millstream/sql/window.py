@@ -132,7 +132,8 @@ def _count(query: QueryText, node: exp.Expr) -> Count:
         return Count(size, hop)
     if len(keep.expressions) != 2:
         raise query.error(f"Keep takes a unit and a number, as in {_KEEP.example}", keep)
-    kept = _span(query, *keep.expressions, "Keep", "CountWindow", _KEEP)
+    unit, number = keep.expressions
+    kept = _span(query, unit, number, "Keep", "CountWindow", _KEEP)
     if kept < UNITS["day"] or kept > _LONGEST:
         raise query.error(f"silent groups are kept for 1 to 366 days, as in {_KEEP.example}", keep)
     return Count(size, hop, keep=kept)
