@@ -220,6 +220,16 @@ def test_stream_that_is_silent_is_waited_for_until_a_tick_of_it() -> None:
     assert data_of(step.outputs) == [{"n": 2, "m": None, "t": at(13.5)}]
 
 
+def test_time_that_only_ticks_have_told_is_known_after_a_restart() -> None:
+    made, store = query(TWO.format("LEFT JOIN")), Store()
+    made.restore(0, {})
+    (told,), (asked,) = cut([Ticked(1), Ticked(60)], [], "told"), cut([reading("c", 1, n=1)], [], "asked")
+    store.commit(made.step(told))
+    made.forget(0)
+    made.restore(0, store.chunks.get(0, {}))
+    assert len(data_of(made.step(asked).outputs)) == 1
+
+
 def test_key_that_was_silent_for_more_than_a_day_begins_anew_and_is_forgotten_by_the_state() -> None:
     store, made, day = Store(), query(TWO.format("JOIN")), 86_400
     made.restore(0, {})

@@ -159,7 +159,8 @@ class JoinQuery:
         for one, its in zip(waiting, ended, strict=True):
             one.close(its)
         moved = np.unique(np.concatenate([its.came.slot for its in brought]))
-        saved = self._state.save(moved, (added[0], added[1]), joined, keys)
+        ticked = np.array([batch.partition for batch in batches if batch.ticks], np.int64)
+        saved = self._state.save(moved, (added[0], added[1]), joined, keys, ticked)
         for stream in brought:
             saved = saved + stream.looked
         return self._step(batches, brought, outputs, saved)

@@ -53,9 +53,7 @@ class Lookbacks:
         """Take a partition on with the chunks that were saved for it. Gives those that are of windows. `QueryError`:
         they are of another query."""
         self.forget(partition)
-        mine = {
-            name.removeprefix(self._mark): chunk for name, chunk in saved.items() if name.startswith(self._mark)
-        }
+        mine = {name.removeprefix(self._mark): chunk for name, chunk in saved.items() if name.startswith(self._mark)}
         histories = self._of(partition)
         schemas = [history.saved for history in histories]
         for delta in chunks.decode(mine, self._fingerprint, schemas, self._plan.name):

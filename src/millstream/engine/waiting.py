@@ -170,10 +170,10 @@ class JoinState:
         for waiting in self.sides:
             waiting.move(slots)
 
-    def save(self, slots: Ints, added: tuple[pa.Table, pa.Table], joined: pa.Table, ended: Ints) -> Saved:
+    def save(self, slots: Ints, added: tuple[pa.Table, pa.Table], joined: pa.Table, ended: Ints, ticked: Ints) -> Saved:
         """What to save after a step that moved these keys' clocks (ascending slots), added events to both sides, found
         that events of the left side, which had come before, are not alone any more, and that events of the keys `ended`
-        wait no longer."""
+        wait no longer. In the partitions `ticked` time went on, whether anything else did or not."""
         saved = Saved()
         rows = pa.concat_tables(
             [self._as_rows(added[0], 0), self._as_rows(added[1], 1), self._as_rows(joined, _NO_LONGER_ALONE)]
@@ -181,7 +181,7 @@ class JoinState:
         of_row = self.keys.partition[rows.column("slot").to_numpy()]
         of_key = self.keys.partition[slots]
         forgotten = [np.empty(0, np.int64)]
-        for number in np.unique(np.concatenate([of_key, self.keys.partition[ended]])).tolist():
+        for number in np.unique(np.concatenate([of_key, self.keys.partition[ended], ticked])).tolist():
             log = self._chunks.setdefault(number, ChunkLog())
             if log.wants_snapshot:
                 forgotten.append(self._forgotten(number))
