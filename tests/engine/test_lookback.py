@@ -254,7 +254,7 @@ class Looking:
             found = (True, payload["v"])
         elif not is_forgotten and not is_behind and len(before) >= max(self.offset, 1):
             earlier, value = before[-max(self.offset, 1)]
-            found = (True, value) if earlier > time - self.seconds else found
+            found = (True, value) if earlier > round(time - self.seconds, 6) else found
         if holds:
             self.seen[group] = arrival
             if not is_behind:
