@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from confluent_kafka import Message
 
@@ -20,10 +21,14 @@ from millstream.log.kafka.scan import Read, Scan
 Place = tuple[str, int]
 """A stream and a partition number."""
 
+Serials = Mapping[tuple[str, int], int]
+"""The number of the last transaction that was committed, by group and partition number."""
+
 _SHORT = 64  # offsets whose events are counted
 _REMEMBERED = 10_000
 _SCAN_BYTES = 8 << 20
-_PATIENCE_SECONDS = 5.0  # for a moment at which no group commits
+_PATIENCE_SECONDS = 5.0  # for a moment at which no group commits, and until brokers show what they acknowledged
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +104,13 @@ class _Known:
         return dict(sorted(counts.items()))
 
 
-def read_groups(view: View) -> list[GroupStatus]:
+def read_groups(view: View, committed: Serials) -> list[GroupStatus]:
     """Every group that has a position or a member, by name, as of its last commit. A lag of more than some offsets
-    counts ticks and the markers of transactions too."""
-    known = list(_known(view, stable=False))
+    counts ticks and the markers of transactions too.
+
+    Brokers acknowledge a transaction when its outcome is on their disks, and write it to the group's offsets after that
+    (KIP-98, "Transaction Coordinator"): those that this process knows to be `committed` are waited for."""
+    known = list(_known(view, stable=False, committed=committed))
     members = _members(view, known)
     firsts, ends = view.firsts(), view.ends(committed=True)
     return [_status(view, group, members[group.name], firsts, ends) for group in known]
@@ -180,12 +188,26 @@ def _since(scan: Scan, before: int, offset: int) -> int:
     return min(scan.first, offset) + before
 
 
-def _known(view: View, *, stable: bool) -> Iterator[_Known]:
+def _known(view: View, *, stable: bool, committed: Serials = MappingProxyType({})) -> Iterator[_Known]:
     topics = view.admin.topics()
     ids = {group: view.names.group_of(group) for group in view.admin.groups()}
     names = {group: name for group, name in ids.items() if name and view.names.state(name) in topics}
     for group, name in sorted(names.items()):
-        yield _Known(name, _numbers(view.admin.offsets(group, stable=stable), name, view))
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        offsets = view.admin.offsets(group, stable=stable)
+        while _is_behind(offsets, view.names.state(name), name, committed) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
+            offsets = view.admin.offsets(group, stable=stable)
+        yield _Known(name, _numbers(offsets, name, view))
+
+
+def _is_behind(offsets: Mapping[TopicPlace, Offset], state: str, name: str, committed: Serials) -> bool:
+    """Whether the offsets of a group are from before what is committed."""
+    return any(
+        (state, number) not in offsets or offsets[state, number].offset < serial
+        for (group, number), serial in committed.items()
+        if group == name
+    )
 
 
 def _members(view: View, known: list[_Known]) -> dict[str, int]:

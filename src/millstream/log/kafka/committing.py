@@ -59,6 +59,10 @@ class Backend(Protocol):
 
     def commit_time(self) -> Micros: ...
 
+    def committed(self, group: str, number: int, serial: int) -> None:
+        """The transaction of this number is the last that was committed for a partition number of a group."""
+        ...
+
     def wait(self, reason: str | None) -> None:
         """Commits wait for the brokers; None: they do no longer."""
         ...
@@ -120,6 +124,8 @@ class Committing:
             await self._run(job, after)
             self.held.update({place: value for place, value in held.items() if place in self.held})
             self._numbers.update({number: value for number, value in after.items() if number in self._numbers})
+            for number, numbered in after.items():
+                self._backend.committed(self._group, number, numbered.serial)
             for place, at in draft.dues.items():
                 if place in self.held:
                     self._due(place, at)

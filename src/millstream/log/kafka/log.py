@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -75,6 +76,7 @@ class KafkaLog:
         self._looking = Looking(cluster, self.names)
         self._ticker = Ticker(clock, self._appending.append_ticks)
         self._members: list[Member] = []
+        self._unseen: dict[tuple[str, int], int] = {}  # commits that no look at the groups has seen
 
     @classmethod
     async def open(cls, cluster: Cluster, clock: Clock) -> KafkaLog:
@@ -192,7 +194,8 @@ class KafkaLog:
         return visible(await self.chunks(group, partition))
 
     async def groups(self) -> Sequence[GroupStatus]:
-        return await self._look(read_groups)
+        unseen, self._unseen = self._unseen, {}
+        return await self._look(partial(read_groups, committed=unseen))
 
     async def accounts(self) -> Accounts:
         return await self._look(read_accounts)
@@ -219,6 +222,10 @@ class KafkaLog:
     def commit_time(self) -> Micros:
         """Now; never before what was told earlier."""
         return self._appending.commit_time()
+
+    def committed(self, group: str, number: int, serial: int) -> None:
+        """The transaction of this number is the last that was committed for a partition number of a group."""
+        self._unseen[group, number] = serial
 
     def wait(self, reason: str | None) -> None:
         """Commits wait for the brokers; None: they do no longer."""
