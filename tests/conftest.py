@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.support.hangs import Watch
 
-settings.register_profile("millstream", deadline=None)  # the machine may be busy with other things
+# The machine may be busy with other things.
+settings.register_profile("millstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("millstream")
 
 # Chosen here, so that all processes of one run have the same: those of pytest-xdist inherit the environment.

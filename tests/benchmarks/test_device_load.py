@@ -11,6 +11,7 @@ import pytest
 from benchmarks import device_load
 from benchmarks.device_load import KEY, Http, name_of
 from tests.support.gateway import Plant
+from tests.support.mqtt import PATIENCE
 
 from millstream.clock import SystemClock, VirtualClock
 from millstream.devices import Change, Definition, Name, Registry
@@ -63,5 +64,5 @@ async def test_a_device_publishes_while_wrong_passwords_come(site: argparse.Name
 async def test_a_wrong_password_is_no_login(site: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_load, "PASSWORD", "wrong")
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await device_load.connect(site)

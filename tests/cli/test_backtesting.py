@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.plant import Plant
 
 from millstream.app import load_app
@@ -60,7 +61,7 @@ class Site:
         return frame.execute(["state", str(self.app), *arguments, "--data", str(self._folder / "data")])
 
     async def _work_for_a_while(self) -> None:
-        clock = VirtualClock()
+        clock = RestingClock()
         log = await SqliteLog.open(self._folder / "data", LogSettings(), clock)
         plant = Plant(clock, log)
         app = load_app(str(self.app))

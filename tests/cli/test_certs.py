@@ -57,7 +57,7 @@ async def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -
         port = listening.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=host)
         try:
-            return await asyncio.wait_for(seen, 10)
+            return await asyncio.wait_for(seen, 60)
         finally:
             writer.close()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from paho.mqtt.publish import single
 from tests.support.commands import execute
-from tests.support.millstream import Running, environment, millstream, running, until
+from tests.support.millstream import END_SECONDS, Running, environment, millstream, running, until
 
 from millstream.gateway import hash_password, verify_password
 
@@ -167,7 +167,7 @@ def test_subscribe_prints_what_comes(server: Running) -> None:
         command(server, "publish", "live/a", '{"n": 1}')
         command(server, "publish", "dead/a", '{"n": 2}')
         command(server, "publish", "live/b", "hot")
-        out, err = reading.communicate(timeout=30)
+        out, err = reading.communicate(timeout=END_SECONDS)
     finally:
         reading.kill()
         reading.communicate()
@@ -204,7 +204,7 @@ def test_tail_follows_until_its_reader_leaves(server: Running) -> None:
 
         assert until(came, what="a line").endswith('  follow/me  {"n": 1}\n')
         reading.stdout.close()
-        assert reading.wait(timeout=30) == 0
+        assert reading.wait(timeout=END_SECONDS) == 0
         assert reading.stderr is not None
         assert reading.stderr.read() == ""
     finally:
@@ -226,7 +226,7 @@ def test_tail_goes_on_without_the_server_and_with_the_next_one(tmp_path: Path) -
                 again.publish("a", "2")
                 assert reading.stdout.readline().endswith("  a  2\n")
             reading.send_signal(signal.SIGINT)
-            assert reading.communicate(timeout=30)[1].startswith("the server has gone")
+            assert reading.communicate(timeout=END_SECONDS)[1].startswith("the server has gone")
         finally:
             reading.kill()
             reading.communicate()
@@ -239,7 +239,7 @@ def test_tail_ends_with_ctrl_c(server: Running) -> None:
         command(server, "publish", "a", "1")
         until(reading.stdout.readline, what="a line")
         reading.send_signal(signal.SIGINT)
-        _, err = reading.communicate(timeout=30)
+        _, err = reading.communicate(timeout=END_SECONDS)
         assert (reading.returncode, err) == (130, "")
     finally:
         reading.kill()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.gateway import Plant
 
 from millstream import Client
-from millstream.clock import VirtualClock
 from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 
@@ -16,8 +16,9 @@ from millstream.log.sqlite import SqliteLog
 @pytest.fixture
 async def plant() -> AsyncIterator[Plant]:
     """Started, with a stream of everything in two partitions."""
-    clock = VirtualClock()
+    clock = RestingClock()
     log = await SqliteLog.memory(clock)
+    clock.attend(log)
     await log.create(StreamSpec("events", ("#",), partitions=2))
     plant = Plant(log, clock)
     await plant.start(http="127.0.0.1:0")

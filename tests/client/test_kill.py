@@ -20,7 +20,7 @@ KILLED_AT = 50
 async def test_a_killed_server_costs_a_client_nothing(tmp_path: Path) -> None:
     """Every event is there once, in order, for who publishes and follows meanwhile; none is missing in the group."""
     with running(tmp_path / "data", "--workers", "0") as run:
-        async with Client(f"http://{run.http}") as client, asyncio.timeout(120):
+        async with Client(f"http://{run.http}") as client, asyncio.timeout(300):
             followed = asyncio.create_task(follow(client))
             consumed = asyncio.create_task(consume(client))
             await publish(client, run)

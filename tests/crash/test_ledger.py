@@ -70,7 +70,7 @@ async def publish(run: Running, name: str, answered: Counter[str]) -> None:
 
 
 async def until_answered(answered: Counter[str], count: int) -> None:
-    await asyncio.to_thread(until, lambda: answered.total() >= count, 60.0, "an answer")
+    await asyncio.to_thread(until, lambda: answered.total() >= count, what="an answer")
 
 
 async def read(folder: Path) -> Accounts:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.support.millstream import Running, until
+from tests.support.millstream import END_SECONDS, Running, until
 from tests.support.ports import reserved_port
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ class Site:
         self.server = self._start()
         (key,) = re.findall(r"^msk_\S+$", self.server.logs(), flags=re.MULTILINE)
         self.admin = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.http}", headers={"Authorization": f"Bearer {key}"}, timeout=30
+            base_url=f"http://127.0.0.1:{self.http}", headers={"Authorization": f"Bearer {key}"}, timeout=END_SECONDS
         )
 
     def restart(self) -> None:
@@ -105,7 +105,7 @@ def test_a_hundred_devices_and_nothing_is_lost(tmp_path: Path) -> None:
                 until(lambda: len(outcomes(site, "delivered")) == 100, what="what became of all commands")
                 for process in (one, again):
                     process.terminate()
-                    assert process.wait(30) == 0
+                    assert process.wait(END_SECONDS) == 0
         assert set(outcomes(site, "delivered")) == set(outcomes(site, "queued"))
         assert not outcomes(site, "expired") and not outcomes(site, "purged")
         stored = Counter(event["id"] for event in site.read("events") if "/telemetry" in event["topic"])

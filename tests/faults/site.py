@@ -14,7 +14,7 @@ from tests.crash.check import check
 from tests.crash.device import Device
 from tests.crash.plant import app
 from tests.support.disk import Disk, disk
-from tests.support.mqtt import RawClient
+from tests.support.mqtt import PATIENCE, RawClient
 from tests.support.records import SETTINGS
 from tests.support.streams import eventually
 
@@ -50,7 +50,7 @@ class Site:
     def http(self) -> httpx.AsyncClient:
         assert self._gateway.http_address is not None
         host, port = self._gateway.http_address
-        return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20)
+        return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE)
 
     async def publish(self) -> None:
         """Publish everything there is to publish. Raises `ConnectionError` where the server hangs up."""

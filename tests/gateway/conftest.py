@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.support.certificates import make_certificate
+from tests.support.clock import RestingClock
 from tests.support.gateway import Plant
 
-from millstream.clock import VirtualClock
 from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 
@@ -18,14 +18,15 @@ TELEMETRY = StreamSpec("telemetry", ("site/{site}/{device}/telemetry",), key="de
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
+def clock() -> RestingClock:
+    return RestingClock()
 
 
 @pytest.fixture
-async def log(clock: VirtualClock) -> AsyncIterator[SqliteLog]:
+async def log(clock: RestingClock) -> AsyncIterator[SqliteLog]:
     """In memory, with two streams: one for telemetry, keyed by device, and one for everything."""
     log = await SqliteLog.memory(clock)
+    clock.attend(log)
     await log.create(EVENTS)
     await log.create(TELEMETRY)
     yield log
@@ -33,7 +34,7 @@ async def log(clock: VirtualClock) -> AsyncIterator[SqliteLog]:
 
 
 @pytest.fixture
-async def plant(log: SqliteLog, clock: VirtualClock) -> AsyncIterator[Plant]:
+async def plant(log: SqliteLog, clock: RestingClock) -> AsyncIterator[Plant]:
     """Nothing is started yet."""
     plant = Plant(log, clock)
     yield plant

@@ -121,8 +121,8 @@ else:
     client.connect(host, port)
 client.loop_start()
 client.subscribe("news/#", qos=2)
-subscribed.get(timeout=10)
-print(json.dumps([got.get(timeout=10) for _ in range(count)]))
+subscribed.get(timeout=60)
+print(json.dumps([got.get(timeout=60) for _ in range(count)]))
 client.disconnect()
 client.loop_stop()
 """

@@ -18,6 +18,7 @@ from millstream.event import Event, to_columns
 from millstream.gateway import hash_password
 from millstream.ledger.balance import group_equation
 from millstream.log import Accounts, StreamSpec
+from millstream.testing.rest import rest
 
 
 @pytest.fixture
@@ -108,8 +109,7 @@ async def test_a_poll_waits_for_events(plant: Plant, http: httpx.AsyncClient) ->
     member = await Member.join(http)
     await member.poll()
     waiting = asyncio.create_task(member.poll(wait=30, attributes=True))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rest()
     await append(plant, 1, 7)
     told = await waiting
     assert numbers(told) == {1: [7]}
@@ -203,8 +203,7 @@ async def test_who_waits_in_a_poll_is_not_silent(plant: Plant, http: httpx.Async
     member = await Member.join(http, lease=5)
     await member.poll()
     waiting = asyncio.create_task(member.poll(wait=60))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rest()
     for _ in range(20):
         await plant.clock.advance(1)
     await append(plant, 0, 1)
@@ -228,8 +227,7 @@ async def test_a_client_that_goes_while_it_waits_loses_nothing(plant: Plant, htt
     member = await Member.join(http)
     await member.poll()
     waiting = asyncio.create_task(member.poll(wait=30))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rest()
     waiting.cancel()
     await append(plant, 0, 1)
     assert numbers(await member.poll(wait=5)) == {0: [1]}
@@ -239,8 +237,7 @@ async def test_a_stop_ends_polls_and_memberships(plant: Plant, http: httpx.Async
     member = await Member.join(http)
     await member.poll()
     waiting = asyncio.create_task(member.poll(wait=30))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rest()
     await plant.gateway.stop()
     assert (await waiting)["batches"] == []
     (status,) = [status for status in await plant.log.groups() if status.name == "billing"]

@@ -6,6 +6,7 @@ import asyncio
 
 import httpx
 from tests.support.gateway import Plant
+from tests.support.mqtt import PATIENCE
 
 from millstream.errors import DiskFaultError, DiskFullError
 
@@ -13,7 +14,7 @@ from millstream.errors import DiskFaultError, DiskFullError
 def client_of(plant: Plant) -> httpx.AsyncClient:
     assert plant.gateway.http_address is not None
     host, port = plant.gateway.http_address
-    return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10)
+    return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE)
 
 
 async def told(client: httpx.AsyncClient) -> tuple[int, str]:

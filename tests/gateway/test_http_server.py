@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.support.gateway import Plant, limits
 from tests.support.http import client_of
+from tests.support.mqtt import PATIENCE
 
 POST = b"POST /topics/a HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -42,7 +43,7 @@ async def exchange(plant: Plant, beginning: bytes, more: bytes = b"") -> bytes:
 @pytest.mark.parametrize("case", ENDLESS)
 async def test_what_never_comes_to_an_end_is_cut_off(plant: Plant, case: str) -> None:
     await plant.start(http="127.0.0.1:0")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         answer = await exchange(plant, *ENDLESS[case])
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
     assert await plant.payloads("events") == []

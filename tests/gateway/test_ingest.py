@@ -20,6 +20,7 @@ from millstream.log.sqlite import SqliteLog
 from millstream.mqtt import Properties, Reason, Version
 from millstream.mqtt import packet as p
 from millstream.settings import LogSettings
+from millstream.testing.rest import rest
 
 T = TypeVar("T")
 
@@ -53,8 +54,7 @@ async def test_above_the_bound_nothing_is_read_until_there_is_room(plant: Plant)
     before = plant.statistics["received"]
     late = await plant.open()  # new connections wait as well
     late.send(p.Connect(version=Version.V5, client_id="late"), p.Publish(topic="a", qos=1, packet_id=1))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rest()
     assert plant.statistics["received"] == before
     assert plant.statistics["pending_bytes"] < 100_000 + 2 * 262_144, "no more than one read beyond the bound"
     assert not any(task.done() for task in sending)
@@ -94,7 +94,7 @@ async def test_a_broken_disk_ends_everything_without_an_acknowledgement(running:
     running.log.errors.append(DiskFaultError("fsync failed"))
     client.send(p.Publish(topic="a", payload=b"1", qos=1, packet_id=1))
     with pytest.raises(DiskFaultError, match="fsync failed"):
-        await asyncio.wait_for(running.gateway.wait(), 10)
+        await asyncio.wait_for(running.gateway.wait(), PATIENCE)
     assert await client.rest_of_bytes_or_reset() == b""
     assert await other.rest_of_bytes_or_reset() == b""
     assert running.gateway.unready() == "the gateway is not running"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from tests.support.gateway import Plant, limits
 from tests.support.http import client_of, error_of
+from tests.support.mqtt import PATIENCE
 
 from millstream.clock import to_text
 from millstream.event import BATCH_SCHEMA, Event, to_columns
@@ -253,7 +254,7 @@ async def test_what_retention_took_is_gone(plant: Plant, log: SqliteLog, http: h
     await plant.clock.advance(100)
     await append(plant, 1, first=1)
     await plant.log.create(StreamSpec("events", ("#",), partitions=2, retention_age=timedelta(seconds=50)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await plant.log.bounds("events", 0)).first == 0:
             await plant.clock.advance(1)
     status, code, message = error_of(await http.get("/streams/events/0?from=0"))

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.plant import Plant
 from tests.support.records import SETTINGS
 
-from millstream.clock import VirtualClock
 from millstream.log.sqlite import SqliteLog
 
 
 @pytest.fixture(params=["memory", "file"])
 async def plant(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Plant]:
-    clock = VirtualClock()
+    clock = RestingClock()
     memory = request.param == "memory"
     log = await SqliteLog.memory(clock) if memory else await SqliteLog.open(tmp_path / "data", SETTINGS, clock)
     plant = Plant(clock, log)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
+from tests.support.mqtt import PATIENCE
 
 from millstream.clock import VirtualClock, to_datetime
 from millstream.errors import PositionError, UnknownStreamError
@@ -68,7 +69,7 @@ async def test_waiting_ends_with_the_next_event(log: SqliteLog, clock: VirtualCl
     await asyncio.sleep(0)
     assert not waiting.done()
     await append(log, clock, 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await waiting
 
 

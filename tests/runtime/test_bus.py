@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.mqtt import PATIENCE
 
 from millstream.bus import Peer
 from millstream.errors import FencedError, LogUnavailableError, MillstreamError, UnknownStreamError
@@ -120,7 +121,7 @@ async def test_notices_are_served_in_order(bus: SocketBus, path: Path) -> None:
     await bus.listen(path)
     peer = await connect(path)
     assert all(peer.notify("event", str(number).encode()) for number in range(1000))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await complete.wait()
     assert seen == list(range(1000))
     await peer.close()
@@ -172,7 +173,7 @@ async def test_what_is_served_for_a_caller_ends_with_it(bus: SocketBus, path: Pa
             call.cancel()
         else:
             await peer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
         await asyncio.gather(call, return_exceptions=True)
         entered.clear()
@@ -258,7 +259,7 @@ async def test_requests_wait_while_too_much_is_unanswered(
     await peer.request("echo", b"")
     assert entered == 2
     gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*calls)
     assert entered == 6
     await peer.close()
@@ -283,7 +284,7 @@ async def test_a_small_request_does_not_overtake_a_large_one_that_waits(
     while not sizes:  # noqa: ASYNC110 (the bus has no event for it)
         await asyncio.sleep(0)
     gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*calls)
     assert sizes == [6000, 6000, 10, 20]
     await peer.close()
@@ -295,7 +296,7 @@ async def test_bytes_that_are_no_frames_end_that_connection_only(bus: SocketBus,
     peer = await connect(path)
     reader, writer = await asyncio.open_unix_connection(str(path))
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
     writer.close()

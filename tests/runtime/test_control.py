@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.support.mqtt import PATIENCE
 
 from millstream.errors import AppError, MillstreamError
 from millstream.runtime.control import (
@@ -72,6 +73,6 @@ async def test_a_child_hears_and_answers_and_notices_the_end_of_its_supervisor(
         ours.close()
         with pytest.raises(OrphanedError):
             await control.expect(Stop)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()  # in earnest, that is the end of the process
         control.say(Prepared())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.support.mqtt import PATIENCE
 
 from millstream.clock import VirtualClock, to_datetime
 from millstream.errors import LogUnavailableError, TopicError
@@ -128,7 +129,7 @@ async def test_a_worker_that_goes_leaves_its_turns_to_the_others_and_the_last_on
     await settle(workers[1:])
     assert got == ["t/0", "t/1", "t/2", "t/3"]
     await second.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while hub.give(Event(topic="t")):  # noqa: ASYNC110 (the hub has no event for it)
             await asyncio.sleep(0)
 
@@ -147,7 +148,7 @@ async def test_a_closed_subscription_gets_nothing_more(hub: Hub, workers: Worker
 async def test_a_worker_publishes(hub: Hub, workers: Workers) -> None:
     events = to_columns([Event(topic="alerts", payload=b"{}", headers={"a": "b"}), Event(topic="x", key="k")])
     workers[0][0].publish(events)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert (await hub.published.get()).equals(events)
 
 

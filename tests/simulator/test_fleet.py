@@ -8,6 +8,7 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.devices import KEY, auth
 from tests.support.gateway import Plant
 from tests.support.http import client_of
@@ -25,8 +26,9 @@ from millstream.simulator.device import SimulatedDevice, Site
 @pytest.fixture
 async def site() -> AsyncIterator[Plant]:
     """A gateway with a group that devices may come in by."""
-    clock = VirtualClock()
+    clock = RestingClock()
     log = await SqliteLog.memory(clock)
+    clock.attend(log)
     await log.create(StreamSpec("telemetry", ("device/{device}/telemetry",), key="device"))
     registry = await Registry.open("", None, clock)
     plant = Plant(log, clock, registry)

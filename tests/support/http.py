@@ -6,12 +6,13 @@ from typing import Any
 
 import httpx
 from tests.support.gateway import Plant
+from tests.support.mqtt import PATIENCE
 
 
 def client_of(plant: Plant, **given: Any) -> httpx.AsyncClient:
     assert plant.gateway.http_address is not None
     host, port = plant.gateway.http_address
-    return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10, **given)
+    return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE, **given)
 
 
 def error_of(response: httpx.Response) -> tuple[int, str, str]:

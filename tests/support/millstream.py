@@ -20,8 +20,8 @@ from millstream.event import Event
 from millstream.log import Merge, find_positions
 from millstream.log.sqlite import ReadOnlyLog
 
-READY_SECONDS = 60.0  # on a machine that is busy with other things
-END_SECONDS = 30.0
+READY_SECONDS = 120.0  # on a machine that is busy with other things
+END_SECONDS = 120.0
 
 _BASE_INSTALL = str(Path(__file__).with_name("base_install"))
 _READY = re.compile(r"^ready: mqtt (?P<mqtt>\S+), http (?P<http>\S+), data (?P<data>.+), (?P<workers>\d+) workers?$")
@@ -186,7 +186,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(condition: Any, seconds: float = 30.0, what: str = "the condition") -> Any:
+def until(condition: Any, seconds: float = 120.0, what: str = "the condition") -> Any:
     """Wait for what no event tells: until `condition()` is true, and give its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

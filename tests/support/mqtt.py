@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from millstream.mqtt import Reason, Version, decode, encode
 from millstream.mqtt import packet as p
 
-PATIENCE = 10.0  # seconds; reached only when a test fails
+PATIENCE = 60.0  # seconds; reached only when a test fails
 
 P = TypeVar("P", bound=p.Packet)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import msgspec
+from tests.support.clock import RestingClock
 from tests.support.streams import eventually, publish, read_all
 from tests.support.topics import RecordedTopics
 
 from millstream.app import DEAD_LETTERS, App
-from millstream.clock import SECOND, VirtualClock
+from millstream.clock import SECOND
 from millstream.event import Event, encode_payload
 from millstream.log import GroupStatus, Log
 from millstream.log.sqlite import SqliteLog
 from millstream.settings import Settings
+from millstream.testing.rest import rest
 from millstream.worker import Worker
 
 
@@ -24,15 +26,15 @@ from millstream.worker import Worker
 class Plant:
     """Everything around the workers of a test."""
 
-    clock: VirtualClock
-    log: Log
+    clock: RestingClock
+    log: SqliteLog
     topics: RecordedTopics = field(init=False)
     workers: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.topics = RecordedTopics(self.clock)
-        if isinstance(self.log, SqliteLog):
-            self.log.on_show(self.topics.publish)
+        self.log.on_show(self.topics.publish)
+        self.clock.attend(self.log, self._is_busy)
 
     async def start(self, app: App, log: Log | None = None) -> Worker:
         """Start another instance of the app."""
@@ -82,11 +84,15 @@ class Plant:
 
     async def settle(self) -> None:
         """Let everything run that can without waiting for time or for a thread."""
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await rest()
+
+    def _is_busy(self) -> bool:
+        """With handlers that are not `async`, or with a step of the engine."""
+        processors: list[Any] = [processor for worker in self.workers for processor in worker._processors]
+        return any(processor._threads._busy for processor in processors)
 
     async def pass_time_until(self, condition: Callable[[], object | Awaitable[object]], what: str = "it") -> None:
-        """Let time pass, a tenth of a second after the other, until the condition holds."""
+        """Let time pass until the condition holds: a tenth of a second after the other."""
 
         async def check() -> bool:
             found = condition()

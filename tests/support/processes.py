@@ -14,7 +14,7 @@ def loaded(program: str, *names: str) -> list[str]:
     """The modules that are loaded after a program, of those whose name begins so."""
     code = f"{program}\nimport json, sys\nprint(json.dumps([n for n in sys.modules if n.startswith({names!r})]))"
     command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment())
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment())
     found: list[str] = json.loads(ran.stdout)
     return found
 

@@ -13,7 +13,7 @@ from millstream.settings import LogSettings
 
 LIMIT = 1 << 20
 SETTINGS = LogSettings(ballast_bytes=ByteSize(0))  # no test but those of full disks needs 16 MB of ballast
-WAIT = 20.0  # for what takes milliseconds on an idle machine
+WAIT = 60.0  # for what takes milliseconds on an idle machine
 
 
 def events(*payloads: str, key: str = "k") -> pa.RecordBatch:

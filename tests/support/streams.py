@@ -12,7 +12,7 @@ from millstream.clock import Micros
 from millstream.event import BATCH_SCHEMA, Batch, Event, Tick, to_columns
 from millstream.log import Committed, Log, Router
 
-PATIENCE_SECONDS = 20.0  # for what takes milliseconds on an idle machine
+PATIENCE_SECONDS = 60.0  # for what takes milliseconds on an idle machine
 
 
 def make_batch(

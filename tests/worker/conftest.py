@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.plant import Plant
 
-from millstream.clock import VirtualClock
 from millstream.log.sqlite import SqliteLog
 
 
 @pytest.fixture
 async def plant() -> AsyncIterator[Plant]:
-    clock = VirtualClock()
+    clock = RestingClock()
     log = await SqliteLog.memory(clock)
     plant = Plant(clock, log)
     yield plant

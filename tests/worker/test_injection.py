@@ -367,11 +367,11 @@ async def test_dependency_of_a_worker_is_made_once_and_cleaned_up_at_the_end(pla
     async def two(session: Annotated[Session, Depends(of_event, scope="worker")]) -> None: ...
 
     worker = await plant.start(app)
-    assert log == ["open of VirtualClock"]
+    assert log == ["open of RestingClock"]
     await plant.publish(("t", 1), ("t", 2))
     await plant.caught_up("one")
     await plant.stop(worker)
-    assert log == ["open of VirtualClock", "one", "one", *(["close of VirtualClock"] if "generator" in kind else [])]
+    assert log == ["open of RestingClock", "one", "one", *(["close of RestingClock"] if "generator" in kind else [])]
 
 
 class Plain:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import enter, make_certificate, secure
+from tests.support.clock import RestingClock
 from tests.support.devices import CHEAP, PRESS, change
 from tests.support.gateway import Plant
-from tests.support.mqtt import RawClient
+from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import SystemClock, VirtualClock
 from millstream.devices import EnrollmentChange, Enrollments, Registry
@@ -28,9 +29,9 @@ from millstream.mqtt import packet as p
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
+def clock() -> RestingClock:
     """Certificates are made at the time of the machine."""
-    return VirtualClock(SystemClock().now())
+    return RestingClock(SystemClock().now())
 
 
 async def listen(plant: Plant, certificates: Path) -> tuple[str, int]:
@@ -233,7 +234,7 @@ async def https(plant: Plant, certificates: Path, shown: str | None = None) -> h
     if shown is not None:
         context.load_cert_chain(certificates / f"{shown}.pem")
     host, port = plant.gateway.listeners[0]
-    return httpx.AsyncClient(base_url=f"https://{host}:{port}", verify=context, timeout=10)
+    return httpx.AsyncClient(base_url=f"https://{host}:{port}", verify=context, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests.support.clock import RestingClock
 from tests.support.records import LIMIT, SETTINGS, append, gain
 
-from millstream.clock import VirtualClock
 from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
 from millstream.log.sqlite.reader import Reader
@@ -22,8 +22,9 @@ T = TypeVar("T")
 async def test_members_and_readers_that_wait_do_nothing(
     tmp_path: Path, dropped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = VirtualClock()
+    clock = RestingClock()
     log = await SqliteLog.open(tmp_path, SETTINGS, clock)
+    clock.attend(log)
     await log.create(StreamSpec("a", partitions=2))
     await log.create(StreamSpec("b", partitions=2))
     groups = [await log.join(name, ["a", "b"]) for name in ("g", "h")]
@@ -34,7 +35,7 @@ async def test_members_and_readers_that_wait_do_nothing(
         await log.drop("a")
     waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(group.poll(LIMIT)) for group in groups]
     waiting.append(asyncio.ensure_future(log.read("b", 0, 0, wait=None)))
-    await asyncio.wait(waiting, timeout=0.1)
+    await clock.come_to_rest()
 
     looks = 0
     run = log.core.reads.run
@@ -47,7 +48,6 @@ async def test_members_and_readers_that_wait_do_nothing(
     monkeypatch.setattr(log.core.reads, "run", counted)
     for _ in range(20):
         await clock.advance(100)
-    await asyncio.wait(waiting, timeout=0.1)
     assert looks == 0
     assert not any(each.done() for each in waiting)
     for each in waiting:
