@@ -117,8 +117,15 @@ def test_killed_children_are_started_again_and_nothing_is_lost_or_done_twice(tmp
         publish(run, "press-1", 3)  # where it was before
         assert echoed(folder, 3) == [1, 2, 3]
 
+        for pid in run.children().values():  # as when the machine has no memory left
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: run.logs().count("worker is back") == 2, what="a worker that has waited for the server")
+        publish(run, "press-1", 4)
+        assert echoed(folder, 4) == [1, 2, 3, 4]
+
         code, rest = run.stop(signal.SIGINT)
         assert (code, rest) == (0, "")
+        assert "cannot start" not in run.logs()
         assert "printed by a handler" in run.logs()
         assert "killed by SIGKILL" in run.logs()
         assert "Traceback" not in run.logs()

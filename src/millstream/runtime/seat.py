@@ -34,16 +34,23 @@ class Backoff:
 
 
 class Seat:
-    """A role that somebody has to play. `ready` tells whether the child does."""
+    """A role that somebody has to play, beside whoever sits at `after`. `ready` tells whether the child does."""
 
-    def __init__(self, role: str, name: str, start: Callable[[], Start], clock: Clock) -> None:
+    def __init__(
+        self, role: str, name: str, start: Callable[[], Start], clock: Clock, after: Seat | None = None
+    ) -> None:
         self.name = name
-        self.ready = False
+        self._after = after
+        self._ready = asyncio.Event()
         self._role = role
         self._start = start
         self._clock = clock
         self._child: Child | None = None
         self._spawning: asyncio.Task[Child] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._ready.is_set()
 
     @property
     def child(self) -> Child:
@@ -67,7 +74,7 @@ class Seat:
         """Let the child begin to work, and wait until it does."""
         self.child.say(Go())
         ready = await self.child.reach(Ready)
-        self.ready = True
+        self._ready.set()
         return ready
 
     async def keep(self) -> None:
@@ -76,7 +83,7 @@ class Seat:
         began = self._clock.monotonic()
         while True:
             code = await self.child.ended()
-            self.ready = False
+            self._ready.clear()
             delay = backoff.next(self._clock.monotonic() - began)
             _log.warning("%s ended (%s); starting it again in %.1f s", self.name, describe_exit(code), delay)
             await self._clock.sleep(delay)
@@ -87,6 +94,8 @@ class Seat:
         try:
             await self.spawn()
             await self.prepare()
+            if self._after is not None:  # it may have ended as well
+                await self._after._ready.wait()
             await self.go()
         except (MillstreamError, OSError) as error:
             _log.error("%s cannot start: %s", self.name, error)
@@ -102,7 +111,7 @@ class Seat:
 
     async def clear(self) -> None:
         """End whoever sits there, at once."""
-        self.ready = False
+        self._ready.clear()
         if self._spawning is not None:
             with contextlib.suppress(OSError):
                 self._child = await self._spawning

@@ -92,7 +92,7 @@ class Supervisor:
         """Seats for as many as the settings say."""
         count = self._settings.workers
         names = ["worker"] if count == 1 else [f"worker {number + 1}" for number in range(count)]
-        return [Seat("worker", name, self._start_message, self._clock) for name in names]
+        return [Seat("worker", name, self._start_message, self._clock, self._server) for name in names]
 
     def _start_message(self) -> Start:
         return Start.of(self._settings, self._app)
