@@ -22,7 +22,7 @@ JARS = Path(__file__).parents[2] / ".ci/kafka"
 WHY_NOT = "Kafka's jars are not in .ci/kafka; `make kafka` gets them from Maven Central (it needs Java 17 and Maven)"
 REQUIRED = "MILLSTREAM_REQUIRE_KAFKA"
 
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 _SMALL = ("-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -135,7 +135,7 @@ def in_sync(servers: str, copies: int) -> bool:
     """Whether every partition has so many copies that are up to date."""
     from confluent_kafka.admin import AdminClient
 
-    topics = AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=10).topics.values()
+    topics = AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=60).topics.values()
     return all(len(partition.isrs) >= copies for topic in topics for partition in topic.partitions.values())
 
 

@@ -42,7 +42,7 @@ def millstream(*arguments: str, stdin: str | None = None, **variables: str) -> s
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
-        timeout=150,  # for the demo on a busy machine; what hangs is no fast test anyway
+        timeout=400,  # for the demo on a busy machine; what hangs is no fast test anyway
         env={**environment(), **variables},
         check=False,
     )
