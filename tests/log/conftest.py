@@ -49,7 +49,7 @@ async def another_log(
 
     async with AsyncExitStack() as closing:
         if backend == "kafka":
-            cluster = Cluster(request.getfixturevalue("kafka_servers"), fresh_prefix(), session_seconds=30.0)
+            cluster = Cluster(request.getfixturevalue("kafka_servers"), fresh_prefix(), session_seconds=120.0)
 
             async def another_kafka() -> Log:
                 log = await KafkaLog.open(cluster, clock)

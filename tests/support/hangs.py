@@ -17,8 +17,10 @@ from typing import Any, TextIO
 
 import pytest
 
-HANGS_AFTER_SECONDS = 600.0  # the slowest of all tests needs a minute on a busy machine
-TURNS = 100  # that they are waited for in: a time for which the process was stopped is one
+from millstream.clock import processor_seconds
+from millstream.testing.patience import Patience
+
+HANGS_AFTER_SECONDS = 600.0  # of waiting, or of the processor's time: the slowest of all tests needs a minute of that
 EXIT_CODE = 70
 
 
@@ -44,13 +46,16 @@ class Watch:
             done.set()
 
     def _end_unless(self, done: threading.Event, name: str) -> None:
-        for _ in range(TURNS):
-            if done.wait(self._seconds / TURNS):
+        patience = Patience(self._seconds)
+        while not patience.is_over:
+            before = processor_seconds()
+            if done.wait(patience.turn):
                 return
+            patience.spend(processor_seconds() - before)
         self._end(name)
 
     def _end(self, name: str) -> None:
-        print(f"\n{name} has been running for {self._seconds:.0f} s. Its threads and tasks:", file=self._output)
+        print(f"\n{name} does not end within {self._seconds:.0f} s. Its threads and tasks:", file=self._output)
         self._output.flush()
         faulthandler.dump_traceback(self._output)
         for task in gc.get_objects():

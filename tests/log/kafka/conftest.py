@@ -14,7 +14,7 @@ from millstream.log.kafka import Cluster, KafkaLog
 @pytest.fixture
 def cluster(kafka_servers: str) -> Cluster:
     """The broker, with names of the test's own."""
-    return Cluster(kafka_servers, fresh_prefix(), session_seconds=30.0)
+    return Cluster(kafka_servers, fresh_prefix(), session_seconds=120.0)
 
 
 @pytest.fixture
