@@ -212,6 +212,9 @@ async def test_other_parts_subscribe_and_publish_as_well(running: Plant, unheard
     assert (event.topic, event.payload, event.id, dict(event.headers)) == ("site/a", b"1", "7", {"line": "2"})
     assert event.time is not None
     alert = Event(topic="alerts/hot", payload=b"!", id="9", type="alert", content_type="text/plain", headers={"a": "b"})
+    assert topics.hears({"nobody/listens", "alerts/hot"})
+    assert topics.hears({"site/b"})
+    assert not topics.hears({"nobody/listens"})
     topics.publish(to_columns([alert, *[Event(topic="nobody/listens")] * unheard]))
     message = await client.read(p.Publish)
     assert (message.topic, message.payload, message.qos) == ("alerts/hot", b"!", 1)

@@ -7,7 +7,7 @@ client of its own; the socket still carries what is not kept.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -71,9 +71,12 @@ class ServersLog:
         if isinstance(self._own, SqliteLog):
             serve_log(self._own, bus)
 
-    def on_show(self, show: Callable[[pa.RecordBatch], None]) -> None:
-        """Who is given what transactions show."""
-        self._own.on_show(show)
+    def on_show(self, show: Callable[[pa.RecordBatch], None], hears: Callable[[Collection[str]], bool]) -> None:
+        """Who is given what transactions show, but for what is on topics none of which it `hears`."""
+        if isinstance(self._own, SqliteLog):
+            self._own.on_show(show, hears)
+        else:
+            self._own.on_show(show)
 
     def on_fault(self, callback: Callable[[DiskFaultError], None]) -> None:
         """Call back when the disk under it has failed."""

@@ -66,7 +66,7 @@ class Server:
             gateway = Gateway(log.log, settings, clock, tracer=tracer, registry=registry)
             bus = SocketBus()
             server = cls(log, gateway, bus, settings, clock)
-            log.on_show(gateway.topics.publish)
+            log.on_show(gateway.topics.publish, gateway.topics.hears)
             log.serve(bus)
             topics = TopicsService(gateway.topics, bus)
             DevicesService(gateway, registry, bus)

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from tests.support.records import LIMIT, SETTINGS, WAIT, append, gain, payloads, poll_events
+from tests.support.records import LIMIT, SETTINGS, WAIT, append, events, gain, payloads, poll_events
 from tests.support.streams import eventually
 
 from millstream.bus import Peer
@@ -98,6 +99,28 @@ async def test_a_process_that_ends_is_replaced_at_once(site: Site) -> None:
     await gained_after(heir, 4)
     with pytest.raises(LogUnavailableError):
         await dying.poll(LIMIT)
+
+
+async def test_what_nobody_hears_is_committed_and_not_shown(site: Site) -> None:
+    shown: list[pa.RecordBatch] = []
+    site.server.on_show(shown.append, lambda topics: "t/heard" in topics)
+    transaction = site.worker(await site.connect()).transaction()
+    mixed = pa.concat_batches([events("x", key="unheard"), events(*["y"] * 99, key="heard")])
+    batches = [
+        events("one", key="unheard"),
+        events("two", key="heard"),
+        events(*["three"] * 100, key="unheard"),
+        events(*["four"] * 100, key="heard"),
+        mixed,  # its topics are not told, so it is shown
+    ]
+    for number, batch in enumerate(batches):
+        transaction.append("a", number % 4, batch)
+        transaction.show(batch)
+    await transaction.commit()
+    assert [batch.num_rows for batch in shown] == [1, 100, 100]
+    assert shown[-1].column("data").to_pylist() == mixed.column("data").to_pylist()
+    stored = [len(await site.server.read("a", number, 0)) for number in range(4)]
+    assert stored == [101, 1, 100, 100]
 
 
 async def test_a_silent_process_is_expelled_after_ten_seconds(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -63,6 +63,12 @@ class Topics:
             if audience.lanes:
                 self._keep(post, audience.lanes)
         delivery.finish()
+
+    def hears(self, topics: Collection[str]) -> bool:
+        """Whether somebody listens to one of these topics now."""
+        if self._table.is_full:
+            self._table = TopicTable()
+        return any(self._fan_out.audience(self._table.topic(name)) is not None for name in topics)
 
     def give(self, who: Subscriber, event: Event) -> bool:
         """Give an event to one subscriber, at QoS 0, whether it has subscribed or not. False: it was dropped, and

@@ -45,6 +45,7 @@ class Core:
         self.reads: Reads = reads or WriterReads(self.writer)
         self.on_fault: list[Callable[[DiskFaultError], None]] = []
         self.show: Callable[[pa.RecordBatch], None] = lambda events: None
+        self.hears: Callable[[Collection[str]], bool] = lambda topics: True
         self._store = store
         self._waiters = Waiters(clock)
         self._coordinator = Coordinator(lambda member: self._waiters.wake([member]))
@@ -129,20 +130,20 @@ class Core:
             self._coordinator.check(draft.group, draft.member, draft.epochs, draft.owned)
         return await self._commit(draft.changes, draft.shown)
 
-    async def commit_changes(self, changes: Changes, shown: Sequence[pa.RecordBatch]) -> Committed:
-        """Commit what another process has packed, and show these events."""
+    async def commit_changes(self, changes: Changes, shown: Iterable[pa.RecordBatch]) -> Committed:
+        """Commit what another process has packed, and show these events, which are asked for when it is committed."""
         if changes.group:
             self._coordinator.check(changes.group, changes.member, changes.epochs, changes.owned)
         return await self._commit(lambda: changes, shown)
 
-    async def _commit(self, changes: Callable[[], Changes], shown: Sequence[pa.RecordBatch]) -> Committed:
+    async def _commit(self, changes: Callable[[], Changes], shown: Iterable[pa.RecordBatch]) -> Committed:
         committed = self.writer.commit(changes)
         if not shown:
             return await committed
         committed.add_done_callback(lambda _: self._show(committed, shown))
         return await asyncio.shield(committed)  # whoever asked may go away: it is committed all the same
 
-    def _show(self, committed: asyncio.Future[Committed], shown: Sequence[pa.RecordBatch]) -> None:
+    def _show(self, committed: asyncio.Future[Committed], shown: Iterable[pa.RecordBatch]) -> None:
         if not committed.cancelled() and committed.exception() is None:
             for events in shown:
                 self.show(events)

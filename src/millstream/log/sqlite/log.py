@@ -77,9 +77,12 @@ class SqliteLog:
         """Call back when a write or fsync has failed: the process must exit, and recover at its next start."""
         self.core.on_fault.append(callback)
 
-    def on_show(self, show: Callable[[pa.RecordBatch], None]) -> None:
-        """Who is given, in the event loop, what transactions show (see `Transaction.show`). Until then nobody is."""
-        self.core.show = show
+    def on_show(
+        self, show: Callable[[pa.RecordBatch], None], hears: Callable[[Collection[str]], bool] = lambda topics: True
+    ) -> None:
+        """Who is given, in the event loop, what transactions show (see `Transaction.show`). Until then nobody is. What
+        is on topics none of which it `hears` need not be shown: another process's is then not unpacked for it."""
+        self.core.show, self.core.hears = show, hears
 
     @property
     def is_busy(self) -> bool:

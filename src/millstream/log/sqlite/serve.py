@@ -71,7 +71,8 @@ class _Server:
 
     async def commit(self, peer: Peer, body: bytes) -> bytes:
         asked = decode(body, type=Commit)
-        done = await self._core.commit_changes(asked.changes, [unpack_body(body) for body in asked.shown_bodies])
+        shown = map(unpack_body, asked.shown_bodies(self._core.hears)) if asked.shown else ()
+        done = await self._core.commit_changes(asked.changes, shown)
         return encode(Done(done.time, done.first_offsets, self._core.version(asked.changes.member)))
 
     async def beyond(self, peer: Peer, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import Committed
@@ -19,7 +20,9 @@ APPENDED, PASSED = "$appended:", "$passed:"
 streams of that name that are dropped."""
 
 _TOPIC = EVENT_SCHEMA.get_field_index("topic")
-_FEW = 64  # events, whose topics are told beside them: to look at more costs more than it saves
+_FEW = (
+    64  # events, whose topics are told beside them; of more only if they have one: to tell all costs more than it saves
+)
 
 
 class SqliteDraft(Draft):
@@ -61,4 +64,8 @@ class SqliteDraft(Draft):
 
 
 def _topics(events: pa.RecordBatch) -> set[str] | None:
-    return set(events.column(_TOPIC).to_pylist()) if events.num_rows <= _FEW else None
+    topics = events.column(_TOPIC)
+    if len(topics) <= _FEW:
+        return set(topics.to_pylist())
+    first = topics[0]
+    return {first.as_py()} if topics[-1] == first and pc.all(pc.equal(topics, first)).as_py() else None

@@ -6,7 +6,7 @@ has passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import msgspec
 
@@ -27,11 +27,13 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
     changes: Changes
     shown: list[int | Body]
 
-    @property
-    def shown_bodies(self) -> list[Body]:
-        """What is shown, packed."""
-        appends = self.changes.appends
-        return [body for one in self.shown for body in (appends[one].bodies if isinstance(one, int) else (one,))]
+    def shown_bodies(self, hears: Callable[[Collection[str]], bool]) -> Iterator[Body]:
+        """What is shown, packed; without what nobody hears, as far as its topics are told."""
+        for one in self.shown:
+            if not isinstance(one, int):
+                yield one
+            elif (append := self.changes.appends[one]).topics is None or hears(append.topics):
+                yield from append.bodies
 
 
 class Streams(msgspec.Struct, array_like=True, frozen=True):
