@@ -77,6 +77,22 @@ def test_expression_that_fails_is_null_and_stops_nothing() -> None:
     ]
 
 
+def test_wide_decimals_are_written_exactly_whether_or_not_they_need_their_width() -> None:
+    made = query("SELECT TRY_CAST(v AS DECIMAL(30,3)) * 2 AS d FROM telemetry")
+    texts = ["104.42", "1234567890123456789012.125", "-7", "null", "1e400"]
+    log = [Sent("c", n, f'{{"v": "{text}"}}'.encode()) for n, text in enumerate(texts)]
+    for lengths in ([], [1, 1, 1, 1]):  # in one step, where one of them needs it, and each by itself
+        found = [step.outputs for step in run(made, cut(log, lengths)) if step.outputs is not None]
+        data = [value.as_py() for outputs in found for value in outputs.column("data")]
+        assert data == [
+            b'{"d":208.840}',
+            b'{"d":2469135780246913578024.250}',
+            b'{"d":-14.000}',
+            b'{"d":null}',
+            b'{"d":null}',
+        ]
+
+
 def test_steps_without_events_are_fine() -> None:
     made = query("SELECT device FROM telemetry")
     assert made.step([]).outputs is None

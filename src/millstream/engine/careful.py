@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from millstream.engine.duck import Duck, Source
 
+HOPE = '"#data"'
+"""The payload where all are hoped to be JSON."""
+
 _CAREFUL_STEPS = 64  # after hope was in vain; bounds what bad payloads can cost to a fraction of the decode
 
 
@@ -20,7 +23,7 @@ class Careful:
     def __init__(self, duck: Duck, text: Callable[[str], str], source: Source, lookups: Source | None = None) -> None:
         self._source = source
         self._lookups = lookups
-        self._hopeful = duck.statement(text('"#data"'), source, lookups)
+        self._hopeful = duck.statement(text(HOPE), source, lookups)
         self._careful = duck.statement(text('CASE WHEN json_valid("#data") THEN "#data" END'), source, lookups)
         self._careful_steps = 0
 

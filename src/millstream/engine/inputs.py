@@ -51,9 +51,10 @@ class Inputs:
             ]
         )
 
-    def gather(self, batches: Sequence[Batch], keys: Slots) -> pa.Table:
-        """The events of the batches, in their order. Keys that are new get a slot."""
-        slots = [_slots(batch, keys) for batch in batches]
+    def gather(self, batches: Sequence[Batch], keys: Slots | None) -> pa.Table:
+        """The events of the batches, in their order. Keys that are new get a slot (without `keys`, nobody asks for
+        slots: all have the same)."""
+        slots = [np.zeros(len(batch), np.int64) if keys is None else _slots(batch, keys) for batch in batches]
         events = [batch.events for batch in batches]
         rows = sum(map(len, slots))
         if rows <= _FEW_ROWS:  # then a copy costs less than handling each by itself

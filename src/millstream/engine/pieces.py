@@ -30,23 +30,22 @@ class Pieces(Generic[T]):
         self._threads = threads or _usable_cores()
         self._pool = ThreadPoolExecutor(self._threads, "millstream-pieces")  # starts its threads when they are needed
         self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
-        self._made = False
+        self._free.put(first)
 
     def run(self, function: Callable[[T, pa.Table], R], inputs: pa.Table) -> list[R]:
         """What a function makes of the inputs, piece by piece in the order of their rows; small ones are one piece."""
         count = min(self._threads, len(inputs) // _PIECE_ROWS)
         if count < 2:
             return [function(self.first, inputs)]
-        if not self._made:
-            for one in (self.first, *(self._make() for _ in range(self._threads - 1))):
-                self._free.put(one)
-            self._made = True
         rows = -(-len(inputs) // count)
         pieces = [inputs.slice(start, rows) for start in range(0, len(inputs), rows)]
         return list(self._pool.map(lambda piece: self._run(function, piece), pieces))
 
     def _run(self, function: Callable[[T, pa.Table], R], piece: pa.Table) -> R:
-        one = self._free.get()
+        try:
+            one = self._free.get_nowait()
+        except queue.Empty:  # made here, while others work: it takes as long as decoding tens of thousands of rows
+            one = self._make()
         try:
             return function(one, piece)
         finally:

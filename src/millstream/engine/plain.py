@@ -4,12 +4,14 @@ back to, and no event is late."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream.engine.careful import Careful
+from millstream.clock import Micros
+from millstream.engine.careful import HOPE, Careful
 from millstream.engine.duck import Duck, Source
 from millstream.engine.inputs import Inputs
 from millstream.engine.keys import Ints, Slots
@@ -25,6 +27,18 @@ from millstream.errors import QueryError
 from millstream.event import Batch
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a piece of a step comes to: results (`key`, `id`, `data`), the rows of events that are not valid, how many
+    events have results and how many of these were clamped, and the largest event time."""
+
+    placed: list[pa.Table]
+    refused: Ints
+    processed: int
+    clamped: int
+    newest: Micros | None
+
+
 class PlainQuery:
     """A processor that runs a plan without windows. Large steps are decoded in `threads` (None: one for each usable
     core)."""
@@ -38,7 +52,7 @@ class PlainQuery:
 
     def _statement(self, duck: Duck) -> Careful:
         source, lookups = Source(self._lookbacks.schema), self._inputs.references.source
-        statement = Careful(duck, lambda data: plain_text(self.plan, data), source, lookups)
+        statement = Careful(duck, lambda data: plain_text(self.plan, data, narrow=data == HOPE), source, lookups)
         duck.lock()
         return statement
 
@@ -73,25 +87,24 @@ class PlainQuery:
         if not batches:
             return Step()
         keys = Slots()
-        inputs = self._inputs.gather(batches, keys)
+        inputs = self._inputs.gather(batches, keys if self.plan.lookbacks else None)
         if not len(inputs):
             return Step(counts={"processed": 0, "filtered": 0, "late": 0, "rejected": 0})
         inputs, saved = self._lookbacks.add(inputs, batches, keys)
-        found = pa.concat_tables(self._events.run(Careful.run, inputs))
-        valid = found.column("valid").to_numpy()
-        rows = found.column("row").to_numpy()
-        refused: Ints = np.unique(rows[~valid])
-        results = found.filter(pa.array(valid))
-        _, firsts = np.unique(rows[valid], return_index=True)  # with APPLY an event may have several
-        processed = len(firsts)
-        outputs = result_events(self.plan, [self._placed(batches, results)])
+        answers = self._events.run(lambda statement, piece: self._answer(statement.run(piece), batches), inputs)
+        outputs = result_events(self.plan, [placed for answer in answers for placed in answer.placed])
+        processed = sum(answer.processed for answer in answers)
+        refused = np.concatenate([answer.refused for answer in answers])
         counts = {
             "processed": processed,
             "filtered": len(inputs) - processed - len(refused),
             "late": 0,
             "rejected": len(refused),
         }
-        notes = {"clamped": int(results.column("clamped").to_numpy()[firsts].sum()), "results": len(results)}
+        notes = {
+            "clamped": sum(answer.clamped for answer in answers),
+            "results": outputs.num_rows if outputs is not None else 0,
+        }
         return Step(
             outputs=outputs,
             rejected=rejected_events(batches, refused, self.plan.time),
@@ -99,19 +112,44 @@ class PlainQuery:
             drop=saved.drop,
             counts=counts,
             notes=notes,
-            watermark=pc.max(results.column("time")).as_py(),
+            watermark=max((answer.newest for answer in answers if answer.newest is not None), default=None),
         )
 
-    def _placed(self, batches: Sequence[Batch], results: pa.Table) -> pa.Table:
-        """Results with the key of their event, and an id from its place in the log."""
-        rows = pa.array(results.column("row").to_numpy())
-        keys = pa.chunked_array([batch.events.column("key") for batch in batches], pa.string()).take(rows)
-        places = [f"{self.plan.name}:{batch.stream}:{batch.partition}:" for batch in batches]
-        ids = [
-            pc.binary_join_element_wise(place, batch.events.column("offset").cast(pa.string()), "")
-            for place, batch in zip(places, batches, strict=True)
-        ]
-        of_row = pa.chunked_array(ids, pa.string()).take(rows)
-        if self.plan.applies:
-            of_row = pc.binary_join_element_wise(of_row, results.column("place"), ":")
-        return pa.table({"key": keys, "id": of_row, "data": results.column("data")})
+    def _answer(self, found: pa.Table, batches: Sequence[Batch]) -> _Answer:
+        valid = found.column("valid").to_numpy()
+        refused: Ints = np.unique(found.column("row").to_numpy()[~valid])
+        results = found.filter(pa.array(valid)) if len(refused) else found
+        rows = results.column("row").to_numpy()
+        firsts = np.ones(len(rows), np.bool_)  # with APPLY an event may have several
+        firsts[1:] = rows[1:] != rows[:-1]
+        return _Answer(
+            self._placed(batches, results, rows),
+            refused,
+            int(firsts.sum()),
+            int((results.column("clamped").to_numpy() & firsts).sum()),
+            pc.max(results.column("time")).as_py(),
+        )
+
+    def _placed(self, batches: Sequence[Batch], results: pa.Table, rows: Ints) -> list[pa.Table]:
+        """Results, which are in the order of their rows, with the key of their event, and an id from its place in the
+        log."""
+        placed = []
+        start = 0
+        for batch in batches:
+            low, high = np.searchsorted(rows, (start, start + len(batch))).tolist()
+            its = rows[low:high] - start
+            start += len(batch)
+            if low == high:
+                continue
+            events, first = batch.events.select(["key", "offset"]), int(its[0])
+            if np.array_equal(its, np.arange(first, first + len(its))):
+                events = events.slice(first, len(its))
+            else:
+                events = events.take(pa.array(its))
+            found = results.slice(low, high - low)
+            place = f"{self.plan.name}:{batch.stream}:{batch.partition}:"
+            ids = pa.chunked_array([pc.binary_join_element_wise(place, events.column("offset").cast(pa.string()), "")])
+            if self.plan.applies:
+                ids = pc.binary_join_element_wise(ids, found.column("place"), ":")
+            placed.append(pa.table({"key": events.column("key"), "id": ids, "data": found.column("data")}))
+        return placed

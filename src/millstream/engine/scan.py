@@ -61,12 +61,12 @@ def fold_text(plan: WindowPlan, partials: Partials, data: str) -> str:
     return f"WITH timed AS MATERIALIZED ({events}) " + " UNION ALL ".join(panes)
 
 
-def plain_text(plan: WindowPlan, data: str) -> str:
+def plain_text(plan: WindowPlan, data: str, *, narrow: bool = False) -> str:
     """Each event that is kept with its result, ordered by row; beside them each one that is not valid. With APPLY, each
-    of its rows, and their `place` in the event."""
+    of its rows, and their `place` in the event. `narrow`: see `json_value`."""
 
     def value(column: Column) -> str:
-        return json_value(replace(column, sql=_with_time(plan, column.sql)))
+        return json_value(replace(column, sql=_with_time(plan, column.sql)), narrow=narrow)
 
     pairs = ", ".join(f"{literal(column.name)}, {value(column)}" for column in plan.columns)
     result = f"json_object({pairs})::VARCHAR" if plan.columns else quoted("_payload")
