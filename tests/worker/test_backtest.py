@@ -62,10 +62,12 @@ async def run_for_a_while(plant: Plant, chance: random.Random, turns: int) -> No
 
 
 HOPPING = SQL.replace("TumblingWindow(second, 10)", "HoppingWindow(second, 30, 10)")
-COUNTED = SQL.replace("TumblingWindow(second, 10)", "CountWindow(5, 2)")
+COUNTED = [SQL.replace("TumblingWindow(second, 10)", f"CountWindow({size})") for size in ("5, 2", "4, 2", "5, 1")]
 
 
-@pytest.mark.parametrize(("sql", "seed"), [(sql, seed) for sql in (SQL, HOPPING) for seed in range(4)] + [(COUNTED, 0)])
+@pytest.mark.parametrize(
+    ("sql", "seed"), [(sql, seed) for sql in (SQL, HOPPING) for seed in range(4)] + [(sql, 0) for sql in COUNTED]
+)
 async def test_it_finds_what_the_live_query_found(seed: int, sql: str) -> None:
     chance = random.Random(seed)
     app = make_app(sql, grace=seed)

@@ -161,7 +161,7 @@ class CountedQuery:
 
     def _windows(self, closed: Closed) -> Iterable[pa.Table]:
         """The panes of windows that are closed, or all that is in them already, where many overlap."""
-        if self._window.tumbles:
+        if self._window.tumbles or self._window.size % self._window.hop:  # then a window begins inside of a pane's hop
             return self._state.finished(closed)
         return [self._merging.framed(closed.panes, closed.horizon)]
 
