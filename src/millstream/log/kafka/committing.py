@@ -2,13 +2,15 @@
 
 The offset of each touched number's partition of the state topic counts the transactions for it. When the outcome of one
 is unknown, because the brokers have gone, it is looked up there when they are back: so a commit ends as done or as not
-done, and whoever waits for it needs to know nothing of this.
+done, and whoever waits for it needs to know nothing of this. Unless another member has committed meanwhile, which its
+name there tells: then it cannot be known, and the member is told that it is one no longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -85,6 +87,7 @@ class Committing:
         self._transactor = transactor
         self._due = due
         self._numbers: dict[int, Numbered] = {}
+        self._writer = secrets.token_hex(4)
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
 
@@ -212,10 +215,10 @@ class Committing:
             counts = Counter(before.counts)
             if number == numbers[0]:
                 counts.update(draft.counts)
-            metadata, chunk = pack(Counts(dict(counts)))
+            metadata, chunk = pack(Counts(dict(counts), self._writer))
             _hide(chunks, hidden[number], number, COUNTS_CHUNK, chunk)
             offsets.append(TopicPartition(self._state, number, before.serial + 1, metadata))
-            after[number] = Numbered(before.held, before.serial + 1, counts, frozenset(hidden[number]))
+            after[number] = Numbered(before.held, before.serial + 1, counts, frozenset(hidden[number]), self._writer)
         appends = [(*target, events) for target, (_, _, events) in zip(targets, draft.appends, strict=True)]
         return Job(self._backend.commit_time(), appends, (), self._state, chunks, offsets, source=self._group), after
 
@@ -227,7 +230,7 @@ class Committing:
                 if unknown is None:
                     break
                 self._backend.wait(unknown)
-                if await self._is_committed(number, numbered.serial):
+                if await self._is_committed(number, numbered):
                     break
             except FencedError:
                 raise
@@ -238,15 +241,24 @@ class Committing:
             job.check()
         self._backend.wait(None)
 
-    async def _is_committed(self, number: int, serial: int) -> bool:
-        """Look the outcome up, as soon as there are brokers that tell it."""
+    async def _is_committed(self, number: int, ours: Numbered) -> bool:
+        """Look the outcome up, as soon as there are brokers that tell it. `FencedError`: it cannot be told any more."""
         while not self._closed:
             try:
                 await self._transactor.settle()
-                return (await self._backend.numbered(self._group, number)).serial >= serial
+                found = await self._backend.numbered(self._group, number)
             except LogUnavailableError as error:
                 self._backend.wait(str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if found.serial < ours.serial:
+                return False
+            if found.writer == ours.writer:
+                return True
+            raise FencedError(
+                f"group {self._group!r}: another member has committed for partition {number} while the outcome of a "
+                "commit was unknown; join again, and go on from what is committed"
+            )
         raise LogUnavailableError(f"group {self._group!r}: the log was closed before a commit had an outcome")
 
 

@@ -4,7 +4,7 @@ The offset of a stream's partition is the group's low-water offset there. Its me
 are completed, the tick that is asked for, and which stream it is: one that is made again under the same name is another
 one, and a position in the earlier one is none in it. The offset of a partition of the group's state topic counts the
 transactions that the partition's owners have committed, so that one whose outcome is unknown can be looked up; its
-metadata are the group's counts.
+metadata are the group's counts, and which member has committed last.
 
 Brokers take 4096 characters (`offset.metadata.max.bytes`). What is longer is a state chunk instead, in the same
 transaction, and the metadata say so.
@@ -25,7 +25,7 @@ HIDDEN = "$"
 """Names of state chunks that begin so are not the group's own."""
 
 
-_SHORT = {"stream": "s", "start": "b", "done": "d", "due": "t", "chunk": "c", "counts": "n"}
+_SHORT = {"stream": "s", "start": "b", "done": "d", "due": "t", "chunk": "c", "counts": "n", "writer": "w"}
 
 
 class Place(msgspec.Struct, rename=_SHORT, omit_defaults=True):
@@ -43,6 +43,8 @@ class Counts(msgspec.Struct, rename=_SHORT, omit_defaults=True):
     """The metadata of a partition of the state topic."""
 
     counts: dict[str, int] = {}
+    writer: str = ""
+    """The member that has committed last."""
     chunk: bool = False
 
 
@@ -53,7 +55,7 @@ def pack(value: Place | Counts) -> tuple[str, bytes | None]:
         return whole.decode(), None
     if isinstance(value, Place):
         return msgspec.json.encode(msgspec.structs.replace(value, done=[], chunk=True)).decode(), whole
-    return msgspec.json.encode(Counts(chunk=True)).decode(), whole
+    return msgspec.json.encode(msgspec.structs.replace(value, counts={}, chunk=True)).decode(), whole
 
 
 def unpack_place(metadata: str | None) -> Place:

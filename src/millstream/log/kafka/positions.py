@@ -48,13 +48,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """What a group has in a partition number: positions by stream, the transactions it has committed for it, and the
-    counts of these."""
+    """What a group has in a partition number: positions by stream, the transactions it has committed for it, the counts
+    of these, and the member that the last one is of."""
 
     held: Mapping[str, Held] = field(default_factory=dict)
     serial: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    writer: str = ""
 
 
 def needs_chunks(offsets: Mapping[TopicPlace, Offset], topics: Iterable[str], state: str, number: int) -> bool:
@@ -90,7 +91,7 @@ def read_number(
     if counts.chunk:
         hidden.add(COUNTS_CHUNK)
         counts = msgspec.json.decode(chunk_of(chunks, COUNTS_CHUNK), type=Counts)
-    return Numbered(held, own.offset, counts.counts, frozenset(hidden))
+    return Numbered(held, own.offset, counts.counts, frozenset(hidden), counts.writer)
 
 
 def first_offsets(
