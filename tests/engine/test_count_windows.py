@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -249,6 +250,25 @@ def test_results_are_those_of_one_batch_query_over_everything(
     kept = sum(fields["ok"] for fields in taken)
     filtered, rejected = len(taken) - kept, len(events) - len(taken)
     assert counts == {"processed": kept, "filtered": filtered, "late": 0, "rejected": rejected}
+
+
+@pytest.mark.parametrize("window", [*WINDOWS, (7, 3), (9, 4), (10, 1)])
+@pytest.mark.parametrize("length", [1, 4, 33])
+def test_groups_that_fill_many_windows(window: tuple[int, int], length: int) -> None:
+    """In random logs groups have few events: sizes that the hop does not divide need more of them."""
+    chance = random.Random(length)
+    log = [reading(chance.choice("cd"), second, line=chance.choice("xy"), v=second, ok=True) for second in range(1, 91)]
+    (processor, _), store = workers(*window, 0), Store()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for batches in cut(log, [length] * (len(log) // length)):
+        processor.forget(0)
+        processor.restore(0, store.chunks.get(0, {}))
+        step = processor.step(batches)
+        store.commit(step)
+        for result in data_of(step.outputs):
+            found.setdefault(result["device"], []).append(result)
+    assert found == batch_results(log, *window, 0)
+    assert min(map(len, found.values())) > 3
 
 
 def take(processors: Sequence[CountedQuery], store: Store, owners: Mapping[int, int]) -> None:
