@@ -38,6 +38,7 @@ T = TypeVar("T")
 logger = logging.getLogger("millstream.worker")
 
 _POLL_BYTES = 32 << 20  # payload a step: large enough that the fixed costs of steps and commits vanish
+_LEAST_POLL_BYTES = 4 << 20  # where the queries of a worker share what one may take, which bounds its memory
 
 _BEHIND_EVENTS = 8_192  # in a step: more wait by then than could be read sooner to any use
 
@@ -67,8 +68,11 @@ class QueryProcessor:
         lookups: Sequence[Lookup] = (),
         histories: Histories | None = None,
         columns: Collection[str] | None = None,
+        *,
+        queries: int = 1,
     ) -> None:
-        """`columns` are those of events that the processor looks at (None: all)."""
+        """`columns` are those of events that the processor looks at (None: all). `queries` is how many the worker
+        has."""
         self.name = query.name
         self._processor = processor
         self._lookups = lookups
@@ -79,7 +83,8 @@ class QueryProcessor:
         self._membership = Membership(context, query.name, streams, query.start, (StepFailedError,), columns=wanted)
         self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._partitions: set[int] = set()
-        self._poll_bytes = _POLL_BYTES
+        self._most_bytes = max(_POLL_BYTES // queries, min(_POLL_BYTES, _LEAST_POLL_BYTES))
+        self._poll_bytes = self._most_bytes
         self._expired: Counter[tuple[str, int]] = Counter()  # taken by retention before what will be read next
         self._drain_seconds = 0.0
 
@@ -216,7 +221,7 @@ class QueryProcessor:
         for event, reason in rejected:
             kept = "kept in the dead letters"
             self._context.watch.failed(Failure(self.name, event.position, PayloadError(reason), kept))
-        self._poll_bytes = min(_POLL_BYTES, 2 * self._poll_bytes)
+        self._poll_bytes = min(self._most_bytes, 2 * self._poll_bytes)
         self._membership.works()
 
 

@@ -150,7 +150,10 @@ class Worker:
         from millstream.engine import processor_of  # an app without queries does not need DuckDB
 
         processor = processor_of(plan)
-        return QueryProcessor(query, plan.reads, processor, self._context, plan.lookups, histories, plan.looks_at)
+        number = len(self._app.queries)
+        return QueryProcessor(
+            query, plan.reads, processor, self._context, plan.lookups, histories, plan.looks_at, queries=number
+        )
 
     async def __aenter__(self) -> Worker:
         await self.start()
