@@ -24,7 +24,7 @@ from millstream.engine.careful import Careful
 from millstream.engine.duck import Duck, Source, select
 from millstream.engine.fixed import FixedSpans
 from millstream.engine.inputs import Inputs
-from millstream.engine.keys import NEVER, Ints, Slots
+from millstream.engine.keys import NEVER, Ints, Slots, group_name, key_of
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.lookup import Version
 from millstream.engine.merge import Merging
@@ -96,7 +96,7 @@ class CountedQuery:
 
     def reset(self, partition: int, key: str) -> Step:
         """See `Processor.reset`."""
-        saved = self._state.reset(partition, lambda group: _key(group) == key) + self._lookbacks.reset(partition, key)
+        saved = self._state.reset(partition, lambda group: key_of(group) == key) + self._lookbacks.reset(partition, key)
         return Step(save=saved.save, drop=saved.drop)
 
     def kept(self, partition: int) -> int:
@@ -116,14 +116,9 @@ class CountedQuery:
     def step(self, batches: Sequence[Batch]) -> Step:
         """See `Processor.step`. Counts: `processed`, `filtered`, `late` (always 0), `rejected`; notes: `clamped`,
         `results`."""
-        if not self._keep or not midnight.pass_(batches, self._state.days):
+        if not self._keep:
             return self._step(batches)
-        steps = []
-        for day, pieces in midnight.cut(batches, self._state.days):
-            for piece in pieces:
-                self._state.forget_silent(piece.batch.partition, day)
-            steps.append((self._step([piece.batch for piece in pieces]), pieces))
-        return midnight.joined(steps)
+        return midnight.by_day(batches, self._state.days, self._state.forget_silent, self._step)
 
     def _step(self, batches: Sequence[Batch]) -> Step:
         names = Slots()
@@ -203,11 +198,11 @@ class CountedQuery:
         for number in np.unique(partition).tolist():
             mine = partition == number
             its = (divmod(pair, len(texts)) for pair in pairs[mine].tolist())
-            found[mine] = self._state.keys.slots(number, [_group(names.names[key], texts[by]) for key, by in its])
+            found[mine] = self._state.keys.slots(number, [group_name(names.names[key], texts[by]) for key, by in its])
         return found[place]
 
     def _results(self, windows: Iterable[pa.Table]) -> pa.RecordBatch | None:
-        found = [self._merging.finish(panes, lambda slot: _key(self._state.keys.names[slot])) for panes in windows]
+        found = [self._merging.finish(panes, lambda slot: key_of(self._state.keys.names[slot])) for panes in windows]
         if len(found) > 1:  # they were cut by the numbers of events, and not in the order in which they closed
             found = [pa.concat_tables(found).sort_by("last")]
         return result_events(self.plan, found)
@@ -216,14 +211,3 @@ class CountedQuery:
 def _fold_text(spans: FixedSpans, groups: Sequence[str], partials: Partials) -> str:
     by = ["slot", *(f'"{field.name}"' for field in spans.fields), *groups]
     return select([*by, *(f"{fold} AS p{number}" for number, fold in enumerate(partials.folds))], "source", group=by)
-
-
-def _group(key: str, by: str) -> str:
-    """The name of a group: the length of its key, which may have any character in it, the key, and its values."""
-    return f"{len(key)}:{key}{by}"
-
-
-def _key(group: str) -> str:
-    """The key of a group, by its name."""
-    length, _, rest = group.partition(":")
-    return rest[: int(length)]

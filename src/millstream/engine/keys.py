@@ -44,6 +44,18 @@ KEY_SCHEMA = pa.schema(
 """What is saved of keys; `closed` is their horizon."""
 
 
+def group_name(key: str, by: str) -> str:
+    """The name of a group within a key: the length of the key, which may have any character in it, the key, and what
+    tells the group from others of it."""
+    return f"{len(key)}:{key}{by}"
+
+
+def key_of(group: str) -> str:
+    """The key of a group, by its name."""
+    length, _, rest = group.partition(":")
+    return rest[: int(length)]
+
+
 class Slots:
     """The keys of all partitions that a processor owns. The arrays hold `len(slots)` of them, and room behind them."""
 

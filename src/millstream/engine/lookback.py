@@ -22,7 +22,7 @@ from millstream.engine.chunks import ChunkLog
 from millstream.engine.duck import Duck, Source
 from millstream.engine.history import Events, History
 from millstream.engine.inputs import Inputs
-from millstream.engine.keys import Ints, Slots
+from millstream.engine.keys import Ints, Slots, group_name, key_of
 from millstream.engine.plan import Lookback, WindowPlan
 from millstream.engine.saved import Saved
 from millstream.engine.scan import lookback_text
@@ -204,17 +204,11 @@ class _Shared:
         texts = by.dictionary.to_pylist()
         pairs, place = np.unique(slot * len(texts) + by.indices.to_numpy(), return_inverse=True)
         keyed = ((keys.names[pair // len(texts)], texts[pair % len(texts)]) for pair in pairs.tolist())
-        return history.groups([f"{_prefix(key)}{text}" for key, text in keyed])[place]
+        return history.groups([group_name(key, text) for key, text in keyed])[place]
 
     def is_of(self, key: str) -> Callable[[str], bool]:
         """Whether a group is one of this key."""
-        prefix = _prefix(key)
-        return (lambda group: group.startswith(prefix)) if self._has_by else key.__eq__
-
-
-def _prefix(key: str) -> str:
-    """How the names of a key's groups begin: a key may have any character in it."""
-    return f"{len(key)}:{key}"
+        return (lambda group: key_of(group) == key) if self._has_by else key.__eq__
 
 
 def _sharing(lookbacks: Sequence[Lookback]) -> Sequence[Sequence[int]]:

@@ -10,7 +10,7 @@ not from how it was cut into steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +72,24 @@ def cut(batches: Sequence[Batch], before: Mapping[int, int], length: Micros = DA
             piece = replace(batch, events=batch.events.slice(first, end - first), ticks=ticks)
             pieces.setdefault(day, []).append(Piece(number, first, piece))
     return sorted(pieces.items())
+
+
+def by_day(
+    batches: Sequence[Batch],
+    days: dict[int, int],
+    forget_silent: Callable[[int, int], None],
+    step: Callable[[Sequence[Batch]], Step],
+) -> Step:
+    """Step through some batches, where a midnight passes day by day: before each day's records `forget_silent` is told
+    their partitions and the day. `days` are those of `pass_`."""
+    if not pass_(batches, days):
+        return step(batches)
+    steps = []
+    for day, pieces in cut(batches, days):
+        for piece in pieces:
+            forget_silent(piece.batch.partition, day)
+        steps.append((step([piece.batch for piece in pieces]), pieces))
+    return joined(steps)
 
 
 def joined(steps: Sequence[tuple[Step, Sequence[Piece]]]) -> Step:

@@ -102,14 +102,7 @@ class WindowedQuery:
         return midnight.joined(steps)
 
     def _by_day(self, batches: Sequence[Batch]) -> Step:
-        if not midnight.pass_(batches, self._state.days):
-            return self._step(batches)
-        steps = []
-        for day, pieces in midnight.cut(batches, self._state.days):
-            for piece in pieces:
-                self._state.forget_silent(piece.batch.partition, day)
-            steps.append((self._step([piece.batch for piece in pieces]), pieces))
-        return midnight.joined(steps)
+        return midnight.by_day(batches, self._state.days, self._state.forget_silent, self._step)
 
     def _step(self, batches: Sequence[Batch]) -> Step:
         inputs, looked = self._lookbacks.add(self._inputs.gather(batches, self._state.keys), batches, self._state.keys)
