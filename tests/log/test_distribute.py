@@ -65,3 +65,15 @@ def test_events_that_stand_together_by_their_partitions_are_appended_as_they_are
     assert len(theirs) > 1
     assert [id(rows) for rows in together] == [id(rows) for rows in theirs]
     assert {stream for stream, _, _ in appends} == {"out", "all"}
+
+
+def test_streams_with_the_same_partitions_and_keys_have_the_same_batches() -> None:
+    router = Router([StreamSpec("out", ("out",), partitions=8), StreamSpec("all", ("#",), partitions=8)])
+    events = to_columns([Event(topic="out", key=f"k{number % 7}", payload=b"{}") for number in range(50)])
+    appends, _ = router.split(events)
+    by_stream = {
+        name: [(partition, id(rows)) for stream, partition, rows in appends if stream == name]
+        for name in ("out", "all")
+    }
+    assert len(by_stream["out"]) > 1
+    assert by_stream["out"] == by_stream["all"]

@@ -51,8 +51,9 @@ def partition_of(key: str, partitions: int) -> int:
 
 class Spread(NamedTuple):
     """Events of a batch as they go to the log: `appends` are a stream, a partition, and its events in order with their
-    keys there. `together` are all of the events, in their order and with the keys they had; where a stream has just
-    these, as the same batches that are appended to it, so that they are packed once for both."""
+    keys there. Streams whose partitions and keys are the same, as those of a query's own stream and of one that
+    captures everything, have the same batches. `together` are all of the events, in their order and with the keys they
+    had; where a stream has just these, as the batches that are appended to it. So what is the same is packed once."""
 
     appends: list[tuple[str, int, pa.RecordBatch]]
     together: list[pa.RecordBatch]
@@ -129,26 +130,40 @@ def distribute(events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Seq
             found[1][code] = key
     appends: list[tuple[str, int, pa.RecordBatch]] = []
     together = None
-    for stream, (partition_by_code, key_by_code) in by_stream.items():
-        partitions = np.array(partition_by_code, np.int16)[codes]  # of 16 bits: NumPy sorts them by radix
-        order, its_codes = None, codes
-        starts = _runs(partitions)
-        if len(starts) > len(set(partitions[starts].tolist())):
-            order = np.argsort(partitions, kind="stable")
-            partitions, its_codes = partitions[order], codes[order]
-            starts = _runs(partitions)
-        keys = pa.array(key_by_code, pa.string()).take(pa.array(its_codes))
-        whole = order is None and keys.equals(events.column(_KEY))
-        ordered = events if whole else _reordered(events, order, keys)
-        parts = [
-            (stream, int(partitions[start]), ordered.slice(start, end - start))
-            for start, end in pairwise([*starts.tolist(), len(partitions)])
-            if partitions[start] >= 0  # the others go nowhere
-        ]
-        appends += parts
-        if whole and together is None and not (partitions[starts] < 0).any():
-            together = [rows for _, _, rows in parts]
+    cut: list[tuple[tuple[list[int], list[str | None]], list[tuple[int, pa.RecordBatch]]]] = []
+    for stream, where in by_stream.items():
+        parts = next((parts for its, parts in cut if its == where), None)
+        if parts is None:
+            parts, whole = _cut(events, codes, *where)
+            cut.append((where, parts))
+            if whole and together is None:
+                together = [rows for _, rows in parts]
+        appends += [(stream, partition, rows) for partition, rows in parts]
     return Spread(appends, [events] if together is None else together)
+
+
+def _cut(
+    events: pa.RecordBatch, codes: npt.NDArray[np.int32], partition_by_code: list[int], key_by_code: list[str | None]
+) -> tuple[list[tuple[int, pa.RecordBatch]], bool]:
+    """What each partition of a stream gets, and whether that is all of the events as they are, one after the other."""
+    partitions = np.array(partition_by_code, np.int16)[codes]  # of 16 bits: NumPy sorts them by radix
+    order = None
+    starts = _runs(partitions)
+    if len(starts) > len(set(partitions[starts].tolist())):
+        order = np.argsort(partitions, kind="stable")
+        partitions, codes = partitions[order], codes[order]
+        starts = _runs(partitions)
+    keys = pa.array(key_by_code, pa.string()).take(pa.array(codes))
+    whole = order is None and keys.equals(events.column(_KEY))
+    ordered = events if whole else _reordered(events, order, keys)
+    parts = [
+        (partition, ordered.slice(start, end - start))
+        for partition, (start, end) in zip(
+            partitions[starts].tolist(), pairwise([*starts.tolist(), len(partitions)]), strict=True
+        )
+        if partition >= 0  # the others go nowhere
+    ]
+    return parts, whole and len(parts) == len(starts)
 
 
 def _runs(partitions: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import Committed
 from millstream.log.draft import Draft
 from millstream.log.sqlite.changes import Append, Changes
-from millstream.log.sqlite.format import pack
+from millstream.log.sqlite.format import Body, pack
 
 APPENDED, PASSED = "$appended:", "$passed:"
 """Before a stream's name: events that the group's transactions have appended to it, and events that it had read of
@@ -49,13 +49,16 @@ class SqliteDraft(Draft):
     def changes(self) -> Changes:
         """What is to be changed, with the events packed."""
         counts = Counter(self.counts)
+        packed: dict[int, tuple[list[Body], set[str] | None]] = {}  # the same events go to several streams
         for stream, _, events in self.appends:
             counts[APPENDED + stream] += events.num_rows
+            if id(events) not in packed:
+                packed[id(events)] = pack(events), _topics(events)
         return Changes(
             self.group,
             self.member,
             dict(self.epochs),
-            [Append(stream, partition, pack(events), _topics(events)) for stream, partition, events in self.appends],
+            [Append(stream, partition, *packed[id(events)]) for stream, partition, events in self.appends],
             [(number, name, data) for (number, name), data in self.states.items()],
             [(*place, position.low, position.done) for place, position in self.positions.items()],
             [(*place, at) for place, at in self.dues.items()],
