@@ -87,9 +87,32 @@ async def test_a_commit_on_other_topics_wakes_nobody_until_there_are_many_to_pas
     (batch,) = (await asyncio.wait_for(polling, WAIT)).batches
     assert (len(batch), batch.next_offset) == (0, 7)
 
-    await publish(log, *["light/north"] * 1000)  # too many to be looked at
+    await publish(log, *["light/north", "light/south"] * 500)  # too many to be looked at
     (batch,) = (await asyncio.wait_for(doors.poll(LIMIT), WAIT)).batches
     assert (len(batch), batch.next_offset) == (0, 1007)
+    await log.close()
+
+
+async def test_who_has_passed_all_by_does_not_read_before_it_is_woken() -> None:
+    clock = VirtualClock()
+    log = await SqliteLog.memory(clock)
+    await log.create(StreamSpec("a", partitions=2))
+    doors = await log.join("doors", ["a"], topics=Filter.parse("door/{name}"))
+    await gain(doors)
+    polling = asyncio.ensure_future(doors.poll(LIMIT))
+    await at_rest(log)
+    await publish(log, "light/north")
+    await clock.advance(PASS_SECONDS)
+    (batch,) = (await asyncio.wait_for(polling, WAIT)).batches
+    assert (len(batch), batch.next_offset) == (0, 1)
+
+    await publish(log, "light/north")
+    polling = asyncio.ensure_future(doors.poll(LIMIT))
+    await at_rest(log)
+    assert not polling.done()
+    await publish(log, "door/north")
+    (batch,) = (await asyncio.wait_for(polling, WAIT)).batches
+    assert ([event.topic for event in batch], batch.next_offset) == (["door/north"], 3)
     await log.close()
 
 

@@ -76,6 +76,7 @@ class Member:
         self._released: set[int] = set()  # epochs that the coordinator may not know yet to be over
         self._cursors: dict[Place, Cursor] = {}
         self._turns = 0
+        self._passed_by = False  # all that was read last, up to the end, was on other topics
         self._left = False
 
     async def poll(self, limit_bytes: int, timeout: float | None = None, pause: bool = False) -> Poll:
@@ -83,11 +84,15 @@ class Member:
         clock = self._link.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         self._check()
-        known = await self._link.ownership(self._id, self._known)
+        if self._passed_by and timeout is None and not pause:  # what has come since is likely to be so as well
+            known = await self._watch(None)
+        else:
+            known = await self._link.ownership(self._id, self._known)
         while True:
             resumes = await self._gain(known)
             asked = {} if pause else self._in_turn()
             pieces = await self._link.poll(list(asked.values()), limit_bytes, self._topics) if asked else []
+            self._passed_by = bool(pieces) and all(piece.is_passed_by for piece in pieces)
             found = self._take(known, resumes, asked, pieces)
             if found != Poll():
                 return found
@@ -96,8 +101,7 @@ class Member:
             left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
                 return found
-            offsets = {} if pause else {place: cursor.offset for place, cursor in self._cursors.items()}
-            known = await self._link.watch(self._id, known, offsets, left, self._topics)
+            known = await self._watch(left, pause)
 
     async def state(self, partition: int) -> Mapping[str, bytes]:
         """See the contract."""
@@ -126,6 +130,11 @@ class Member:
         if not self._left:
             self._left = True
             await self._link.leave(self._id)
+
+    async def _watch(self, timeout: float | None, pause: bool = False) -> Ownership:
+        """Wait for records at the cursors (none, in a pause), or for another ownership."""
+        offsets = {} if pause else {place: cursor.offset for place, cursor in self._cursors.items()}
+        return await self._link.watch(self._id, self._known, offsets, timeout, self._topics)
 
     def _check(self) -> None:
         if self._left:

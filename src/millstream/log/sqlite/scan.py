@@ -31,14 +31,20 @@ _LAST_ROW = _LAST.format(columns=_COLUMNS)
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What was read at a cursor: the records but those in its `done`, the cursor behind them, how many events
-    retention had dropped before them, whether any of this is news, and which of the events are among the records
-    (None: all)."""
+    retention had dropped before them, whether any of this is news, which of the events are among the records
+    (None: all), and whether the partition ended behind them."""
 
     records: Records | None
     cursor: Cursor
     expired: int
     moved: bool
     selection: Selection | None = None
+    at_end: bool = False
+
+    @property
+    def is_passed_by(self) -> bool:
+        """Whether nothing was selected of all that there was."""
+        return self.at_end and self.selection is not None and not len(self.selection.rows)
 
     def batch(self) -> Batch | None:
         """The records as a batch, or None if nothing is left of them. Where events are selected there is a batch in any
@@ -73,6 +79,7 @@ class Scan:
         self._first: Mark | None = None
         self._rows: list[Row] = []
         self._cut: int | None = None
+        self._at_end = False
         self._fetch: apsw.Cursor | None = None
         header = header_at(db, partition, cursor.offset)
         if header is None:  # nothing so far back: the partition begins later, or is empty
@@ -89,6 +96,7 @@ class Scan:
         """Fetch one more row, of which at most about `limit_bytes` will be used; how many that is, None at the end."""
         row = None if self._fetch is None else self._fetch.fetchone()
         if row is None:
+            self._at_end = True
             return None
         taken = Row(*row)
         self._rows.append(taken)
@@ -118,7 +126,7 @@ class Scan:
         if self._topics is None:
             return Piece(concatenate(pieces), cursor, expired, True)
         records, selection = _select(pieces, self._topics)
-        return Piece(records, cursor, expired, True, selection)
+        return Piece(records, cursor, expired, True, selection, self._at_end)
 
     def _behind(self, offset: int, events_before: int | None) -> Cursor:
         cursor = self._cursor
