@@ -14,7 +14,7 @@ from millstream.clock import SECOND
 from millstream.engine import WindowedQuery
 from millstream.engine.decode import Decoder
 from millstream.engine.duck import Duck
-from millstream.engine.inputs import Inputs
+from millstream.engine.inputs import Inputs, slots_of
 from millstream.engine.keys import Keys
 from millstream.engine.partials import Partials
 from millstream.engine.plan import Aggregate, Column, Field, WindowPlan
@@ -126,6 +126,8 @@ def test_many_events_give_what_few_give(query: MakeQuery) -> None:
 def test_many_threads_give_what_one_gives(query: MakeQuery, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rejected and late events among them, and times without a zone, which every thread takes for UTC."""
     monkeypatch.setattr("millstream.engine.pieces._PIECE_ROWS", 16)
+    monkeypatch.setattr("millstream.engine.inputs._FEW_ROWS", 16)
+    monkeypatch.setattr("millstream.engine.folding._FINISH_ROWS", 4)
     log: list[Record] = [reading(f"{n % 7}", (n + 1) / 10, v=n % 13) for n in range(400)]
     log[90] = Sent("1", 9, b"bad")
     log[91] = Sent("2", 9, b'{"v": }')
@@ -186,7 +188,7 @@ GOOD = f'{{"ts":"{at(1)}","v":-1.5e3,"a":[1,{{"é":null}}],"b":"\\u00e9\\n"}}'.e
 
 
 def rejected(batches: list[Batch]) -> list[int]:
-    rows: list[int] = DECODER.fold(INPUTS.gather(batches, Keys())).rejected.tolist()
+    rows: list[int] = DECODER.fold(INPUTS.gather(batches, slots_of(batches, Keys()))).rejected.tolist()
     return rows
 
 
@@ -202,7 +204,7 @@ def test_hope_and_care_decode_the_same(changes: list[tuple[int, int, bytes]]) ->
         cut_at = place + (kind in (1, 2))
         payload = payload[:place] + (other if kind in (0, 1) else b"") + (payload[cut_at:] if kind < 3 else b"")
     batches = cut([Sent("c", 1, payload)], [])[0]
-    inputs = INPUTS.gather(batches, Keys())
+    inputs = INPUTS.gather(batches, slots_of(batches, Keys()))
     DECODER._fold._careful_steps = 0
     hopeful = DECODER.fold(inputs)
     DECODER._fold._careful_steps = 1

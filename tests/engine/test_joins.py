@@ -6,14 +6,15 @@ from collections import Counter
 from datetime import datetime
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.depth import examples
 from tests.support.joins import NAMES, JoinOracle, dense, logs
-from tests.support.windows import Record, Store, Ticked, cut, data_of, reading
+from tests.support.windows import Record, Sent, Store, Ticked, cut, data_of, reading, run
 
 from millstream.clock import SECOND, to_micros
-from millstream.engine import Processor, processor_of
+from millstream.engine import JoinQuery, Processor, processor_of
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -190,3 +191,19 @@ def test_results_of_two_streams_are_those_of_the_definition_however_far_which_is
     expected = oracle.results(optional)
     assert {key: Counter(rows) for key, rows in found.items()} == {key: Counter(rows) for key, rows in expected.items()}
     assert {name: counts.get(name, 0) for name in oracle.counts()} == oracle.counts()
+
+
+def test_many_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.pieces._PIECE_ROWS", 16)
+    monkeypatch.setattr("millstream.engine.inputs._FEW_ROWS", 16)
+    log: list[Record] = [
+        reading(f"{n % 7}", (n + 1) / 10, v=n % 13, kind="xy"[n % 2]) if n % 50 else Sent(f"{n % 7}", n / 10, b"bad")
+        for n in range(1, 400)
+    ]
+    text = QUERIES["self"].format(join="LEFT JOIN", on=ON.format(low=-4, high=4))
+    plan = plan_query("q", text, STREAMS, into="out")
+    assert plan.join is not None
+    one, many = (run(JoinQuery(plan, plan.join, threads=threads), cut(log, [200])) for threads in (1, 3))
+    assert [(step.counts, step.rejected) for step in many] == [(step.counts, step.rejected) for step in one]
+    assert [data_of(step.outputs) for step in many] == [data_of(step.outputs) for step in one]
+    assert sum(step.notes["results"] for step in many) > 100

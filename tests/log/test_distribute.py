@@ -47,6 +47,17 @@ def test_every_event_goes_to_all_its_targets_in_order_with_the_key_it_has_there(
     assert all(batch.schema.equals(EVENT_SCHEMA) and batch.num_rows for _, _, batch in appends)
 
 
+@given(TOPICS, st.lists(st.none() | st.text(max_size=9)))
+def test_events_of_one_topic_go_where_each_of_them_goes(topic: str, keys: list[str | None]) -> None:
+    router = Router(STREAMS)
+    some = keys * 40  # of which many have the same length
+    events = [Event(topic=topic, payload=b"%d" % row, key=key) for row, key in enumerate(some)]
+    with mock.patch("millstream.log.router._FEW", 0):
+        appends, together = router.split(to_columns(events))
+    assert {(stream, partition): batch.to_pylist() for stream, partition, batch in appends} == plainly(events, router)
+    assert [row for rows in together for row in rows.to_pylist()] == to_columns(events).to_pylist()
+
+
 def test_a_code_without_targets_goes_nowhere() -> None:
     events = to_columns([Event(topic="t", payload=bytes([row])) for row in range(4)])
     appends, together = distribute(events, np.array([1, 0, 1, 0], np.int32), [(Target("s", 0, "k"),), ()])

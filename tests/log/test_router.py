@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.errors import AppError
 from millstream.log import Router, StreamSpec, Target, partition_of, router
+from millstream.log.partition import partitions_of
 from millstream.topic import filter_matches
 
 MURMUR2 = {  # Apache Kafka, clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java
@@ -30,6 +32,18 @@ def test_a_key_has_the_partition_that_kafka_gives_it(key: str, murmur2: int) -> 
 @given(st.text(), st.integers(1, 1000))
 def test_every_key_has_a_partition(key: str, partitions: int) -> None:
     assert 0 <= partition_of(key, partitions) < partitions
+
+
+@given(st.lists(st.text(), max_size=12), st.integers(1, 1000), st.integers(0, 3))
+def test_many_keys_have_the_partitions_that_each_has(some: list[str], partitions: int, skipped: int) -> None:
+    keys = [*some, *(f"{number:0{length}}" for length in range(1, 10) for number in range(40)), *some * 40]
+    found = partitions_of(pa.array(keys, pa.string()).slice(skipped), partitions)
+    assert found.tolist() == [partition_of(key, partitions) for key in keys[skipped:]]
+
+
+def test_no_keys_have_no_partitions() -> None:
+    assert partitions_of(pa.array([], pa.string()), 8).tolist() == []
+    assert partitions_of(pa.array([""] * 50, pa.string()), 8).tolist() == [partition_of("", 8)] * 50
 
 
 def test_keys_spread_over_the_partitions() -> None:

@@ -18,7 +18,7 @@ from millstream.clock import SECOND, Micros
 from millstream.engine import RegroupedQuery, Step
 from millstream.engine.window import Kind, Window
 from millstream.event import BATCH_SCHEMA, EVENT_SCHEMA, Batch
-from millstream.log.router import partition_of
+from millstream.log.partition import partition_of
 
 Place = tuple[str, int]
 

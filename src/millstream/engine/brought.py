@@ -54,11 +54,11 @@ class New:
 class Streams:
     """The streams that a join reads: its sides' decoders, and the clocks of each stream."""
 
-    def __init__(self, duck: Duck, plan: WindowPlan, join: Join, waits: Waits) -> None:
+    def __init__(self, duck: Duck, plan: WindowPlan, join: Join, waits: Waits, threads: int | None = None) -> None:
         self._plan = plan
         self._join = join
         self.clocks = tuple(Clocks(waits) for _ in plan.streams)
-        left, right = (RowDecoder(duck, side, mark) for side, mark in zip(join.sides, "lr", strict=True))
+        left, right = (RowDecoder(duck, side, mark, threads) for side, mark in zip(join.sides, "lr", strict=True))
         self._decoders = (left, right)
         self.values = (left.values, right.values)
 
@@ -94,10 +94,11 @@ class Streams:
         starts = np.cumsum([0, *map(len, batches)])
         places = [s + np.arange(len(b)) for b, s in zip(batches, starts, strict=False) if b.stream == stream]
         row = np.concatenate([NONE, *places])
+        slots = self._decoders[0].slots(own, state.keys)
         rows, looked = dict[int, pa.Table](), Saved()
         for side, decoder in enumerate(self._decoders):
             if self._join.sides[side].stream == stream:
-                rows[side], its = decoder.rows(own, state.keys)
+                rows[side], its = decoder.rows(own, state.keys, slots)
                 looked = looked + its
         state.fit()
         some = next(iter(rows.values()))
@@ -123,7 +124,9 @@ class Streams:
         event = rows.column("row").to_numpy()  # among those of the stream
         taken = (brought.wanted & ~brought.late)[event] & rows.column("kept").to_numpy()
         new, its = chosen(rows, taken), event[taken]
-        element = (np.arange(len(event)) - np.searchsorted(event, event))[taken]
+        element = np.zeros(len(its), np.int64)
+        if self._join.sides[side].applies:
+            element = (np.arange(len(event)) - np.searchsorted(event, event))[taken]
         alone = np.full(len(new), side == 0 and self._join.optional)
         place = (pa.array(brought.offset[its]), pa.array(element))
         of_log = (new.column("arrival"), *map(pa.array, (brought.begun[its], alone)))

@@ -53,21 +53,25 @@ class Waits:
 @dataclass(frozen=True, slots=True)
 class Came:
     """Events of a step, ordered by key and row: when each came, its key had `begun` to speak at an instant, and time
-    was closed up to a `horizon`."""
+    was closed up to a `horizon`. `order` is the place of each among the events in the order of rows."""
 
     slot: Ints
     row: Ints
     horizon: Ints
     begun: Ints
+    order: Ints
 
     def in_order(self) -> tuple[Ints, Ints]:
         """The horizons and beginnings in the order of rows."""
-        order = np.argsort(self.row)
-        return self.horizon[order], self.begun[order]
+        horizon, begun = np.empty_like(self.horizon), np.empty_like(self.begun)
+        horizon[self.order], begun[self.order] = self.horizon, self.begun
+        return horizon, begun
 
     def first_closed(self, slot: Ints, end: Ints, silent: Ints) -> Ints:
         """For each key the row of its first event that came when time was closed up to `end`, or that began to speak
         at `silent` or later; FOREVER: none of the step did."""
+        if not len(slot):
+            return slot
         begins = np.append(True, self.slot[1:] != self.slot[:-1])[: len(self.slot)]
         horizon = running_maximum(np.cumsum(begins), self.horizon)
         return np.minimum(self._first(horizon, slot, end), self._first(self.begun, slot, silent))
@@ -136,8 +140,8 @@ class Clocks:
         return found
 
     def advance(self, slot: Ints, row: Ints, time: Ints, arrival: Ints) -> Came:
-        """Move the clocks over events in the order of the stream."""
-        order = np.lexsort((row, slot))
+        """Move the clocks over events in the order of the stream, which is that of their rows."""
+        order = np.argsort(slot, kind="stable")
         slot, row, time, arrival = slot[order], row[order], time[order], arrival[order]
         first = np.append(True, slot[1:] != slot[:-1])[: len(slot)]
         seen = np.maximum(running_maximum(np.cumsum(first), arrival), self.seen[slot])
@@ -151,7 +155,7 @@ class Clocks:
         horizon = np.maximum(np.where(first | anew, before, _shifted(high)) - self._waits.grace - 1, closed)
         last = np.append(first[1:], True)[: len(slot)]
         self._room[:, slot[last]] = [column[last] for column in (high, seen, begun, closed)]
-        return Came(slot, row, horizon, begun)
+        return Came(slot, row, horizon, begun, order)
 
     def ends(self, slot: Ints, arrival: Ints) -> Ints:
         """Until when events of these keys, which came then, wait at least."""
@@ -182,9 +186,15 @@ class Clocks:
 
 def running_maximum(segment: Ints, values: Ints) -> Ints:
     """The largest value so far, segment by segment."""
-    distinct, ranks = np.unique(values, return_inverse=True)
-    if not len(distinct):
+    if not len(values):
         return values
+    lowest = int(values.min())
+    span = int(values.max()) - lowest + 1
+    if (int(segment[-1]) + 1) * span < FOREVER:
+        ascending = np.maximum.accumulate(segment * span + (values - lowest))
+        found: Ints = ascending - segment * span + lowest
+        return found
+    distinct, ranks = np.unique(values, return_inverse=True)
     running: Ints = distinct[np.maximum.accumulate(segment * len(distinct) + ranks) % len(distinct)]
     return running
 

@@ -23,7 +23,7 @@ from millstream.engine.aggregate import OFFSET
 from millstream.engine.careful import Careful
 from millstream.engine.duck import Duck, Source, select
 from millstream.engine.fixed import FixedSpans
-from millstream.engine.inputs import Inputs
+from millstream.engine.inputs import Inputs, slots_of
 from millstream.engine.keys import NEVER, Ints, Slots, group_name, key_of
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.lookup import Version
@@ -122,7 +122,9 @@ class CountedQuery:
 
     def _step(self, batches: Sequence[Batch]) -> Step:
         names = Slots()
-        inputs = self._inputs.gather(batches, names) if batches else self._lookbacks.schema.empty_table()
+        inputs = (
+            self._inputs.gather(batches, slots_of(batches, names)) if batches else self._lookbacks.schema.empty_table()
+        )
         if not len(inputs):
             return Step(counts={"processed": 0, "filtered": 0, "late": 0, "rejected": 0})
         inputs, looked = self._lookbacks.add(inputs, batches, names)

@@ -27,7 +27,7 @@ from millstream.engine.state import Closed, WindowState
 from millstream.engine.step import Step
 from millstream.event import Batch
 
-Finish = Callable[[pa.Table], pa.Table]
+Finish = Callable[[pa.Table], Sequence[pa.Table]]
 
 CHUNK = "early"
 """The name of the chunk with the last mark that was passed, which is there beside those of the windows."""
@@ -96,5 +96,7 @@ class Early:
         panes = self._state.panes
         mine = chosen(panes.table, np.isin(panes.slot, slots))
         closed = Closed(mine, np.full(len(mine), FOREVER), self._state.keys.done[mine.column("slot").to_numpy()])
-        events = early_events(self._plan, [self._finish(one) for one in self._state.finished(closed)], mark)
+        events = early_events(
+            self._plan, [part for one in self._state.finished(closed) for part in self._finish(one)], mark
+        )
         return [events] if events is not None else []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,8 @@ from millstream.clock import Micros
 from millstream.engine.decode import Decoder, Folded
 from millstream.engine.duck import Duck
 from millstream.engine.fixed import FixedSpans
-from millstream.engine.inputs import Inputs
-from millstream.engine.keys import Ints
+from millstream.engine.inputs import Inputs, slots_of
+from millstream.engine.keys import Ints, Slots
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.merge import Merging
 from millstream.engine.panes import chosen
@@ -25,6 +26,9 @@ from millstream.engine.sessions import SessionSpans
 from millstream.engine.sliding import SlidingSpans
 from millstream.engine.spans import Spans
 from millstream.engine.window import Session, Sliding, Window
+from millstream.event import Batch
+
+_FINISH_ROWS = 2_048  # panes that are worth a statement of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,13 @@ class Late:
         return len(self.rows)
 
 
+class _Worker(NamedTuple):
+    """What one thread has for itself."""
+
+    decoder: Decoder
+    merging: Merging
+
+
 class Folding:
     """What decodes the events of a plan's steps, and folds them into panes. Large steps are decoded in `threads` (None:
     one for each usable core).
@@ -66,23 +77,35 @@ class Folding:
         decoder = Decoder(self.duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
         self.spans = _spans(plan)
         self.merging = Merging(self.duck, plan, self.spans, partials, decoder.pane_columns)
-        self._decoders = Pieces(decoder, self._another_decoder, threads)
+        self._is_cut = not isinstance(plan.windows[0], Sliding)  # else a result needs panes with other ends
+        self.pieces = Pieces(_Worker(decoder, self.merging), self._another, threads)
         self.fingerprint = _fingerprint(plan, partials, self.merging.pane_schema)
 
-    def _another_decoder(self) -> Decoder:
-        duck = Duck()
-        lookups = self.inputs.references.source
-        decoder = Decoder(duck, self._plan, Partials(self._plan), self.lookbacks.schema, lookups)
+    def _another(self) -> _Worker:
+        duck, plan = Duck(), self._plan
+        partials = Partials(plan)
+        decoder = Decoder(duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
+        merging = Merging(duck, plan, self.spans, partials, decoder.pane_columns)
         duck.lock()
-        return decoder
+        return _Worker(decoder, merging)
+
+    def gather(self, batches: Sequence[Batch], keys: Slots) -> pa.Table:
+        """The events as inputs of the statements (`inputs.py`). Keys that are new get a slot."""
+        return self.inputs.gather(batches, slots_of(batches, keys, self.pieces), self.pieces)
 
     def fold(self, inputs: pa.Table) -> Folded:
         """The events as parts of windows."""
-        return Folded.join(self._decoders.run(Decoder.fold, inputs))
+        return Folded.join(self.pieces.run(lambda worker, piece: worker.decoder.fold(piece), inputs))
 
     def events(self, inputs: pa.Table) -> pa.Table:
         """See `Decoder.events`."""
-        return pa.concat_tables(self._decoders.run(Decoder.events, inputs))
+        return pa.concat_tables(self.pieces.run(lambda worker, piece: worker.decoder.events(piece), inputs))
+
+    def finish(self, panes: pa.Table, key: Callable[[int], str]) -> list[pa.Table]:
+        """See `Merging.finish`: the results in pieces. Many panes are cut by the ends of their windows, so what comes
+        out stands in the same order."""
+        count = self.pieces.count(len(panes), _FINISH_ROWS) if self._is_cut else 1
+        return self.pieces.each(lambda worker, piece: worker.merging.finish(piece, key), _by_end(panes, count))
 
     def panes(self, inputs: pa.Table, windows: pa.Table, late: Late) -> pa.Table:
         """What the events that are kept and not late bring to their windows; `windows` are those of all of them."""
@@ -98,6 +121,17 @@ class Folding:
         if len(late.short_rows):  # of some kind of window they may have missed all
             kept = chosen(kept, kept.column("end").to_numpy() <= kept.column("last").to_numpy())
         return kept.select(self.merging.pane_schema.names)
+
+
+def _by_end(panes: pa.Table, count: int) -> list[pa.Table]:
+    """Panes cut into about so many pieces of about the same size, by the ends of their windows, ascending."""
+    if count < 2:
+        return [panes]
+    end = panes.column("end").to_numpy()
+    cuts = [len(end) * number // count for number in range(1, count)]
+    bounds = np.unique(np.partition(end, cuts)[cuts])
+    place = np.searchsorted(bounds, end)
+    return [piece for number in range(len(bounds) + 1) if len(piece := chosen(panes, place == number))]
 
 
 def _spans(plan: WindowPlan) -> Spans:

@@ -29,9 +29,9 @@ class Gathering:
 
     def __init__(self, plan: WindowPlan, folding: Folding) -> None:
         self._plan = plan
-        self._merging = folding.merging
+        self._finish = folding.finish
         self._schema = folding.merging.pane_schema
-        self._state = WindowState(plan, folding.spans, self._schema, self._merging.merge, folding.fingerprint)
+        self._state = WindowState(plan, folding.spans, self._schema, folding.merging.merge, folding.fingerprint)
         self._passed: dict[int, Ints] = {}
 
     def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
@@ -62,7 +62,7 @@ class Gathering:
         touched = np.array(sorted(slots.values()), np.int64)
         closed, stays = self._state.close(touched, pa.concat_tables(fresh))
         parts = (
-            [self._merging.finish(panes, keys.names.__getitem__) for panes in self._state.finished(closed)]
+            [part for panes in self._state.finished(closed) for part in self._finish(panes, keys.names.__getitem__)]
             if len(closed.panes)
             else []
         )

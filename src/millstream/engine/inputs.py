@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,14 @@ import pyarrow as pa
 from millstream.engine.aggregate import OFFSET
 from millstream.engine.keys import NEVER, Ints, Slots
 from millstream.engine.lookup import References
+from millstream.engine.pieces import Pieces
 from millstream.engine.plan import WindowPlan
 from millstream.engine.scan import HORIZON
 from millstream.event import Batch
 from millstream.topic import Filter
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 _FEW_ROWS = 256
 _JSON_SPACE = b" \t\n\r"
@@ -51,16 +56,18 @@ class Inputs:
             ]
         )
 
-    def gather(self, batches: Sequence[Batch], keys: Slots | None) -> pa.Table:
-        """The events of the batches, in their order. Keys that are new get a slot (without `keys`, nobody asks for
-        slots: all have the same)."""
-        slots = [np.zeros(len(batch), np.int64) if keys is None else _slots(batch, keys) for batch in batches]
+    def gather(
+        self, batches: Sequence[Batch], slots: Sequence[Ints] | None, pieces: Pieces[Any] | None = None
+    ) -> pa.Table:
+        """The events of the batches, in their order. Their keys have these slots (None: nobody asks for slots, and all
+        have the same). Many events are shared out among the threads of `pieces`."""
+        slots = slots or [np.zeros(len(batch), np.int64) for batch in batches]
         events = [batch.events for batch in batches]
         rows = sum(map(len, slots))
         if rows <= _FEW_ROWS:  # then a copy costs less than handling each by itself
             events, slots = [pa.concat_batches(events)], [np.concatenate(slots)]
-        starts = np.cumsum([0, *map(len, slots)]).tolist()
-        return pa.Table.from_batches(map(self._of, events, starts, slots), self.schema)
+        places = list(zip(events, np.cumsum([0, *map(len, slots)]).tolist(), slots, strict=False))
+        return pa.Table.from_batches(_each(pieces, lambda place: self._of(*place), places, rows), self.schema)
 
     def before(self, inputs: pa.Table, rows: Ints, horizon: Ints) -> pa.Table:
         """Inputs of which some rows came when windows were closed up to a horizon."""
@@ -108,13 +115,20 @@ class Inputs:
         return {}
 
 
-def _slots(batch: Batch, keys: Slots) -> Ints:
-    if len(batch) <= _FEW_ROWS:
-        return keys.slots(batch.partition, batch.events.column("key").to_pylist())
-    encoded = batch.events.column("key").dictionary_encode()
-    slots = keys.slots(batch.partition, encoded.dictionary.to_pylist())
-    of_row: Ints = slots[encoded.indices.to_numpy()]
-    return of_row
+def slots_of(batches: Sequence[Batch], keys: Slots, pieces: Pieces[Any] | None = None) -> list[Ints]:
+    """The slots of the events' keys, batch by batch; a key that is new gets one."""
+    rows = sum(map(len, batches))
+    if rows <= _FEW_ROWS:
+        return [keys.slots(batch.partition, batch.events.column("key").to_pylist()) for batch in batches]
+    encoded = list(_each(pieces, lambda batch: batch.events.column("key").dictionary_encode(), batches, rows))
+    slots = [
+        keys.slots(batch.partition, its.dictionary.to_pylist()) for batch, its in zip(batches, encoded, strict=True)
+    ]
+    return [its_slots.take(its.indices.to_numpy()) for its_slots, its in zip(slots, encoded, strict=True)]
+
+
+def _each(pieces: Pieces[Any] | None, function: Callable[[S], R], items: Sequence[S], rows: int) -> Iterable[R]:
+    return map(function, items) if pieces is None else pieces.map(function, items, rows)
 
 
 def _as_text(data: pa.Array) -> pa.Array:
@@ -125,8 +139,8 @@ def _as_text(data: pa.Array) -> pa.Array:
     if content is None or not content.size:
         return pa.nulls(len(data), pa.string())
     characters = np.frombuffer(content, np.uint8)
-    first = characters[np.minimum(bounds[:-1], content.size - 1)]
-    last = characters[np.maximum(bounds[1:], 1) - 1]
+    first = characters.take(np.minimum(bounds[:-1], content.size - 1))
+    last = characters.take(np.maximum(bounds[1:], 1) - 1)
     doubtful = np.flatnonzero((first != ord("{")) | (last != ord("}")) | (bounds[:-1] == bounds[1:]))
     wrong = [row for row in doubtful.tolist() if not _is_braced(data[row].as_py())]
     if wrong:

@@ -71,18 +71,18 @@ class _Alone:
 
 
 class JoinQuery:
-    """A processor that runs a plan with a join.
+    """A processor that runs a plan with a join. Large steps are decoded in `threads` (None: one for each usable core).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, join: Join) -> None:
+    def __init__(self, plan: WindowPlan, join: Join, *, threads: int | None = None) -> None:
         self.plan = plan
         self._join = join
         waits = Waits(plan.grace, join.reach, plan.idle)
         self._silence = waits.silence
         duck = Duck()
-        self._streams = Streams(duck, plan, join, waits)
+        self._streams = Streams(duck, plan, join, waits, threads)
         self._clocks = self._streams.clocks
         left, right = self._streams.values
         self._partners = Partners(duck, plan, join, (left, right), waits.silence)
@@ -158,7 +158,10 @@ class JoinQuery:
         keys = np.concatenate([one.slot[its] for one, its in zip(waiting, ended, strict=True)])
         for one, its in zip(waiting, ended, strict=True):
             one.close(its)
-        moved = np.unique(np.concatenate([its.came.slot for its in brought]))
+        has_moved = np.zeros(len(self._state.keys), np.bool_)
+        for stream in brought:
+            has_moved[stream.came.slot] = True
+        moved = np.flatnonzero(has_moved)
         ticked = np.array([batch.partition for batch in batches if batch.ticks], np.int64)
         saved = self._state.save(moved, (added[0], added[1]), joined, keys, ticked)
         for stream in brought:

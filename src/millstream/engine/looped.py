@@ -14,7 +14,7 @@ from millstream.engine.plan import WindowPlan
 from millstream.engine.regrouped import RegroupedQuery
 from millstream.engine.step import Step
 from millstream.event import Batch, placed
-from millstream.log.router import partition_of
+from millstream.log.partition import partition_of
 
 
 class LoopedQuery:

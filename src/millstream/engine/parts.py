@@ -21,7 +21,7 @@ from millstream.engine.partition_clock import Reading
 from millstream.engine.plan import WindowPlan
 from millstream.event import Batch, Event, to_columns
 from millstream.log.contract import MAX_CHUNK_BYTES
-from millstream.log.router import partition_of
+from millstream.log.partition import partition_of
 
 _READINGS = pa.schema([("source", pa.int64()), ("as_of", pa.int64()), ("horizon", pa.int64())])
 _TYPE = "application/vnd.millstream.parts"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import pyarrow as pa
 
+S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -34,12 +35,25 @@ class Pieces(Generic[T]):
 
     def run(self, function: Callable[[T, pa.Table], R], inputs: pa.Table) -> list[R]:
         """What a function makes of the inputs, piece by piece in the order of their rows; small ones are one piece."""
-        count = min(self._threads, len(inputs) // _PIECE_ROWS)
+        count = self.count(len(inputs), _PIECE_ROWS)
         if count < 2:
             return [function(self.first, inputs)]
         rows = -(-len(inputs) // count)
-        pieces = [inputs.slice(start, rows) for start in range(0, len(inputs), rows)]
+        return self.each(function, [inputs.slice(start, rows) for start in range(0, len(inputs), rows)])
+
+    def each(self, function: Callable[[T, pa.Table], R], pieces: Sequence[pa.Table]) -> list[R]:
+        """What a function makes of each piece."""
+        if len(pieces) < 2:
+            return [function(self.first, piece) for piece in pieces]
         return list(self._pool.map(lambda piece: self._run(function, piece), pieces))
+
+    def map(self, function: Callable[[S], R], items: Sequence[S], rows: int) -> Iterable[R]:
+        """What a function that needs no `T` makes of each item; `rows` is how many all of them have."""
+        return (self._pool.map if self.count(rows, _PIECE_ROWS) > 1 else map)(function, items)
+
+    def count(self, rows: int, least: int) -> int:
+        """Into how many pieces rows are worth to be cut, each of which has at least so many."""
+        return max(1, min(self._threads, rows // least))
 
     def _run(self, function: Callable[[T, pa.Table], R], piece: pa.Table) -> R:
         try:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from millstream.clock import Micros
 from millstream.engine.careful import HOPE, Careful
 from millstream.engine.duck import Duck, Source
-from millstream.engine.inputs import Inputs
+from millstream.engine.inputs import Inputs, slots_of
 from millstream.engine.keys import Ints, Slots
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.lookup import Version
@@ -87,7 +87,8 @@ class PlainQuery:
         if not batches:
             return Step()
         keys = Slots()
-        inputs = self._inputs.gather(batches, keys if self.plan.lookbacks else None)
+        slots = slots_of(batches, keys) if self.plan.lookbacks else None
+        inputs = self._inputs.gather(batches, slots, self._events)
         if not len(inputs):
             return Step(counts={"processed": 0, "filtered": 0, "late": 0, "rejected": 0})
         inputs, saved = self._lookbacks.add(inputs, batches, keys)

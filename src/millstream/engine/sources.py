@@ -83,7 +83,7 @@ class Sources:
         if not batches:
             return Divided(self._folding.merging.pane_schema.empty_table(), None, [], dict(_NO_COUNTS), 0, Saved())
         keys = Keys()
-        gathered = self._folding.inputs.gather(batches, keys)
+        gathered = self._folding.gather(batches, keys)
         inputs, looked = self._folding.lookbacks.add(gathered, batches, keys)
         partition = np.repeat([batch.partition for batch in batches], [len(batch) for batch in batches])
         place = inputs.schema.get_field_index("#slot")

@@ -118,7 +118,7 @@ class WindowState:
             next_ends = self._spans.next_ends(panes, self._horizon_of(panes))
             np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), next_ends)
 
-    def tick(self, ticks: Mapping[int, Ticks], last_row: Ints, fresh: pa.Table) -> Ints:
+    def tick(self, ticks: Mapping[int, Ticks], last_row: Ints, fresh: pa.Table) -> Mask:
         """Close the windows, open ones and those of the step's `fresh` panes, that are due at a tick behind the last
         event of their key, whose row in the step is `last_row` (-1: there is none). Gives the keys concerned."""
         keys = self.keys
@@ -127,16 +127,15 @@ class WindowState:
             slots = keys.of(partition)
             passed = its_ticks.latest(last_row[slots]) - keys.seen[slots]
             until[slots] = keys.high[slots] + passed - self._plan.idle
-        found = []
+        concerned = np.zeros(len(keys), np.bool_)
         both = [self.panes.table, fresh]
         for panes in [pa.concat_tables(both)] if self._spans.moves else both:
             slot, end = panes.column("slot").to_numpy(), panes.column("end").to_numpy()
             due = np.full(len(slot), True) if self._spans.moves else end <= until[slot]
             if due.any():
-                found.append(slot[due])
+                concerned[slot[due]] = True
                 np.maximum.at(keys.closed, slot[due], self._spans.latest(chosen(panes, due), until[slot[due]]))
-        changed: Ints = np.unique(np.concatenate([*found, np.empty(0, np.int64)]))
-        return changed
+        return concerned
 
     def close(self, changed: Ints, fresh: pa.Table) -> tuple[Closed, pa.Table]:
         """Keep the panes of windows that are open, among them the step's `fresh` ones. Gives the panes of windows that

@@ -105,15 +105,16 @@ class WindowedQuery:
         return midnight.by_day(batches, self._state.days, self._state.forget_silent, self._step)
 
     def _step(self, batches: Sequence[Batch]) -> Step:
-        inputs, looked = self._lookbacks.add(self._inputs.gather(batches, self._state.keys), batches, self._state.keys)
+        inputs, looked = self._lookbacks.add(self._folding.gather(batches, self._state.keys), batches, self._state.keys)
         folded = self._folding.fold(inputs)
         ticks = place_ticks(batches)
         late = self._find_late(inputs, folded.windows, ticks, times_go_on(batches) if ticks else True)
         panes = self._folding.panes(inputs, folded.windows, late)
         last_row = self._move_clocks(inputs, folded.windows)  # late events move them too
-        touched = np.flatnonzero(last_row >= 0)
+        is_touched = last_row >= 0
         if ticks:
-            touched = np.union1d(touched, self._state.tick(ticks, last_row, panes))
+            is_touched |= self._state.tick(ticks, last_row, panes)
+        touched = np.flatnonzero(is_touched)
         closed, stays = self._state.close(touched, panes)
         outputs = self._results(closed)
         saved = self._state.save(touched, stays) + looked
@@ -201,10 +202,10 @@ class WindowedQuery:
         if not len(closed.panes):
             return None
         windows = self._state.finished(closed)
-        return result_events(self.plan, [self._finish(panes) for panes in windows])
+        return result_events(self.plan, [part for panes in windows for part in self._finish(panes)])
 
-    def _finish(self, panes: pa.Table) -> pa.Table:
-        return self._merging.finish(panes, self._state.keys.names.__getitem__)
+    def _finish(self, panes: pa.Table) -> list[pa.Table]:
+        return self._folding.finish(panes, self._state.keys.names.__getitem__)
 
 
 def counts_of(windows: pa.Table, rejected: int, late: int) -> dict[str, int]:

@@ -24,7 +24,8 @@ from millstream.log.contract import (
 from millstream.log.hearing import hear
 from millstream.log.measures import groups_source
 from millstream.log.merge import Merge
-from millstream.log.router import Router, Target, distribute, partition_of
+from millstream.log.partition import partition_of
+from millstream.log.router import Router, Target, distribute
 from millstream.log.start import From, find_position, find_positions, find_stream, parse_from
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 from millstream.errors import AppError
 from millstream.event import EVENT_SCHEMA
 from millstream.log.contract import StreamSpec
+from millstream.log.partition import partition_of, partitions_of
 from millstream.topic import Filter, Trie
 
 _KEY = EVENT_SCHEMA.get_field_index("key")
@@ -27,26 +27,6 @@ class Target(NamedTuple):
     stream: str
     partition: int
     key: str
-
-
-@lru_cache(maxsize=100_000)
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: Kafka's murmur2 (`org.apache.kafka.common.utils.Utils.murmur2`) with the sign bit
-    cleared, modulo the number of partitions, so that a key has the same partition on every backend."""
-    data = key.encode()
-    mask = 0xFFFFFFFF
-    m = 0x5BD1E995
-    h = (0x9747B28C ^ len(data)) & mask
-    whole = len(data) & ~3
-    for start in range(0, whole, 4):
-        k = int.from_bytes(data[start : start + 4], "little") * m & mask
-        k = (k ^ (k >> 24)) * m & mask
-        h = (h * m & mask) ^ k
-    if whole < len(data):
-        h = (h ^ int.from_bytes(data[whole:], "little")) * m & mask
-    h = (h ^ (h >> 13)) * m & mask
-    h ^= h >> 15
-    return (h & 0x7FFFFFFF) % partitions
 
 
 class Spread(NamedTuple):
@@ -92,12 +72,18 @@ class Router:
         return found
 
     def _find(self, topic: str, key: str | None) -> tuple[Target, ...]:
-        targets: dict[str, Target] = {}
+        targets = []
+        for name, level in self._captured_by(topic).items():
+            its_key = topic.split("/")[level] if level >= 0 else key if key is not None else topic
+            targets.append(Target(name, partition_of(its_key, self._streams[name].partitions), its_key))
+        return tuple(targets)
+
+    def _captured_by(self, topic: str) -> dict[str, int]:
+        """The streams that capture a topic, and the level of their key in it (-1: none)."""
+        found: dict[str, int] = {}
         for name, level in self._trie.match(topic):
-            if name not in targets:
-                its_key = topic.split("/")[level] if level >= 0 else key if key is not None else topic
-                targets[name] = Target(name, partition_of(its_key, self._streams[name].partitions), its_key)
-        return tuple(targets.values())
+            found.setdefault(name, level)
+        return found
 
     def split(self, events: pa.RecordBatch) -> Spread:
         """Spread events (`EVENT_SCHEMA`) over the streams that capture them."""
@@ -106,6 +92,8 @@ class Router:
             routes = [self.route(*pair) for pair in zip(topics.to_pylist(), keys.to_pylist(), strict=True)]
             return distribute(events, np.arange(len(routes), dtype=np.int32), routes)
         topics, keys = topics.dictionary_encode(), keys.dictionary_encode(null_encoding="encode")
+        if len(topics.dictionary) == 1:
+            return self._split_alike(events, topics.dictionary[0].as_py(), keys)
         wide = len(keys.dictionary)
         pairs = pa.array(topics.indices.to_numpy().astype(np.int64) * wide + keys.indices.to_numpy())
         encoded = pairs.dictionary_encode()
@@ -113,13 +101,24 @@ class Router:
         routes = [self.route(names[pair // wide], own[pair % wide]) for pair in encoded.dictionary.to_pylist()]
         return distribute(events, encoded.indices.to_numpy(), routes)
 
+    def _split_alike(self, events: pa.RecordBatch, topic: str, keys: pa.DictionaryArray) -> Spread:
+        """Events of one topic, as results of a query are: they may have many keys."""
+        places = []
+        for name, level in self._captured_by(topic).items():
+            count = self._streams[name].partitions
+            if level >= 0:
+                key = topic.split("/")[level]
+                its_keys = pa.repeat(pa.scalar(key, pa.string()), len(keys.dictionary))
+                partitions = np.full(len(its_keys), partition_of(key, count), np.int16)
+            else:
+                its_keys = keys.dictionary.fill_null(topic)
+                partitions = partitions_of(its_keys, count).astype(np.int16)
+            places.append((name, partitions, its_keys))
+        return _spread(events, keys.indices.to_numpy(), places)
+
 
 def distribute(events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Sequence[tuple[Target, ...]]) -> Spread:
-    """Spread events over streams and partitions: row i goes to every target of `routes[codes[i]]`, in order.
-
-    A stream's rows are put in the order of their partitions once, and what each partition gets is a slice of them:
-    gathering the rows of every partition by itself costs several times as much. What a query makes of partitions that
-    it has read one after the other mostly stands together already, and stays where it is."""
+    """Spread events over streams and partitions: row i goes to every target of `routes[codes[i]]`, in order."""
     by_stream: dict[str, tuple[list[int], list[str | None]]] = {}  # the partition and the key of each code
     for code, route in enumerate(routes):
         for stream, partition, key in route:
@@ -128,14 +127,30 @@ def distribute(events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Seq
                 found = by_stream[stream] = [-1] * len(routes), [None] * len(routes)
             found[0][code] = partition
             found[1][code] = key
+    places = [(name, np.array(its, np.int16), pa.array(keys, pa.string())) for name, (its, keys) in by_stream.items()]
+    return _spread(events, codes, places)
+
+
+def _spread(
+    events: pa.RecordBatch,
+    codes: npt.NDArray[np.int32],
+    places: Iterable[tuple[str, npt.NDArray[np.int16], pa.StringArray]],
+) -> Spread:
+    """Spread events over streams, of each of which `places` has the partitions and keys by the rows' codes; -1 is no
+    partition.
+
+    A stream's rows are put in the order of their partitions once, and what each partition gets is a slice of them:
+    gathering the rows of every partition by itself costs several times as much. What a query makes of partitions that
+    it has read one after the other mostly stands together already, and stays where it is."""
     appends: list[tuple[str, int, pa.RecordBatch]] = []
     together = None
-    cut: list[tuple[tuple[list[int], list[str | None]], list[tuple[int, pa.RecordBatch]]]] = []
-    for stream, where in by_stream.items():
-        parts = next((parts for its, parts in cut if its == where), None)
+    cut: list[tuple[npt.NDArray[np.int16], pa.StringArray, list[tuple[int, pa.RecordBatch]]]] = []
+    for stream, partitions, keys in places:
+        alike = (its for own, names, its in cut if np.array_equal(own, partitions) and names.equals(keys))
+        parts = next(alike, None)
         if parts is None:
-            parts, whole = _cut(events, codes, *where)
-            cut.append((where, parts))
+            parts, whole = _cut(events, codes, partitions, keys)
+            cut.append((partitions, keys, parts))
             if whole and together is None:
                 together = [rows for _, rows in parts]
         appends += [(stream, partition, rows) for partition, rows in parts]
@@ -143,17 +158,20 @@ def distribute(events: pa.RecordBatch, codes: npt.NDArray[np.int32], routes: Seq
 
 
 def _cut(
-    events: pa.RecordBatch, codes: npt.NDArray[np.int32], partition_by_code: list[int], key_by_code: list[str | None]
+    events: pa.RecordBatch,
+    codes: npt.NDArray[np.int32],
+    partition_by_code: npt.NDArray[np.int16],
+    key_by_code: pa.StringArray,
 ) -> tuple[list[tuple[int, pa.RecordBatch]], bool]:
     """What each partition of a stream gets, and whether that is all of the events as they are, one after the other."""
-    partitions = np.array(partition_by_code, np.int16)[codes]  # of 16 bits: NumPy sorts them by radix
+    partitions = partition_by_code[codes]  # of 16 bits: NumPy sorts them by radix
     order = None
     starts = _runs(partitions)
     if len(starts) > len(set(partitions[starts].tolist())):
         order = np.argsort(partitions, kind="stable")
         partitions, codes = partitions[order], codes[order]
         starts = _runs(partitions)
-    keys = pa.array(key_by_code, pa.string()).take(pa.array(codes))
+    keys = key_by_code.take(pa.array(codes))
     whole = order is None and keys.equals(events.column(_KEY))
     ordered = events if whole else _reordered(events, order, keys)
     parts = [

@@ -227,7 +227,7 @@ class QueryProcessor:
 
 async def _unless_failed(reading: asyncio.Future[T], committing: asyncio.Future[None]) -> T:
     """What is read. Raises at once if the commit fails meanwhile: nothing more may ever come."""
-    if not (reading.done() and committing.done()):
+    if not reading.done():  # else the step begins before the commit does what it can do meanwhile
         await asyncio.wait((reading, committing), return_when=asyncio.FIRST_COMPLETED)
     if committing.done():
         committing.result()
