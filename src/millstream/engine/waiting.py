@@ -178,6 +178,9 @@ class JoinState:
         rows = pa.concat_tables(
             [self._as_rows(added[0], 0), self._as_rows(added[1], 1), self._as_rows(joined, _NO_LONGER_ALONE)]
         )
+        is_changed = np.zeros(len(self.keys), np.bool_)
+        is_changed[slots] = is_changed[rows.column("slot").to_numpy()] = True
+        changed = np.flatnonzero(is_changed)
         of_row = self.keys.partition[rows.column("slot").to_numpy()]
         of_key = self.keys.partition[slots]
         forgotten = [np.empty(0, np.int64)]
@@ -187,9 +190,8 @@ class JoinState:
                 forgotten.append(self._forgotten(number))
                 saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number, forgotten[-1]))
             else:
-                mine = chosen(rows, of_row == number)
-                changed = np.union1d(slots[of_key == number], mine.column("slot").to_numpy())
-                saved.save[number] = log.delta(self._delta(number, changed, mine))
+                its = changed[self.keys.partition[changed] == number]
+                saved.save[number] = log.delta(self._delta(number, its, chosen(rows, of_row == number)))
         gone = np.concatenate(forgotten)
         if len(gone):
             stays = np.ones(len(self.keys), np.bool_)
@@ -218,8 +220,10 @@ class JoinState:
     def _forgotten(self, partition: int) -> Ints:
         """The keys of a partition of which nothing is left to know."""
         slots = self.keys.of(partition)
-        busy = np.concatenate([side.slot[side.open] for side in self.sides])
-        gone = ~np.isin(slots, busy)
+        is_busy = np.zeros(len(self.keys), np.bool_)
+        for side in self.sides:
+            is_busy[side.slot[side.open]] = True
+        gone = ~is_busy[slots]
         for clocks in self.clocks:
             gone &= clocks.forgotten(slots, partition)
         return slots[gone]
@@ -228,7 +232,10 @@ class JoinState:
         rows = [
             self._as_rows(side.take(self.waiting_in(partition, side)), number) for number, side in enumerate(self.sides)
         ]
-        slots = np.setdiff1d(self.keys.of(partition), forgotten)
+        stays = np.ones(len(self.keys), np.bool_)
+        stays[forgotten] = False
+        slots = self.keys.of(partition)
+        slots = slots[stays[slots]]
         return self._delta(partition, slots, pa.concat_tables(rows))
 
     def _delta(self, partition: int, slots: Ints, rows: pa.Table) -> bytes:
