@@ -1,84 +1,92 @@
-"""When a handler reads on: what comes while it has its hands full is read in one go."""
+"""Queries of a worker take turns."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from typing import Any
+import asyncio
+from collections.abc import Sequence
 
 import pytest
 from tests.support.plant import Plant
-from tests.support.streams import eventually
 
 from millstream.app import App
-from millstream.errors import MillstreamError
-from millstream.log import Poll
-from millstream.log.sqlite.member import Member
-from millstream.worker import handler
+from millstream.engine.plain import PlainQuery
+from millstream.engine.step import Step
+from millstream.event import Batch
+from millstream.worker.turns import Turns
 
 
-@pytest.fixture
-def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many events each poll has found that found any."""
-    found: list[int] = []
-    poll = Member.poll
+async def test_so_many_at_once_in_the_order_in_which_they_came() -> None:
+    turns, order = Turns(2), list[int]()
+    gates = [asyncio.Event() for _ in range(5)]
 
-    async def counted(self: Member, *arguments: Any, **options: Any) -> Poll:
-        result = await poll(self, *arguments, **options)
-        if result.batches:
-            found.append(sum(map(len, result.batches)))
-        return result
+    async def work(number: int) -> None:
+        turn = turns.one()
+        await turn.take()
+        await turn.take()  # whoever has it keeps it
+        order.append(number)
+        await gates[number].wait()
+        turn.give()
+        turn.give()
 
-    monkeypatch.setattr(Member, "poll", counted)
-    return found
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What the handler waits for."""
-    gate = threading.Event()
-    yield gate
-    gate.set()
-
-
-def make_app(gate: threading.Event, called: list[str]) -> App:
-    app = App("plant")
-
-    @app.on("device/{device}", group="slow")
-    def slow(device: str) -> None:
-        called.append(device)
-        gate.wait()
-        if device == "bad":
-            raise MillstreamError("a device that fails")
-
-    return app
+    tasks = [asyncio.create_task(work(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    assert order == [0, 1]
+    gates[1].set()
+    await tasks[1]
+    gates[2].set()
+    await tasks[2]
+    assert order == [0, 1, 2, 3]
+    for gate in gates:
+        gate.set()
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3, 4]
 
 
-async def publish_one_by_one(plant: Plant, *devices: str) -> None:
-    for device in devices:
-        await plant.publish((f"device/{device}", {}))
+async def test_who_is_cancelled_while_he_waits_has_no_turn() -> None:
+    turns = Turns(1)
+    first, second = turns.one(), turns.one()
+    await first.take()
+    waiting = asyncio.create_task(second.take())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    second.give()
+    first.give()
+    await asyncio.wait_for(second.take(), 10)
 
 
-@pytest.mark.parametrize("first", ["good", "bad"])
-async def test_what_comes_while_no_call_can_begin_is_read_in_one_go(
-    plant: Plant, polls: list[int], gate: threading.Event, first: str, monkeypatch: pytest.MonkeyPatch
+async def test_without_a_bound_nobody_waits() -> None:
+    turns = Turns()
+    for turn in [turns.one() for _ in range(100)]:
+        assert not turn.is_shared
+        await turn.take()
+
+
+async def test_queries_that_take_turns_answer_as_each_alone_also_when_one_fails(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "_TURN_SECONDS", 60.0)
-    called: list[str] = []
-    await plant.start(make_app(gate, called))
-    await publish_one_by_one(plant, first)
-    await eventually(lambda: called)
-    await publish_one_by_one(plant, *"abcde")
-    gate.set()
-    await eventually(lambda: len(called) > 5)
-    assert polls == [1, 5]
+    real, failures = PlainQuery.step, [MemoryError("too much")] * 2
 
+    def step(self: PlainQuery, batches: Sequence[Batch]) -> Step:
+        if self.plan.name == "q3" and failures:
+            raise failures.pop()
+        return real(self, batches)
 
-async def test_reading_goes_on_beside_a_slow_call(plant: Plant, polls: list[int], gate: threading.Event) -> None:
-    called: list[str] = []
-    await plant.start(make_app(gate, called))
-    await publish_one_by_one(plant, "a")
-    await eventually(lambda: called)
-    await publish_one_by_one(plant, "b")
-    await eventually(lambda: polls == [1, 1])
-    assert called == ["a"]
+    monkeypatch.setattr(PlainQuery, "step", step)
+    monkeypatch.setattr("millstream.worker.worker.usable_cores", lambda: 1)
+    app = App("plant")
+    app.stream("readings", topics="readings/{device}", key="device")
+    for number in range(8):
+        app.query(f"q{number}", f"SELECT n FROM readings WHERE CAST(n AS BIGINT) % 8 = {number}")
+    worker = await plant.start(app)
+    for start in range(0, 80, 16):
+        await plant.publish(*((f"readings/{n % 5}", {"n": n}) for n in range(start, start + 16)))
+        await plant.caught_up("q0")
+    for number in range(8):
+        await plant.caught_up(f"q{number}")
+        found = sorted(event.data["n"] for event in await plant.read(f"q{number}"))
+        assert found == list(range(number, 80, 8))
+        counts = await plant.counts(f"q{number}")
+        assert (counts["processed"], counts["filtered"]) == (10, 70)
+    assert not failures
+    await plant.stop(worker)

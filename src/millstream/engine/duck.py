@@ -85,6 +85,7 @@ class Duck:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY,
             "threads": 1,
+            "async_threads": 0,  # eight for each connection, which wait for files that it cannot reach
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
         }

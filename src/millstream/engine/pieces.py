@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -23,7 +24,11 @@ _PIECE_ROWS = 8_192  # fewer are not worth another statement: binding one takes 
 
 class Pieces(Generic[T]):
     """Has a `T`, which is used by one thread at a time, for each of a number of threads (None: one for each usable
-    core): the `first`, and others that are made when they are needed."""
+    core): the `first`, and others that are made when they are needed. Whatever else of this process is at the same has
+    its share of them."""
+
+    _lock = threading.Lock()
+    _running = 0  # in this process
 
     def __init__(self, first: T, make: Callable[[], T], threads: int | None = None) -> None:
         self.first = first
@@ -36,16 +41,19 @@ class Pieces(Generic[T]):
     def run(self, function: Callable[[T, pa.Table], R], inputs: pa.Table) -> list[R]:
         """What a function makes of the inputs, piece by piece in the order of their rows; small ones are one piece."""
         count = self.count(len(inputs), _PIECE_ROWS)
-        if count < 2:
-            return [function(self.first, inputs)]
         rows = -(-len(inputs) // count)
-        return self.each(function, [inputs.slice(start, rows) for start in range(0, len(inputs), rows)])
+        pieces = [inputs.slice(start, rows) for start in range(0, len(inputs), rows)] if count > 1 else [inputs]
+        return self.each(function, pieces)
 
     def each(self, function: Callable[[T, pa.Table], R], pieces: Sequence[pa.Table]) -> list[R]:
         """What a function makes of each piece."""
-        if len(pieces) < 2:
-            return [function(self.first, piece) for piece in pieces]
-        return list(self._pool.map(lambda piece: self._run(function, piece), pieces))
+        self._run_more(1)
+        try:
+            if len(pieces) < 2:
+                return [function(self.first, piece) for piece in pieces]
+            return list(self._pool.map(lambda piece: self._run(function, piece), pieces))
+        finally:
+            self._run_more(-1)
 
     def map(self, function: Callable[[S], R], items: Sequence[S], rows: int) -> Iterable[R]:
         """What a function that needs no `T` makes of each item; `rows` is how many all of them have."""
@@ -53,7 +61,12 @@ class Pieces(Generic[T]):
 
     def count(self, rows: int, least: int) -> int:
         """Into how many pieces rows are worth to be cut, each of which has at least so many."""
-        return max(1, min(self._threads, rows // least))
+        return max(1, min(self._threads - Pieces._running, rows // least))
+
+    @staticmethod
+    def _run_more(number: int) -> None:
+        with Pieces._lock:
+            Pieces._running += number
 
     def _run(self, function: Callable[[T, pa.Table], R], piece: pa.Table) -> R:
         try:

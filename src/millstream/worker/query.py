@@ -30,6 +30,7 @@ from millstream.worker.membership import Membership
 from millstream.worker.references import Histories, versions_for
 from millstream.worker.tasks import cancel, first_of, unless
 from millstream.worker.threads import Threads
+from millstream.worker.turns import Turns
 from millstream.worker.watch import Failure
 from millstream.worker.whole import whole_events, whole_late
 
@@ -70,9 +71,10 @@ class QueryProcessor:
         columns: Collection[str] | None = None,
         *,
         queries: int = 1,
+        turns: Turns | None = None,
     ) -> None:
         """`columns` are those of events that the processor looks at (None: all). `queries` is how many the worker
-        has."""
+        has, which take `turns`."""
         self.name = query.name
         self._processor = processor
         self._lookups = lookups
@@ -82,6 +84,7 @@ class QueryProcessor:
         wanted = None if context.is_traced else columns  # traces are in headers
         self._membership = Membership(context, query.name, streams, query.start, (StepFailedError,), columns=wanted)
         self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
+        self._turn = (turns or Turns()).one()
         self._partitions: set[int] = set()
         self._most_bytes = max(_POLL_BYTES // queries, min(_POLL_BYTES, _LEAST_POLL_BYTES))
         self._poll_bytes = self._most_bytes
@@ -124,13 +127,14 @@ class QueryProcessor:
                 pieces = in_pieces(poll.batches, self.name) if poll.batches else []
                 grants = self._membership.group  # the transactions are of the grants that `poll` was read under
                 transactions = [grants.transaction() for _ in pieces]
-                is_behind = sum(map(len, poll.batches)) >= _BEHIND_EVENTS
+                is_behind = sum(map(len, poll.batches)) >= _BEHIND_EVENTS and not self._turn.is_shared
                 if is_behind:
                     reading = asyncio.ensure_future(self._poll())
                 self._expired.update(poll.expired)
                 for piece, transaction in zip(pieces, transactions, strict=True):
                     passed_over = self._passed_over(piece)
                     step = await self._step(piece, committing)
+                    self._turn.give()
                     await committing
                     committing = asyncio.ensure_future(self._commit(piece.batches, step, passed_over, transaction))
                 if not is_behind:
@@ -138,10 +142,22 @@ class QueryProcessor:
             await committing
         finally:
             await cancel((reading, committing))
+            self._turn.give()
 
     async def _poll(self) -> Poll | None:
         """The next poll; None when the worker stops."""
-        return await unless(self._membership.group.poll(self._poll_bytes), self._membership.stopping)
+        return await unless(self._read(), self._membership.stopping)
+
+    async def _read(self) -> Poll:
+        """What has happened, when it is this query's turn."""
+        group = self._membership.group
+        if self._turn.is_shared:
+            await self._turn.take()
+            poll = await group.poll(self._poll_bytes, 0)
+            if poll != Poll():
+                return poll
+            self._turn.give()
+        return await group.poll(self._poll_bytes)
 
     async def _change_hands(self, poll: Poll) -> None:
         """Everything is committed here, so what is lost can go at once."""
@@ -168,7 +184,10 @@ class QueryProcessor:
         """What the engine makes of a piece. Raises `StepFailedError` when the step before it is committed."""
         batches = piece.batches
         began = self._context.clock.monotonic()
+        if self._lookups:
+            self._turn.give()  # a version may be waited for
         versions = await versions_for(self._lookups, self._histories, batches)
+        await self._turn.take()
         try:
             if versions is not None:
                 await self._threads.run(self._processor.refer, versions)

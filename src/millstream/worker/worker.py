@@ -23,6 +23,7 @@ from millstream.worker.resources import Resources
 from millstream.worker.subscriber import Subscriber
 from millstream.worker.tasks import cancel
 from millstream.worker.topics import Topics
+from millstream.worker.turns import Turns, usable_cores
 from millstream.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Worker:
             measures or Measures(),
             _traces_with(tracer),
         )
+        cores = usable_cores()
+        self._turns = Turns(cores if len(app.queries) > cores else None)
         self._processors: list[_Processor] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
@@ -152,7 +155,15 @@ class Worker:
         processor = processor_of(plan)
         number = len(self._app.queries)
         return QueryProcessor(
-            query, plan.reads, processor, self._context, plan.lookups, histories, plan.looks_at, queries=number
+            query,
+            plan.reads,
+            processor,
+            self._context,
+            plan.lookups,
+            histories,
+            plan.looks_at,
+            queries=number,
+            turns=self._turns,
         )
 
     async def __aenter__(self) -> Worker:

@@ -14,12 +14,14 @@ from millstream.clock import Micros
 from millstream.log.contract import Accounts, Bounds, GroupStatus
 from millstream.log.sqlite.catalog import Catalog, catalog_version, load_catalog
 from millstream.log.sqlite.place import Cursor
+from millstream.log.sqlite.recent import NOWHERE, Recent
 from millstream.log.sqlite.scan import (
     Piece,
     Scan,
     first_mark,
     header_at,
     last_header,
+    piece_of,
     row_at,
     take_turns,
 )
@@ -36,6 +38,7 @@ class Reader:
         self._db = db
         self._catalog = Catalog(0, {})
         self._unpacked = Unpacked()
+        self._recent = Recent()
 
     def close(self) -> None:
         self._db.close()
@@ -47,6 +50,7 @@ class Reader:
         try:
             if catalog_version(self._db) != self._catalog.version:
                 self._catalog = load_catalog(self._db)
+                self._recent.clear()  # the ids of partitions that are gone are given to others
             yield self._catalog
         finally:
             self._db.execute("COMMIT")
@@ -73,13 +77,32 @@ class Reader:
         where there is nothing, or no stream any more. Of events on other `topics` only their number is told.
         `CorruptChunkError`."""
         with self._transaction() as catalog:
-            scans = [
-                Scan(self._db, stream, cursor, self._unpacked.unpack, topics)
+            asked = {
+                stream.partitions[cursor.partition]: (stream, cursor)
                 for cursor in cursors
                 if (stream := catalog.streams.get(cursor.stream)) and cursor.partition < len(stream.partitions)
-            ]
-            take_turns(scans, limit_bytes)
-        return [piece for piece in (scan.piece() for scan in scans) if piece.moved]
+            }
+            here, beyond = self._recent.split(
+                {
+                    place: cursor.offset if cursor.stream_id in (None, stream.id) else NOWHERE
+                    for place, (stream, cursor) in asked.items()
+                }
+            )
+            scans = {place: Scan(self._db, *asked[place], self._unpacked.unpack, topics) for place in beyond}
+            left = limit_bytes * len(scans) // max(1, len(here) + len(scans))
+            take_turns(list(scans.values()), left)
+        pieces = []
+        for place, scan in scans.items():
+            pieces.append(scan.piece())
+            self._recent.add(place, scan.start, scan.found)
+        left = limit_bytes - left
+        for place in here:
+            if left > 0:
+                stream, cursor = asked[place]
+                found = self._recent.take(place, cursor.offset, left)
+                pieces.append(piece_of(cursor, stream.id, [found], topics))
+                left -= found.nbytes
+        return [piece for piece in pieces if piece.moved]
 
     def bounds(self, stream: str, partition: int) -> Bounds:
         """Where a partition begins and ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import apsw
@@ -60,7 +61,9 @@ Unpack = Callable[[Row, str, int], Records]
 
 
 class Scan:
-    """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them."""
+    """A cursor's way along its partition: fetches rows, within a read transaction, and then makes a piece of them.
+
+    `start` is the offset from which it fetches them."""
 
     def __init__(
         self, db: apsw.Connection, stream: Stream, cursor: Cursor, unpack: Unpack, topics: Filter | None = None
@@ -75,7 +78,7 @@ class Scan:
         self._topics = topics
         self._stream_id = stream.id
         self._cursor = cursor
-        self._start = cursor.offset
+        self.start = cursor.offset
         self._first: Mark | None = None
         self._rows: list[Row] = []
         self._cut: int | None = None
@@ -84,8 +87,8 @@ class Scan:
         header = header_at(db, partition, cursor.offset)
         if header is None:  # nothing so far back: the partition begins later, or is empty
             self._first = first_mark(db, partition)
-            self._start = max(cursor.offset, self._first.offset)
-            self._open(row_id(partition, self._start))
+            self.start = max(cursor.offset, self._first.offset)
+            self._open(row_id(partition, self.start))
         elif header.next_offset > cursor.offset:
             self._open(header.id)
 
@@ -109,29 +112,24 @@ class Scan:
         if self._fetch is not None:
             self._fetch.close()
 
-    def piece(self) -> Piece:
-        """What the fetched rows hold."""
-        expired = self._expired()
-        if not self._rows:
-            events_before = self._cursor.events_before if self._first is None else self._first.events
-            return Piece(None, self._behind(self._start, events_before), expired, self._moved or expired > 0)
+    @cached_property
+    def found(self) -> list[Records]:
+        """What the fetched rows hold, from the cursor on."""
         pieces = [self._unpack(row, self._cursor.stream, self._cursor.partition) for row in self._rows]
-        pieces[0] = pieces[0].since(self._start)
+        if pieces:
+            pieces[0] = pieces[0].since(self.start)
         if self._cut is not None:
             pieces[-1] = pieces[-1].within(self._cut)
-        last = pieces[-1]
-        cursor = self._behind(last.next_offset, last.events_before + len(last))
-        if self._cursor.done:
-            pieces = [piece.without(self._cursor.done) for piece in pieces]
-        if self._topics is None:
-            return Piece(concatenate(pieces), cursor, expired, True)
-        records, selection = _select(pieces, self._topics)
-        return Piece(records, cursor, expired, True, selection, self._at_end)
+        return [concatenate(pieces)] if pieces and self._topics is None else pieces
 
-    def _behind(self, offset: int, events_before: int | None) -> Cursor:
-        cursor = self._cursor
-        done = tuple(one for one in cursor.done if one >= offset)
-        return Cursor(cursor.stream, cursor.partition, offset, done, events_before, self._stream_id)
+    def piece(self) -> Piece:
+        """The same, as who reads at the cursor gets it."""
+        expired = self._expired()
+        if self.found:
+            return piece_of(self._cursor, self._stream_id, self.found, self._topics, expired, self._at_end)
+        events_before = self._cursor.events_before if self._first is None else self._first.events
+        behind = _behind(self._cursor, self._stream_id, self.start, events_before)
+        return Piece(None, behind, expired, self._moved or expired > 0)
 
     def _expired(self) -> int:
         first, cursor = self._first, self._cursor
@@ -140,6 +138,30 @@ class Scan:
         passed = sum(1 for one in cursor.done if one < first.offset)
         before = cursor.events_before
         return (first.offset - cursor.offset if before is None else first.events - before) - passed
+
+
+def piece_of(
+    cursor: Cursor,
+    stream_id: int,
+    found: Sequence[Records],
+    topics: Filter | None,
+    expired: int = 0,
+    at_end: bool = False,
+) -> Piece:
+    """Adjoining records from a cursor on, as who reads there gets them. There is at least one."""
+    last = found[-1]
+    behind = _behind(cursor, stream_id, last.next_offset, last.events_before + len(last))
+    if cursor.done:
+        found = [records.without(cursor.done) for records in found]
+    if topics is None:
+        return Piece(concatenate(found), behind, expired, True, at_end=at_end)
+    records, selection = _select(found, topics)
+    return Piece(records, behind, expired, True, selection, at_end)
+
+
+def _behind(cursor: Cursor, stream_id: int, offset: int, events_before: int | None) -> Cursor:
+    done = tuple(one for one in cursor.done if one >= offset)
+    return Cursor(cursor.stream, cursor.partition, offset, done, events_before, stream_id)
 
 
 def _select(pieces: Sequence[Records], topics: Filter) -> tuple[Records, Selection]:
