@@ -2,6 +2,7 @@
 
 from millstream.engine.counted import CountedQuery
 from millstream.engine.join import JoinQuery
+from millstream.engine.parsing import Parsing, parsings
 from millstream.engine.plain import PlainQuery
 from millstream.engine.plan import WindowPlan
 from millstream.engine.regrouped import RegroupedQuery
@@ -9,20 +10,21 @@ from millstream.engine.step import Processor, Rejected, Step
 from millstream.engine.windowed import WindowedQuery
 
 
-def processor_of(plan: WindowPlan) -> Processor:
-    """What runs a plan."""
+def processor_of(plan: WindowPlan, parsing: Parsing | None = None) -> Processor:
+    """What runs a plan. `parsing` is what it shares with others (`parsings`)."""
     if plan.join is not None:
         return JoinQuery(plan, plan.join)
     if plan.counts is not None:
         return CountedQuery(plan, plan.counts)
     if plan.regroups:
         return RegroupedQuery(plan)
-    return WindowedQuery(plan) if plan.windows else PlainQuery(plan)
+    return WindowedQuery(plan) if plan.windows else PlainQuery(plan, parsing=parsing)
 
 
 __all__ = [
     "CountedQuery",
     "JoinQuery",
+    "Parsing",
     "PlainQuery",
     "Processor",
     "RegroupedQuery",
@@ -30,5 +32,6 @@ __all__ = [
     "Step",
     "WindowPlan",
     "WindowedQuery",
+    "parsings",
     "processor_of",
 ]

@@ -26,6 +26,7 @@ class Source:
     """A table that statements scan; it may be exchanged for another one of its schema. At first it is empty."""
 
     def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
         self.table = schema.empty_table()
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,11 @@ from millstream.engine.keys import Ints, Slots
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.lookup import Version
 from millstream.engine.outputs import result_events
+from millstream.engine.parsing import Parsing
 from millstream.engine.pieces import Pieces
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import rejected_events
-from millstream.engine.scan import plain_text
+from millstream.engine.scan import PARSED, plain_text
 from millstream.engine.step import Step
 from millstream.errors import QueryError
 from millstream.event import Batch
@@ -41,10 +43,11 @@ class _Answer:
 
 class PlainQuery:
     """A processor that runs a plan without windows. Large steps are decoded in `threads` (None: one for each usable
-    core)."""
+    core). `parsing` is what it shares with others."""
 
-    def __init__(self, plan: WindowPlan, *, threads: int | None = None) -> None:
+    def __init__(self, plan: WindowPlan, *, threads: int | None = None, parsing: Parsing | None = None) -> None:
         self.plan = plan
+        self._parsing = parsing
         self._inputs = Inputs(plan)
         duck = Duck()
         self._lookbacks = Lookbacks(duck, plan, self._inputs)
@@ -52,7 +55,8 @@ class PlainQuery:
 
     def _statement(self, duck: Duck) -> Careful:
         source, lookups = Source(self._lookbacks.schema), self._inputs.references.source
-        statement = Careful(duck, lambda data: plain_text(self.plan, data, narrow=data == HOPE), source, lookups)
+        parsed = None if self._parsing is None else Source(pa.schema([*source.schema, self._parsing.field]))
+        statement = Careful(duck, partial(_text, self.plan), source, lookups, parsed)
         duck.lock()
         return statement
 
@@ -92,6 +96,8 @@ class PlainQuery:
         if not len(inputs):
             return Step(counts={"processed": 0, "filtered": 0, "late": 0, "rejected": 0})
         inputs, saved = self._lookbacks.add(inputs, batches, keys)
+        if self._parsing is not None:
+            inputs = self._parsing.add(inputs, batches)
         answers = self._events.run(lambda statement, piece: self._answer(statement.run(piece), batches), inputs)
         outputs = result_events(self.plan, [placed for answer in answers for placed in answer.placed])
         processed = sum(answer.processed for answer in answers)
@@ -154,3 +160,7 @@ class PlainQuery:
                 ids = pc.binary_join_element_wise(ids, found.column("place"), ":")
             placed.append(pa.table({"key": events.column("key"), "id": ids, "data": found.column("data")}))
         return placed
+
+
+def _text(plan: WindowPlan, data: str) -> str:
+    return plain_text(plan, data, narrow=data in (HOPE, PARSED))

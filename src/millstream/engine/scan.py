@@ -30,6 +30,10 @@ HORIZON = "#horizon"
 """The column with the instant up to which windows were closed when an event came; only plans that do not tumble have
 it."""
 
+PARSED = "#json"
+"""The column with the payload's fields: as a fragment for the payload, it says that they are parsed already
+(`parsing.py`)."""
+
 _FIRST_TIME: Micros = -62_135_596_800 * SECOND  # 0001-01-01, the first that a timestamp of RFC 3339 can say
 
 _EXTENT = [
@@ -192,9 +196,11 @@ def events_text(plan: WindowPlan, data: str) -> str:
 def _timed_text(plan: WindowPlan, fragments: Sequence[str], data: str) -> str:
     """Events with their times, and what the fragments make of them: the payload parsed; its fields; what is looked up;
     the event-level fragments; the time clamped."""
-    parsed = select(["*", f'{_parse(plan.fields, data)} AS "#json"'], "source")
+    is_parsed = data == PARSED
+    parsed = "source" if is_parsed else parsed_text(plan.fields, data, "*")
+    data = f'CASE WHEN "{PARSED}" IS NOT NULL THEN "#data" END' if is_parsed else data
     fields = ['"#row"', '"#slot"', '"#arrival"', '"#json" IS NOT NULL AS "#valid"']
-    fields += [f"{_read(field)} AS {quoted(field.name)}" for field in plan.fields]
+    fields += [f"{_read(field, is_parsed)} AS {quoted(field.name)}" for field in plan.fields]
     fields += [f'{data} AS "_payload"' if name == "_payload" else quoted(name) for name in plan.attributes]
     fields += map(quoted, plan.parameters)
     fields += [f'"#back{each.number}", "#known{each.number}"' for each in plan.lookbacks]
@@ -226,6 +232,11 @@ def _timed_text(plan: WindowPlan, fragments: Sequence[str], data: str) -> str:
     return select(["* EXCLUDE (decoded, told)", *timed], evaluated)
 
 
+def parsed_text(fields: Sequence[Field], data: str, *columns: str) -> str:
+    """The fields of each payload as a structure, NULL where it is none, behind other columns."""
+    return select([*columns, f"{_parse(fields, data)} AS {quoted(PARSED)}"], "source")
+
+
 def _parse(fields: Sequence[Field], data: str) -> str:
     if not fields:
         return 'CASE WHEN json_valid("#data") THEN 1 END'
@@ -244,10 +255,12 @@ def _structure(fields: Iterable[Field]) -> dict[str, object]:
     return structure
 
 
-def _read(field: Field) -> str:
-    value = '"#json"'
+def _read(field: Field, is_parsed: bool) -> str:
+    value = quoted(PARSED)
     for name in field.path:
         value = f"struct_extract({value}, {literal(name)})"
     if field.type == "TIMESTAMP":
         return f"make_timestamp(epoch_us({value}))"
+    if is_parsed and field.type == "JSON":
+        return f"{value}::JSON"
     return finite(value) if field.type in FLOATS else value

@@ -29,7 +29,7 @@ from millstream.worker.watch import Watch
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from millstream.engine import WindowPlan
+    from millstream.engine import Parsing, WindowPlan
     from millstream.worker.traces import Traces
 
 
@@ -135,7 +135,7 @@ class Worker:
         return [
             *made,
             *(HandlerProcessor(handler, self._context) for handler in handlers),
-            *(self._query(query, plans[query.name], histories) for query in self._app.queries),
+            *self._make_queries(plans, histories),
             *(Subscriber(subscription, self._context) for subscription in subscriptions),
         ]
 
@@ -149,10 +149,18 @@ class Worker:
             await _leave(joined)
             raise
 
-    def _query(self, query: Query, plan: WindowPlan, histories: Histories) -> QueryProcessor:
-        from millstream.engine import processor_of  # an app without queries does not need DuckDB
+    def _make_queries(self, plans: Mapping[str, WindowPlan], histories: Histories) -> list[QueryProcessor]:
+        if not self._app.queries:
+            return []
+        from millstream.engine import parsings  # an app without queries does not need DuckDB
 
-        processor = processor_of(plan)
+        shared = parsings(plans[query.name] for query in self._app.queries)
+        return [self._query(query, plans[query.name], histories, shared.get(query.name)) for query in self._app.queries]
+
+    def _query(self, query: Query, plan: WindowPlan, histories: Histories, parsing: Parsing | None) -> QueryProcessor:
+        from millstream.engine import processor_of
+
+        processor = processor_of(plan, parsing)
         number = len(self._app.queries)
         return QueryProcessor(
             query,
