@@ -1,4 +1,4 @@
-"""From an event in the log to the result in the log, by the load, with one query and with fifty on the stream.
+"""From an event in the log to the result in the log, by the load, with one, fifty and a hundred queries on the stream.
 
 Everything in the log has the time of its commit, and the result of a query without a window has an id with the place of
 its event: so the log itself tells afterwards how long each took. This process appends to the log as another worker
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.peers import CACHE
-from benchmarks.process import RunError
+from benchmarks.process import RunError, family, resident_bytes
 from benchmarks.reaction_app import ANSWERED
 from benchmarks.report import Section
 from benchmarks.servers import serve_app
@@ -31,7 +31,7 @@ from millstream.runtime.bus import connect
 from millstream.runtime.endpoint import socket_path
 from millstream.runtime.loop import run_in_loop
 
-QUERIES = (1, 50)
+QUERIES = (1, 50, 100)
 SHARES = (0.01, 0.5, 0.9)  # of the capacity
 
 _DEVICES = 1_000
@@ -58,25 +58,37 @@ def run(quick: bool) -> Section:
     effort = QUICK if quick else THOROUGH
     rows = []
     for queries in QUERIES:
-        capacity = _measure(queries, None, effort)[0]
+        capacity = _measure(queries, None, effort).rate
         for share in SHARES:
             rate = max(100, round(capacity * share))
-            _, spans = _measure(queries, rate, effort)
-            p50, p99 = (f"{np.percentile(spans, p) / 1000:.1f} ms" for p in (50, 99))
-            print(f"reaction: {queries} queries, {rate:,} a second: {p50}, {p99}", file=sys.stderr)
-            rows.append([str(queries), f"{share:.0%} of {capacity:,.0f}/s", f"{rate:,}/s", p50, p99])
-    note = f"Each query answers one reading in {ANSWERED}; the times are those of all answers in {effort.seconds:g} s."
-    return Section("reaction", ("queries", "load", "readings", "p50", "p99"), rows, notes=[note])
+            found = _measure(queries, rate, effort)
+            p50, p99 = (f"{np.percentile(found.spans, p) / 1000:.1f} ms" for p in (50, 99))
+            memory = f"{found.memory / 2**20:,.0f} MB"
+            print(f"reaction: {queries} queries, {rate:,} a second: {p50}, {p99}, {memory}", file=sys.stderr)
+            rows.append([str(queries), f"{share:.0%} of {capacity:,.0f}/s", f"{rate:,}/s", p50, p99, memory])
+    note = (
+        f"Each query answers one reading in {ANSWERED}; the times are those of all answers in {effort.seconds:g} s. "
+        "The memory is what the server, its worker and their supervisor have resident at the end."
+    )
+    return Section("reaction", ("queries", "load", "readings", "p50", "p99", "memory"), rows, notes=[note])
 
 
-def _measure(queries: int, rate: int | None, effort: Effort) -> tuple[float, npt.NDArray[np.int64]]:
-    """How many readings a second were worked off, and how long each answer took, in microseconds; at a rate, or (None)
-    a backlog. Raises `RunError`."""
+class _Measured(NamedTuple):
+    """How many readings a second were worked off, how long each answer took, in microseconds, and the memory."""
+
+    rate: float
+    spans: npt.NDArray[np.int64]
+    memory: int
+
+
+def _measure(queries: int, rate: int | None, effort: Effort) -> _Measured:
+    """At a rate, or (None) with a backlog. Raises `RunError`."""
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="data-") as name:
         folder = Path(name).absolute()
         data, output = folder / "data", folder / "output"
-        with serve_app("reaction_app.py", data, output, workers=1, environment={"REACTION": str(queries)}):
-            return run_in_loop(_work(data, queries, rate, effort))
+        with serve_app("reaction_app.py", data, output, workers=1, environment={"REACTION": str(queries)}) as server:
+            worked_off, spans = run_in_loop(_work(data, queries, rate, effort))
+            return _Measured(worked_off, spans, resident_bytes(family(server.pid)))
 
 
 async def _work(folder: Path, queries: int, rate: int | None, effort: Effort) -> tuple[float, npt.NDArray[np.int64]]:
