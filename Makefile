@@ -30,7 +30,7 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m sphinx -W --keep-going --quiet --builder html --fresh-env docs build/site
 
-# Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|pubsub|http|windows|nexmark|curves|reaction|handlers|latency|idle|devices|kafka, QUICK=1 for a short one.
+# Us and the peers in one run; ratios go to docs/benchmarks.md. ONLY=ingest|pubsub|http|windows|nexmark|curves|state|reaction|handlers|latency|idle|devices|kafka, QUICK=1 for a short one.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 

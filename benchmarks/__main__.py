@@ -21,6 +21,7 @@ from benchmarks import (
     nexmark,
     pubsub,
     reaction,
+    state,
     windows,
 )
 from benchmarks.peers import CACHE
@@ -34,6 +35,7 @@ _BENCHMARKS: dict[str, Callable[[bool], Section]] = {
     "windows": windows.run,
     "nexmark": nexmark.run,
     "curves": curves.run,
+    "state": state.run,
     "reaction": reaction.run,
     "handlers": handlers.run,
     "latency": latency.run,

@@ -27,7 +27,7 @@ COUNT = 1_000_000  # events of a point, or two of each key if these are more
 
 _STEP_EVENTS = 131_072  # what a worker that is behind takes at a time
 _EPOCH = 1_735_689_600 * SECOND  # 2025-01-01
-_STREAMS = {"telemetry": StreamSpec("telemetry", ("{device}",), key="device")}
+STREAMS = {"telemetry": StreamSpec("telemetry", ("{device}",), key="device")}
 _QUERY = """SELECT device, count(*) AS n, avg(v) AS mean, max(v) AS peak FROM telemetry TIMESTAMP BY ts
     GROUP BY device, {window}"""
 
@@ -56,9 +56,9 @@ def run(quick: bool) -> Section:
 
 def measure(window: str, keys: int, count: int, *, events_a_second: int) -> tuple[float, float]:
     """Seconds of processor time, and results, an event. The keys take turns."""
-    processor = processor_of(plan_query("q", _QUERY.format(window=window), _STREAMS, into="out"))
+    processor = processor_of(plan_query("q", _QUERY.format(window=window), STREAMS, into="out"))
     spent, results = 0.0, 0
-    for batch in _batches(keys, count, events_a_second):
+    for batch in batches(keys, count, events_a_second):
         began = time.process_time()
         step = processor.step([batch])
         spent += time.process_time() - began
@@ -67,7 +67,8 @@ def measure(window: str, keys: int, count: int, *, events_a_second: int) -> tupl
     return spent / count, results / count
 
 
-def _batches(keys: int, count: int, events_a_second: int) -> Iterator[Batch]:
+def batches(keys: int, count: int, events_a_second: int) -> Iterator[Batch]:
+    """Readings of keys that take turns, as a worker reads them."""
     for start in range(0, count, _STEP_EVENTS):
         numbers = np.arange(start, min(count, start + _STEP_EVENTS))
         halves = 2 * numbers + 1  # so that none is on the boundary of two windows

@@ -35,6 +35,10 @@ class StateError(MillstreamError):
     """What a handler keeps of a key cannot be kept, or is not of the type that it asks for."""
 
 
+class ScratchError(MillstreamError):
+    """There is no room for what a query keeps. Nothing is lost: it is read again when there is."""
+
+
 class PositionError(MillstreamError):
     """Where to begin reading is said in a way that means nothing."""
 

@@ -336,6 +336,9 @@ class Settings(BaseSettings):
     """What secrets in the registry are encrypted with, 32 bytes in Base64. Unset: a key of the data folder's own."""
     workers: int = Field(default=1, ge=0, le=256)
     """Worker processes. 0: run `millstream work` elsewhere on this machine."""
+    state_memory: ByteSize = _bytes(1 << 30)
+    """What the queries of a worker may keep in memory of the rows of open windows. More of them go to a file without a
+    name in the data folder."""
     drain_timeout: _Duration = timedelta(seconds=10)
     """How long SIGTERM waits for what is under way."""
     limits: Limits = Limits()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pydantic import ByteSize
 from tests.support.faults import FaultyLog
 from tests.support.plant import Plant
 from tests.support.streams import eventually
@@ -16,7 +20,9 @@ from millstream.engine import WindowedQuery
 from millstream.engine.step import Step
 from millstream.errors import AppError, LogUnavailableError
 from millstream.event import Batch, Event
+from millstream.settings import Settings
 from millstream.testing import Pause
+from millstream.worker import Worker
 
 START = 1_767_225_600 * SECOND  # where the clock begins
 
@@ -259,3 +265,43 @@ async def test_query_without_a_window_gives_its_results_at_once() -> None:
             ("press-1", {"device": "press-1", "celsius": 91}),
             ("press-1", {"device": "press-1", "celsius": 85}),
         ]
+
+
+async def test_rows_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from millstream.engine import scratch
+
+    real, refused = scratch._File.write, list[int]()
+
+    def write(self: scratch._File, content: pa.Buffer) -> tuple[int, int]:
+        if len(refused) < 3:
+            refused.append(content.size)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, content)
+
+    monkeypatch.setattr(scratch._File, "write", write)
+    monkeypatch.setattr("millstream.engine.kept._LEAST_BYTES", 1)
+    app = App("plant")
+    app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
+    app.query(
+        "medians",
+        "SELECT device, median(celsius::DOUBLE) AS mean, count(*) AS n FROM telemetry TIMESTAMP BY ts "
+        "GROUP BY device, TumblingWindow(second, 10)",
+        into="medians",
+    )
+    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(state_memory=ByteSize(1)))
+    plant.workers.append(worker)
+    await worker.start()
+    for _ in range(3):
+        await plant.publish(*(reading(f"press-{n}", 1, 91 + n) for n in range(7)))
+    await plant.caught_up("medians")
+    await plant.clock.advance(30)
+    await plant.pass_time_until(partial(has_events, plant, "medians", 7))
+    assert sorted(found(await plant.read("medians"))) == [(f"press-{n}", 91.0 + n, 3) for n in range(7)]
+    assert len(refused) == 3
+    assert "make room there, or allow more state_memory" in caplog.text
+
+
+async def has_events(plant: Plant, stream: str, count: int) -> bool:
+    return len(await plant.read(stream)) >= count

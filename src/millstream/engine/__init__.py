@@ -6,19 +6,21 @@ from millstream.engine.parsing import Parsing, parsings
 from millstream.engine.plain import PlainQuery
 from millstream.engine.plan import WindowPlan
 from millstream.engine.regrouped import RegroupedQuery
+from millstream.engine.scratch import Room
 from millstream.engine.step import Processor, Rejected, Step
 from millstream.engine.windowed import WindowedQuery
 
 
-def processor_of(plan: WindowPlan, parsing: Parsing | None = None) -> Processor:
-    """What runs a plan. `parsing` is what it shares with others (`parsings`)."""
+def processor_of(plan: WindowPlan, parsing: Parsing | None = None, room: Room | None = None) -> Processor:
+    """What runs a plan. `parsing` is what it shares with others (`parsings`). Its rows of open windows take `room`
+    (None: memory, as much as they need)."""
     if plan.join is not None:
         return JoinQuery(plan, plan.join)
     if plan.counts is not None:
         return CountedQuery(plan, plan.counts)
     if plan.regroups:
         return RegroupedQuery(plan)
-    return WindowedQuery(plan) if plan.windows else PlainQuery(plan, parsing=parsing)
+    return WindowedQuery(plan, room=room) if plan.windows else PlainQuery(plan, parsing=parsing)
 
 
 __all__ = [

@@ -14,6 +14,7 @@ piece's, as large as the log allows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import msgspec
 import pyarrow as pa
@@ -23,7 +24,8 @@ from millstream.errors import QueryError
 from millstream.log.contract import MAX_CHUNK_BYTES
 
 _COMPRESS_BYTES = 1024  # below, compressing gains nothing
-_SNAPSHOT_BYTES = 64 * 1024
+SNAPSHOT_BYTES = 64 * 1024
+"""How large deltas become at least, before everything is saved anew."""
 
 
 class _Delta(msgspec.Struct, array_like=True):
@@ -35,29 +37,31 @@ class _Delta(msgspec.Struct, array_like=True):
 
 
 class ChunkLog:
-    """The numbering of a partition's chunks, and when it is time for a snapshot."""
+    """The numbering of a partition's chunks, and when it is time for a snapshot: not before the deltas have `least`
+    bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = SNAPSHOT_BYTES) -> None:
+        self._least = least
         self._names: list[str] = []
         self._next = 0
         self._snapshot_bytes = 0
         self._delta_bytes = 0
 
     @staticmethod
-    def of(chunks: Mapping[str, bytes]) -> ChunkLog:
+    def of(chunks: Mapping[str, bytes], least: int = SNAPSHOT_BYTES) -> ChunkLog:
         """The log of a partition that was restored from these chunks."""
-        log = ChunkLog()
+        log = ChunkLog(least)
         log._names = sorted(chunks)
         if log._names:
-            first = _number(log._names[0])
-            log._next = _number(log._names[-1]) + 1
-            log._snapshot_bytes = sum(len(chunk) for name, chunk in chunks.items() if _number(name) == first)
+            first = number_of(log._names[0])
+            log._next = number_of(log._names[-1]) + 1
+            log._snapshot_bytes = sum(len(chunk) for name, chunk in chunks.items() if number_of(name) == first)
             log._delta_bytes = sum(map(len, chunks.values())) - log._snapshot_bytes
         return log
 
     @property
     def wants_snapshot(self) -> bool:
-        return self._delta_bytes > max(_SNAPSHOT_BYTES, self._snapshot_bytes)
+        return self._delta_bytes > max(self._least, self._snapshot_bytes)
 
     def delta(self, blob: bytes) -> dict[str, bytes]:
         """The chunks of a further delta."""
@@ -76,10 +80,15 @@ class ChunkLog:
 
     def _cut(self, blob: bytes) -> dict[str, bytes]:
         number, self._next = self._next, self._next + 1
-        return {
-            f"{number:016x}-{piece:04x}": blob[start : start + MAX_CHUNK_BYTES]
-            for piece, start in enumerate(range(0, len(blob), MAX_CHUNK_BYTES))
-        }
+        return cut(number, blob)
+
+
+def cut(number: int, blob: bytes) -> dict[str, bytes]:
+    """A delta as chunks, which its number names."""
+    return {
+        f"{number:016x}-{piece:04x}": blob[start : start + MAX_CHUNK_BYTES]
+        for piece, start in enumerate(range(0, len(blob), MAX_CHUNK_BYTES))
+    }
 
 
 def encode(fingerprint: bytes, *batches: pa.RecordBatch) -> bytes:
@@ -121,12 +130,11 @@ def another(query: str) -> QueryError:
     )
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """The number of the delta that a chunk is a piece of."""
     return int(name.partition("-")[0], 16)
 
 
-def _join(chunks: Mapping[str, bytes]) -> Sequence[bytes]:
-    blobs: dict[int, list[bytes]] = {}
-    for name in sorted(chunks):
-        blobs.setdefault(_number(name), []).append(chunks[name])
-    return [b"".join(pieces) for pieces in blobs.values()]
+def _join(chunks: Mapping[str, bytes]) -> Iterator[bytes]:
+    for _, names in groupby(sorted(chunks), number_of):
+        yield b"".join(chunks[name] for name in names)

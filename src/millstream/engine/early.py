@@ -96,7 +96,6 @@ class Early:
         panes = self._state.panes
         mine = chosen(panes.table, np.isin(panes.slot, slots))
         closed = Closed(mine, np.full(len(mine), FOREVER), self._state.keys.done[mine.column("slot").to_numpy()])
-        events = early_events(
-            self._plan, [part for one in self._state.finished(closed) for part in self._finish(one)], mark
-        )
+        parts = [part for one in self._state.finished(closed, ends=False) for part in self._finish(one)]
+        events = early_events(self._plan, parts, mark)
         return [events] if events is not None else []

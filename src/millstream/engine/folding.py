@@ -66,7 +66,8 @@ class Folding:
     """What decodes the events of a plan's steps, and folds them into panes. Large steps are decoded in `threads` (None:
     one for each usable core).
 
-    Whoever has it locks `duck` when all its statements are prepared."""
+    Whoever has it locks `duck` when all its statements are prepared. `kept` is the column of panes with rows that are
+    kept apart from them, if there is one."""
 
     def __init__(self, plan: WindowPlan, threads: int | None) -> None:
         self._plan = plan
@@ -77,9 +78,10 @@ class Folding:
         decoder = Decoder(self.duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
         self.spans = _spans(plan)
         self.merging = Merging(self.duck, plan, self.spans, partials, decoder.pane_columns)
+        self.kept = None if plan.moves or plan.regroups else partials.kept
         self._is_cut = not isinstance(plan.windows[0], Sliding)  # else a result needs panes with other ends
         self.pieces = Pieces(_Worker(decoder, self.merging), self._another, threads)
-        self.fingerprint = _fingerprint(plan, partials, self.merging.pane_schema)
+        self.fingerprint = _fingerprint(plan, partials, self.merging.pane_schema, self.kept)
 
     def _another(self) -> _Worker:
         duck, plan = Duck(), self._plan
@@ -143,10 +145,11 @@ def _spans(plan: WindowPlan) -> Spans:
     return FixedSpans([window for window in plan.windows if isinstance(window, Window)])
 
 
-def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema) -> bytes:
+def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema, kept: str | None) -> bytes:
     """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
     meaning = (
         *(["regroups"] if plan.regroups else []),
+        *([("apart", kept)] if kept else []),
         plan.windows,
         plan.groups,
         partials.arguments,

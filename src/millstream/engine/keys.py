@@ -43,6 +43,9 @@ KEY_SCHEMA = pa.schema(
 )
 """What is saved of keys; `closed` is their horizon."""
 
+NUMBERED_SCHEMA = pa.schema([*KEY_SCHEMA, pa.field("number", pa.int64())])
+"""The same where rows are kept apart, which name their keys by their numbers."""
+
 
 def group_name(key: str, by: str) -> str:
     """The name of a group within a key: the length of the key, which may have any character in it, the key, and what
@@ -129,7 +132,10 @@ class Slots:
 class Keys(Slots):
     """Keys with their clocks."""
 
-    _columns = ("partition", "high", "seen", "closed", "done", "open_from")
+    _columns = ("partition", "number", "high", "seen", "closed", "done", "open_from")
+
+    number: Ints
+    """What no other key has, nor had: a slot may be another's later on."""
 
     high: Ints
     seen: Ints
@@ -140,8 +146,12 @@ class Keys(Slots):
     open_from: Ints
     """The end of the earliest open window; FOREVER: none is open."""
 
+    _next = 0
+
     def _add(self, partition: int, name: str) -> int:
         slot = super()._add(partition, name)
+        self.number[slot] = self._next
+        self._next += 1
         self.open_from[slot] = FOREVER
         return slot
 
@@ -160,7 +170,14 @@ class Keys(Slots):
         slots = self.slots(partition, rows.column("key").to_pylist())
         for name in ("high", "seen", "closed"):
             getattr(self, name)[slots] = rows.column(name).to_numpy()
+        if "number" in rows.schema.names:
+            numbers = self.number[slots] = rows.column("number").to_numpy()
+            self.pass_number(int(numbers.max(initial=-1)))
         return slots
+
+    def pass_number(self, number: int) -> None:
+        """This number has been a key's, and no new one gets it."""
+        self._next = max(self._next, number + 1)
 
     @property
     def newest(self) -> Micros | None:

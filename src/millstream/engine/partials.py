@@ -27,6 +27,11 @@ class Partials:
         if plan.counts is not None:
             self.until, self.last = (f"p{self._fold(f'max({it})', _LARGEST)}" for it in ("time", f'"{OFFSET}"'))
 
+    @property
+    def kept(self) -> str | None:
+        """The partial value that is a window's rows, if there is one."""
+        return next((f"p{number}" for number, merge in enumerate(self.merges) if merge is KEPT), None)
+
     def _keep(self, aggregate: Aggregate, call: str) -> str:
         """What is computed of the rows that a window keeps."""
         for number, argument in enumerate(map(_argument, aggregate.arguments, aggregate.argument_types)):

@@ -10,13 +10,15 @@ import pyarrow as pa
 
 from millstream.clock import SECOND, Micros
 from millstream.engine import chunks
-from millstream.engine.chunks import ChunkLog
-from millstream.engine.keys import FOREVER, KEY_SCHEMA, NEVER, Ints, Keys, Mask
+from millstream.engine.chunks import SNAPSHOT_BYTES, ChunkLog
+from millstream.engine.kept import DELTA_BYTES, PREFIX, KeptRows
+from millstream.engine.keys import FOREVER, KEY_SCHEMA, NEVER, NUMBERED_SCHEMA, Ints, Keys, Mask
 from millstream.engine.lateness import Ticks
 from millstream.engine.midnight import DAY
 from millstream.engine.panes import Panes, chosen
 from millstream.engine.plan import WindowPlan
 from millstream.engine.saved import Saved
+from millstream.engine.scratch import Room
 from millstream.engine.spans import Spans
 
 _DAY = "day"
@@ -25,7 +27,8 @@ _DAY = "day"
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Panes of windows that are closed up to a `horizon`, and were before up to `done`."""
+    """Panes of windows that are closed up to a `horizon`, and were before up to `done`. Rows that are kept apart
+    (`kept.py`) are not among them."""
 
     panes: pa.Table
     horizon: Ints
@@ -35,7 +38,8 @@ class Closed:
 class WindowState:
     """Keys and open windows of the partitions that a processor owns.
 
-    `merge` gives panes of the same window as one; `fingerprint` tells states apart that do not fit each other.
+    `merge` gives panes of the same window as one; `fingerprint` tells states apart that do not fit each other. `kept`
+    is the column of panes with rows that are kept apart, in a `room`.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class WindowState:
         pane_schema: pa.Schema,
         merge: Callable[[pa.Table], pa.Table],
         fingerprint: bytes,
+        kept: str | None = None,
+        room: Room | None = None,
     ) -> None:
         self.keys = Keys()
         self._spans = spans
@@ -54,24 +60,32 @@ class WindowState:
         self._merge = merge
         self._fingerprint = fingerprint
         self._chunks: dict[int, ChunkLog] = {}
+        self._rows = None
+        if kept is not None:
+            self._rows = KeptRows(pane_schema, kept, spans, self.keys, room or Room(), fingerprint, plan.name)
+        self._key_schema = KEY_SCHEMA if self._rows is None else NUMBERED_SCHEMA
+        self._least = SNAPSHOT_BYTES if self._rows is None else DELTA_BYTES
         self.days: dict[int, int] = {}  # of the last record of each partition
         self._passed: set[int] = set()  # partitions of which a midnight is to be saved
-        self._shrunk: set[int] = set()  # and those that have fewer keys since
+        self._shrunk: set[int] = set()  # and those that are to be saved as a whole: they may have fewer keys
 
     def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
         """Take a partition on with the chunks that were saved for it. `QueryError`: they are of another query."""
         self.forget(partition)
         day = int(saved.get(_DAY, b"0"))
-        saved = {name: chunk for name, chunk in saved.items() if name != _DAY}
+        rows = {name: chunk for name, chunk in saved.items() if name.startswith(PREFIX)}
+        saved = {name: chunk for name, chunk in saved.items() if name != _DAY and name not in rows}
         tables = [self._schema.empty_table()]
-        for keys, panes in chunks.decode(saved, self._fingerprint, (KEY_SCHEMA, self._schema), self._plan.name):
+        for keys, panes in chunks.decode(saved, self._fingerprint, (self._key_schema, self._schema), self._plan.name):
             slots = self.keys.restore(partition, keys)
             of_pane = slots[panes.column("slot").to_numpy()]
             self.keys.done[slots] = keys.column("closed").to_numpy()  # which is the horizon
             tables.append(pa.Table.from_batches([panes]).set_column(0, self._schema.field(0), pa.array(of_pane)))
         table = pa.concat_tables(tables)
+        if self._rows is not None:
+            self._rows.restore(partition, rows, self._plan.grace)
         self.add(self._spans.rest(table, self._horizon_of(table)))
-        self._chunks[partition] = ChunkLog.of(saved)
+        self._chunks[partition] = ChunkLog.of(saved, self._least)
         newest = int(self.keys.seen[self.keys.of(partition)].max(initial=0)) if len(self.keys) else 0
         if day or newest > 0:
             self.days[partition] = max(day, newest // DAY)
@@ -82,6 +96,8 @@ class WindowState:
         self.days.pop(partition, None)
         self._passed.discard(partition)
         self._shrunk.discard(partition)
+        if self._rows is not None:
+            self._rows.forget(partition)
         if partition in self.keys:
             self.panes.move(self.keys.forget(partition))
 
@@ -108,12 +124,17 @@ class WindowState:
 
     def _let_go(self, partition: int, gone: Mask) -> None:
         if gone.any():
+            if self._rows is not None:
+                self._rows.let_go(partition, np.flatnonzero(gone))
             self.panes.move(self.keys.keep(~gone))
             self._shrunk.add(partition)
 
     def add(self, panes: pa.Table) -> None:
         """Keep panes of open windows."""
         if len(panes):
+            if self._rows is not None:
+                self._rows.add(panes)
+                panes = self._rows.without(panes)
             self.panes.append(panes)
             next_ends = self._spans.next_ends(panes, self._horizon_of(panes))
             np.minimum.at(self.keys.open_from, panes.column("slot").to_numpy(), next_ends)
@@ -153,9 +174,11 @@ class WindowState:
             self.add(self._rest(taken))
         else:
             taken = closed.slice(0, 0)
+        found = self._closed(pa.concat_tables([taken, closed]))
+        keys.done[closing] = keys.horizon(grace, closing)
         stays = pa.concat_tables([stays, self._rest(closed)])
         self.add(stays)
-        return self._closed(pa.concat_tables([taken, closed])), stays
+        return found, stays
 
     def _close_moving(self, changed: Ints, fresh: pa.Table) -> tuple[Closed, pa.Table]:
         """Which windows there are can only be told from all panes of a key."""
@@ -170,9 +193,20 @@ class WindowState:
     def _closed(self, panes: pa.Table) -> Closed:
         return Closed(panes, self._horizon_of(panes), self.keys.done[panes.column("slot").to_numpy()])
 
-    def finished(self, closed: Closed) -> Iterator[pa.Table]:
-        """What `close` gave as closed, once for each of its windows."""
-        return self._spans.closed(closed.panes, closed.horizon, closed.done)
+    def finished(self, closed: Closed, *, ends: bool = True) -> Iterator[pa.Table]:
+        """What `close` gave as closed, once for each of its windows, with all their rows. It must be taken to the end
+        before anything else happens, unless nothing `ends`: then windows may be looked at that are open."""
+        if self._rows is None:
+            yield from self._spans.closed(closed.panes, closed.horizon, closed.done)
+            return
+        slot = closed.panes.column("slot").to_numpy()
+        slots, place = np.unique(slot, return_index=True)
+        for some, rows in self._rows.of(slots, closed.done[place], closed.horizon[place], ends=ends):
+            mine = np.isin(slot, some)
+            of_row = place[np.searchsorted(slots, rows.column("slot").to_numpy())]
+            panes = pa.concat_tables([chosen(closed.panes, mine), rows])
+            horizon, done = (np.append(its[mine], its[of_row]) for its in (closed.horizon, closed.done))
+            yield from self._spans.closed(panes, horizon, done)
 
     def _rest(self, panes: pa.Table) -> pa.Table:
         return self._spans.rest(panes, self._horizon_of(panes))
@@ -204,15 +238,18 @@ class WindowState:
         """What to save after a step that changed these keys and added these panes."""
         saved = Saved()
         for number, delta in self._deltas(changed, added):
-            log = self._chunks.setdefault(number, ChunkLog())
-            if log.wants_snapshot or number in self._shrunk:
-                self._shrunk.discard(number)
-                saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number))
-            else:
+            log = self._chunks.setdefault(number, ChunkLog(self._least))
+            if log.wants_snapshot or (self._rows is not None and self._rows.wants_block(number)):
+                self._shrunk.add(number)
+            if number not in self._shrunk:
                 saved.save[number] = log.delta(delta)
         for number in self._shrunk:
-            log = self._chunks.setdefault(number, ChunkLog())
+            log = self._chunks.setdefault(number, ChunkLog(self._least))
             saved.save[number], saved.drop[number] = log.snapshot(self._snapshot(number))
+            if self._rows is not None:
+                self._rows.save_block(number, saved)
+        if self._rows is not None:
+            self._rows.save_dropped(saved)
         for number in self._passed:
             saved.save.setdefault(number, {})[_DAY] = str(self.days[number]).encode()
         self._shrunk.clear()
@@ -225,9 +262,7 @@ class WindowState:
         panes = self._merge(chosen(self.panes.table, mine))
         known = slots[self.keys.high[slots] > NEVER]
         if not len(known):
-            return chunks.encode(
-                self._fingerprint, self.keys.rows(known, self._plan.grace), self._pane_rows(panes, known)
-            )
+            return chunks.encode(self._fingerprint, self._key_rows(known), self._pane_rows(panes, known))
         ((_, snapshot),) = self._deltas(known, panes)
         return snapshot
 
@@ -244,12 +279,18 @@ class WindowState:
         pane_order = np.argsort(partition[of_pane], kind="stable")
         of_pane = of_pane[pane_order]
         bounds = np.searchsorted(partition[of_pane], np.append(numbers, numbers[-1:] + 1))
-        key_rows = self.keys.rows(slots[order], self._plan.grace)
+        key_rows = self._key_rows(slots[order])
         pane_rows = self._pane_rows(panes.take(pane_order), row[np.searchsorted(slots, of_pane)])
         places = zip(*(each.tolist() for each in (numbers, starts, counts, bounds[:-1], np.diff(bounds))), strict=True)
         for number, start, count, pane, panes_here in places:
             keys_here = key_rows.slice(start, count)
             yield number, chunks.encode(self._fingerprint, keys_here, pane_rows.slice(pane, panes_here))
+
+    def _key_rows(self, slots: Ints) -> pa.RecordBatch:
+        rows = self.keys.rows(slots, self._plan.grace)
+        if self._rows is None:
+            return rows
+        return pa.RecordBatch.from_arrays([*rows.columns, pa.array(self.keys.number[slots])], schema=NUMBERED_SCHEMA)
 
     def _pane_rows(self, panes: pa.Table, rows: Ints) -> pa.RecordBatch:
         """Panes whose `slot` is the row of their key."""

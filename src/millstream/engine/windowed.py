@@ -35,6 +35,7 @@ from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import rejected_events
+from millstream.engine.scratch import Room
 from millstream.engine.state import Closed, WindowState
 from millstream.engine.step import Dues, Step
 from millstream.engine.window import Window
@@ -42,19 +43,26 @@ from millstream.event import Batch
 
 
 class WindowedQuery:
-    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core).
+    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core). Rows that
+    are kept of windows take `room` (None: in memory, as much as they need).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, *, threads: int | None = None) -> None:
+    def __init__(self, plan: WindowPlan, *, threads: int | None = None, room: Room | None = None) -> None:
         self.plan = plan
         self._folding = Folding(plan, threads)
         self._folding.duck.lock()
         self._inputs, self._lookbacks, self._spans = self._folding.inputs, self._folding.lookbacks, self._folding.spans
         self._merging = self._folding.merging
         self._state = WindowState(
-            plan, self._spans, self._merging.pane_schema, self._merging.merge, self._folding.fingerprint
+            plan,
+            self._spans,
+            self._merging.pane_schema,
+            self._merging.merge,
+            self._folding.fingerprint,
+            self._folding.kept,
+            room,
         )
         self._early = Early(plan, self._state, self._finish) if plan.early else None
         self._dues = Dues(plan.stream)

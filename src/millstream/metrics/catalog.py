@@ -118,6 +118,13 @@ WATERMARK_DELAY = _gauge(
     "process",
     "group",
 )
+STATE_BYTES = _gauge(
+    "millstream_query_state_bytes",
+    "What a query keeps of the rows of open windows, by the place: in memory, or on disk.",
+    "process",
+    "group",
+    "place",
+)
 PROCESSOR_COMMIT_SECONDS = _histogram(
     "millstream_processor_commit_seconds", "Commits of a processor, over the bus.", "process", "group"
 )

@@ -6,10 +6,14 @@ It outlives workers, which are made anew for every connection to a server.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from millstream.clock import SECOND, Micros
 from millstream.metrics import Distribution, Histogram, Metric, Reading, catalog
 from millstream.metrics.histogram import CALL_SECONDS, EVENTS, SECONDS
+
+if TYPE_CHECKING:
+    from millstream.engine.scratch import Room
 
 
 class ProcessorMeasures:
@@ -25,6 +29,7 @@ class ProcessorMeasures:
         self.retries = 0
         self.dropped: int | None = None
         self.watermark_delay: float | None = None
+        self.room: Room | None = None
 
     def called(self, seconds: float, events: int, calls: int) -> None:
         """A handler was given events in one go, and that made so many calls."""
@@ -52,6 +57,9 @@ class ProcessorMeasures:
             reading.set(catalog.SUBSCRIPTION_DROPPED, self.dropped, process, group)
         if self.watermark_delay is not None:
             reading.set(catalog.WATERMARK_DELAY, self.watermark_delay, process, group)
+        if self.room is not None:
+            reading.set(catalog.STATE_BYTES, self.room.memory, process, group, "memory")
+            reading.set(catalog.STATE_BYTES, self.room.disk, process, group, "disk")
 
     def _distributions(self) -> Iterable[tuple[Metric, Distribution]]:
         yield catalog.CALL_SECONDS, self.call_seconds.distribution

@@ -19,7 +19,7 @@ from typing import TypeVar
 from millstream.app import Query
 from millstream.engine.lookup import Lookup
 from millstream.engine.step import Processor, Rejected, Step
-from millstream.errors import MillstreamError, PayloadError
+from millstream.errors import MillstreamError, PayloadError, ScratchError
 from millstream.event import Batch, Event
 from millstream.ledger.names import DEAD_LETTERED, EXPIRED, PROCESSED, SKIPPED
 from millstream.log import Poll, Position, Transaction
@@ -82,7 +82,9 @@ class QueryProcessor:
         self._context = context
         self._measures = context.measures.of(query.name)
         wanted = None if context.is_traced else columns  # traces are in headers
-        self._membership = Membership(context, query.name, streams, query.start, (StepFailedError,), columns=wanted)
+        self._membership = Membership(
+            context, query.name, streams, query.start, (StepFailedError, ScratchError), columns=wanted
+        )
         self._threads = Threads(1, f"millstream-{query.name}", context.under_way(query.name))
         self._turn = (turns or Turns()).one()
         self._partitions: set[int] = set()

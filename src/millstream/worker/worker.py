@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from millstream.engine import Parsing, WindowPlan
+    from millstream.engine.scratch import Room
     from millstream.worker.traces import Traces
 
 
@@ -153,14 +154,23 @@ class Worker:
         if not self._app.queries:
             return []
         from millstream.engine import parsings  # an app without queries does not need DuckDB
+        from millstream.engine.scratch import Room, Scratch
 
+        folder = self._settings.data if self._settings.data.is_dir() else None
+        scratch = Scratch(self._settings.state_memory, folder)
         shared = parsings(plans[query.name] for query in self._app.queries)
-        return [self._query(query, plans[query.name], histories, shared.get(query.name)) for query in self._app.queries]
+        return [
+            self._query(query, plans[query.name], histories, shared.get(query.name), Room(scratch))
+            for query in self._app.queries
+        ]
 
-    def _query(self, query: Query, plan: WindowPlan, histories: Histories, parsing: Parsing | None) -> QueryProcessor:
+    def _query(
+        self, query: Query, plan: WindowPlan, histories: Histories, parsing: Parsing | None, room: Room
+    ) -> QueryProcessor:
         from millstream.engine import processor_of
 
-        processor = processor_of(plan, parsing)
+        self._context.measures.of(query.name).room = room
+        processor = processor_of(plan, parsing, room)
         number = len(self._app.queries)
         return QueryProcessor(
             query,
