@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from millstream.clock import Micros
-from millstream.engine import midnight
+from millstream.engine.intervals import Piece, cut, passes
 from millstream.engine.keys import FOREVER, Ints
-from millstream.engine.midnight import Piece
 from millstream.engine.outputs import early_events
 from millstream.engine.panes import chosen
 from millstream.engine.plan import WindowPlan
@@ -55,11 +54,9 @@ class Early:
         self._intervals.pop(partition, None)
 
     def cut(self, batches: Sequence[Batch]) -> list[tuple[int, list[Piece]]]:
-        """The batches, interval by interval, as `midnight.cut` gives them; none if no mark is passed."""
-        interval = self._plan.early
-        if not midnight.pass_(batches, self._intervals, interval):
-            return []
-        return midnight.cut(batches, self._intervals, interval)
+        """The batches, interval by interval, as `intervals.cut` gives them; none if no mark is passed."""
+        length = self._plan.early
+        return cut(batches, self._intervals, length) if passes(batches, self._intervals, length) else []
 
     def pass_to(self, interval: int, partitions: Iterable[int]) -> Step:
         """The next records of some partitions are of this interval: the early results of marks before it."""

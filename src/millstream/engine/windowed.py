@@ -26,10 +26,10 @@ from millstream.clock import Micros
 from millstream.engine import midnight
 from millstream.engine.early import CHUNK, Early
 from millstream.engine.folding import Folding, Late
+from millstream.engine.intervals import Piece, joined
 from millstream.engine.keys import Ints
 from millstream.engine.lateness import Glance, Ticks, Windows, suspects, walk
 from millstream.engine.lookup import Version
-from millstream.engine.midnight import Piece
 from millstream.engine.order import place_ticks, times_go_on
 from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
@@ -107,7 +107,7 @@ class WindowedQuery:
         for interval, pieces in intervals:
             steps.append((self._early.pass_to(interval, [piece.batch.partition for piece in pieces]), ()))
             steps.append((self._by_day([piece.batch for piece in pieces]), pieces))
-        return midnight.joined(steps)
+        return joined(steps)
 
     def _by_day(self, batches: Sequence[Batch]) -> Step:
         return midnight.by_day(batches, self._state.days, self._state.forget_silent, self._step)
