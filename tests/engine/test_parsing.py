@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pytest
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.support.depth import examples
 
 from millstream.app import App
-from millstream.engine import PlainQuery, WindowPlan, parsings
+from millstream.engine import PlainQuery, WindowPlan, parsings, processor_of
+from millstream.engine.careful import Careful
 from millstream.engine.duck import FEW_ROWS
 from millstream.event import Batch, Event, placed, to_columns
 
@@ -23,6 +24,13 @@ QUERIES = (
     "SELECT n, extra FROM readings WHERE CAST(celsius AS DOUBLE) < 50",
     "SELECT CAST(price AS DECIMAL(9, 2)) * CAST(n AS BIGINT) AS cost FROM readings",
     "SELECT *, CAST(n AS BIGINT) AS again FROM readings WHERE CAST(ok AS BOOLEAN)",
+    """SELECT device, count(*) AS n, avg(CAST(celsius AS DOUBLE)) AS mean, System.Timestamp() AS at
+       FROM readings TIMESTAMP BY ts GROUP BY device, TumblingWindow(second, 10)""",
+    """SELECT device, CAST(ok AS BOOLEAN) AS ok, median(CAST(n AS BIGINT)) AS middle, list(CAST(n AS BIGINT)) AS every
+       FROM readings TIMESTAMP BY ts WHERE CAST(celsius AS DOUBLE) < 50
+       GROUP BY device, CAST(ok AS BOOLEAN), HoppingWindow(second, 20, 5)""",
+    """SELECT device, max(CAST(n AS BIGINT)) AS most FROM readings TIMESTAMP BY ts
+       GROUP BY device, SlidingWindow(second, 5)""",
 )
 
 
@@ -36,7 +44,9 @@ def plans(*texts: str) -> list[WindowPlan]:
 
 PLANS = plans(*QUERIES)
 SHARED = parsings(PLANS)
-PAIRS = [(PlainQuery(plan), PlainQuery(plan, parsing=SHARED.get(plan.name))) for plan in PLANS]
+PAIRS = [(processor_of(plan), processor_of(plan, SHARED.get(plan.name))) for plan in PLANS]
+
+TIMES = [f"1970-01-01T00:00:{second:02}Z" for second in (1, 4, 9, 17, 33)]
 
 scalars = st.one_of(
     st.none(),
@@ -45,7 +55,7 @@ scalars = st.one_of(
     st.integers(0, 60),
     st.floats(),
     st.text(max_size=5),
-    st.sampled_from(["12", "x", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "1e3", "99999999.99"]),
+    st.sampled_from(["12", "x", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", *TIMES, "1e3", "99999999.99"]),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.sampled_from(["room", "Room"]), st.integers() | st.text(max_size=3), max_size=2),
 )
@@ -72,11 +82,15 @@ def batches(texts: Sequence[bytes]) -> list[Batch]:
 def test_shared_as_alone(texts: list[bytes]) -> None:
     steps = batches([*texts, b"{}"])
     for alone, shared in PAIRS:
+        for processor in (alone, shared):
+            for partition in range(2):
+                processor.restore(partition, {})
+        assert shared.step(steps) == alone.step(steps)
         assert shared.step(steps) == alone.step(steps)
 
 
 def test_those_share_who_agree_on_names_and_types() -> None:
-    assert set(SHARED) == {"q0", "q1", "q2", "q4", "q5"}  # in q3 `n` is what it is
+    assert set(SHARED) == {f"q{number}" for number in (0, 1, 2, 4, 5, 6, 7, 8)}  # in q3 `n` is what it is
     assert len(set(map(id, SHARED.values()))) == 1
 
 
@@ -88,7 +102,8 @@ def test_those_share_who_agree_on_names_and_types() -> None:
         "SELECT CAST(n.m AS BIGINT) AS n FROM readings",
         "SELECT CAST(n AS BIGINT) AS n, CAST(x AS HUGEINT) AS x FROM readings",
         "SELECT device FROM readings",
-        "SELECT count(*) AS n FROM readings WHERE CAST(n AS BIGINT) > 1 GROUP BY device, TumblingWindow(second, 10)",
+        "SELECT count(*) AS n FROM readings WHERE CAST(n AS BIGINT) > 1 GROUP BY TumblingWindow(second, 10)",
+        "SELECT device, CAST(n AS BIGINT) AS n, LAG(device) OVER (LIMIT DURATION(hour, 1)) AS b FROM readings",
     ],
 )
 def test_others_parse_alone(other: str) -> None:
@@ -101,13 +116,13 @@ def test_what_is_parsed_once_is_found_by_the_others(monkeypatch: pytest.MonkeyPa
     parsing = shared["q0"]
     assert parsing is shared["q1"]
     steps, runs = batches([b'{"n": 1}']), list[int]()
-    real = parsing._statement.run
+    real = parsing._statements.run
 
-    def run(inputs: pa.Table) -> pa.Table:
+    def run(function: Callable[[Careful, pa.Table], pa.Table], inputs: pa.Table) -> list[pa.Table]:
         runs.append(len(inputs))
-        return real(inputs)
+        return real(function, inputs)
 
-    monkeypatch.setattr(parsing._statement, "run", run)
+    monkeypatch.setattr(parsing._statements, "run", run)
     for plan in (one, other):
         PlainQuery(plan, parsing=parsing).step(steps)
     assert runs == [2 * FEW_ROWS]

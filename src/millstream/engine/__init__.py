@@ -20,7 +20,7 @@ def processor_of(plan: WindowPlan, parsing: Parsing | None = None, room: Room | 
         return CountedQuery(plan, plan.counts)
     if plan.regroups:
         return RegroupedQuery(plan)
-    return WindowedQuery(plan, room=room) if plan.windows else PlainQuery(plan, parsing=parsing)
+    return WindowedQuery(plan, parsing=parsing, room=room) if plan.windows else PlainQuery(plan, parsing=parsing)
 
 
 __all__ = [

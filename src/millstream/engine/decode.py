@@ -55,14 +55,21 @@ class Folded:
 
 class Decoder:
     """Runs the statements of one plan over inputs of `schema` (`inputs.py`), with the versions of references in
-    `lookups` (`lookup.py`). `pane_columns` are the groups and partial values, as panes have them."""
+    `lookups` (`lookup.py`); the inputs may have their payloads `parsed` (`parsing.py`). `pane_columns` are the groups
+    and partial values, as panes have them."""
 
     def __init__(
-        self, duck: Duck, plan: WindowPlan, partials: Partials, schema: pa.Schema, lookups: Source | None = None
+        self,
+        duck: Duck,
+        plan: WindowPlan,
+        partials: Partials,
+        schema: pa.Schema,
+        lookups: Source | None = None,
+        parsed: Source | None = None,
     ) -> None:
         source = Source(schema)
-        self._fold = Careful(duck, lambda data: fold_text(plan, partials, data), source, lookups)
-        self._events = Careful(duck, lambda data: events_text(plan, data), source, lookups)
+        self._fold = Careful(duck, lambda data: fold_text(plan, partials, data), source, lookups, parsed)
+        self._events = Careful(duck, lambda data: events_text(plan, data), source, lookups, parsed)
         self._none = self._fold.run(schema.empty_table())
         names = [name for name in self._none.column_names if name[0] in "gp" and name[1:].isdecimal()]
         self.pane_columns = [self._none.schema.field(name) for name in names]

@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from millstream.clock import Micros
 from millstream.engine.decode import Decoder, Folded
-from millstream.engine.duck import Duck
+from millstream.engine.duck import Duck, Source
 from millstream.engine.fixed import FixedSpans
 from millstream.engine.inputs import Inputs, slots_of
 from millstream.engine.keys import Ints, Slots
 from millstream.engine.lookback import Lookbacks
 from millstream.engine.merge import Merging
 from millstream.engine.panes import chosen
+from millstream.engine.parsing import Parsing
 from millstream.engine.partials import Partials
 from millstream.engine.pieces import Pieces
 from millstream.engine.plan import WindowPlan
@@ -64,18 +65,19 @@ class _Worker(NamedTuple):
 
 class Folding:
     """What decodes the events of a plan's steps, and folds them into panes. Large steps are decoded in `threads` (None:
-    one for each usable core).
+    one for each usable core). `parsing` is what it shares with others.
 
     Whoever has it locks `duck` when all its statements are prepared. `kept` is the column of panes with rows that are
     kept apart from them, if there is one."""
 
-    def __init__(self, plan: WindowPlan, threads: int | None) -> None:
+    def __init__(self, plan: WindowPlan, threads: int | None, parsing: Parsing | None = None) -> None:
         self._plan = plan
+        self._parsing = parsing
         partials = Partials(plan)
         self.inputs = Inputs(plan)
         self.duck = Duck()
         self.lookbacks = Lookbacks(self.duck, plan, self.inputs)
-        decoder = Decoder(self.duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
+        decoder = self._decoder(self.duck, partials)
         self.spans = _spans(plan)
         self.merging = Merging(self.duck, plan, self.spans, partials, decoder.pane_columns)
         self.kept = None if plan.moves or plan.regroups else partials.kept
@@ -86,14 +88,20 @@ class Folding:
     def _another(self) -> _Worker:
         duck, plan = Duck(), self._plan
         partials = Partials(plan)
-        decoder = Decoder(duck, plan, partials, self.lookbacks.schema, self.inputs.references.source)
+        decoder = self._decoder(duck, partials)
         merging = Merging(duck, plan, self.spans, partials, decoder.pane_columns)
         duck.lock()
         return _Worker(decoder, merging)
 
+    def _decoder(self, duck: Duck, partials: Partials) -> Decoder:
+        schema, lookups = self.lookbacks.schema, self.inputs.references.source
+        parsed = None if self._parsing is None else Source(self._parsing.schema(schema))
+        return Decoder(duck, self._plan, partials, schema, lookups, parsed)
+
     def gather(self, batches: Sequence[Batch], keys: Slots) -> pa.Table:
         """The events as inputs of the statements (`inputs.py`). Keys that are new get a slot."""
-        return self.inputs.gather(batches, slots_of(batches, keys, self.pieces), self.pieces)
+        inputs = self.inputs.gather(batches, slots_of(batches, keys, self.pieces), self.pieces)
+        return inputs if self._parsing is None else self._parsing.add(inputs, batches)
 
     def fold(self, inputs: pa.Table) -> Folded:
         """The events as parts of windows."""

@@ -2,7 +2,7 @@
 
 Queries on a stream that keep up with each other step on the same batches, as the same objects. The first one parses
 the fields that any of them wants into a column, which the others find; to parse takes more than half of what a query
-without windows costs. A field has the value that it has for each query alone: `from_json` looks for each member of a
+costs. A field has the value that it has for each query alone: `from_json` looks for each member of a
 structure by itself. So those share who agree on the types of the fields that they have in common, and have only
 types that are the same on their way through Arrow. Small steps are not worth it.
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import duckdb
 import pyarrow as pa
 
 from millstream.engine.careful import Careful
 from millstream.engine.duck import FEW_ROWS, Duck, Source
+from millstream.engine.pieces import Pieces
 from millstream.engine.plan import Field, WindowPlan
 from millstream.engine.scan import PARSED, parsed_text
 from millstream.event import Batch
@@ -30,6 +32,8 @@ _EXACT = {
 }
 """Types of fields that, beside decimals, come back from Arrow as they were (JSON as its text)."""
 
+_DATA = pa.schema([pa.field("#data", pa.string())])
+
 _Kept = tuple[list[pa.RecordBatch], pa.ChunkedArray | None]
 
 
@@ -37,13 +41,16 @@ class Parsing:
     """The fields of a stream's payloads, for threads of several queries."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self._source = Source(pa.schema([pa.field("#data", pa.string())]))
-        duck = Duck()
-        self._statement = Careful(duck, lambda data: parsed_text(fields, data), self._source)
-        duck.lock()
-        self.field = self._statement.run(self._source.table).schema.field(PARSED)
+        self._fields = fields
+        statement = self._statement()
+        self._field = statement.run(_DATA.empty_table()).schema.field(PARSED)
+        self._statements = Pieces(statement, self._statement)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, ...], _Kept] = OrderedDict()
+
+    def schema(self, inputs: pa.Schema) -> pa.Schema:
+        """That of inputs with the parsed payloads."""
+        return inputs.append(self._field)
 
     def add(self, inputs: pa.Table, batches: Sequence[Batch]) -> pa.Table:
         """The inputs of a step over batches, with the parsed payloads if that is worth it."""
@@ -53,11 +60,18 @@ class Parsing:
         key = tuple(map(id, events))
         with self._lock:  # who comes meanwhile mostly waits for the same
             _, column = self._kept.get(key) or self._parse(key, events, inputs)
-        return inputs if column is None else inputs.append_column(self.field, column)
+        return inputs if column is None else inputs.append_column(self._field, column)
+
+    def _statement(self) -> Careful:
+        duck = Duck()
+        statement = Careful(duck, partial(parsed_text, self._fields), Source(_DATA))
+        duck.lock()
+        return statement
 
     def _parse(self, key: tuple[int, ...], events: list[pa.RecordBatch], inputs: pa.Table) -> _Kept:
         try:
-            column = self._statement.run(inputs.select(["#data"])).column(0)
+            parts = self._statements.run(Careful.run, inputs.select(_DATA.names))
+            column = pa.concat_tables(parts).column(0)
         except duckdb.Error:  # of a field, not of the payload: whose query it is meets it alone
             column = None
         self._kept[key] = events, column  # which keeps their ids from being given to others
@@ -70,7 +84,7 @@ def parsings(plans: Iterable[WindowPlan]) -> dict[str, Parsing]:
     """By the names of the plans that share their parsing with others."""
     groups: list[tuple[str, dict[tuple[str, ...], Field], list[str]]] = []
     for plan in plans:
-        if plan.windows or plan.join is not None or plan.lookbacks or not plan.fields:
+        if not _may_share(plan):
             continue
         for stream, fields, names in groups:  # noqa: B007 (used below)
             if stream == plan.stream and _agree([*fields.values(), *plan.fields]):
@@ -87,6 +101,11 @@ def parsings(plans: Iterable[WindowPlan]) -> dict[str, Parsing]:
         if len(names) > 1:
             shared.update(dict.fromkeys(names, Parsing(list(fields.values()))))
     return shared
+
+
+def _may_share(plan: WindowPlan) -> bool:
+    others = plan.join is not None or plan.counts is not None or plan.regroups or plan.lookbacks
+    return bool(plan.fields) and not others
 
 
 def _agree(fields: Sequence[Field]) -> bool:

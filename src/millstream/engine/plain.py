@@ -55,7 +55,7 @@ class PlainQuery:
 
     def _statement(self, duck: Duck) -> Careful:
         source, lookups = Source(self._lookbacks.schema), self._inputs.references.source
-        parsed = None if self._parsing is None else Source(pa.schema([*source.schema, self._parsing.field]))
+        parsed = None if self._parsing is None else Source(self._parsing.schema(source.schema))
         statement = Careful(duck, partial(_text, self.plan), source, lookups, parsed)
         duck.lock()
         return statement

@@ -33,6 +33,7 @@ from millstream.engine.lookup import Version
 from millstream.engine.order import place_ticks, times_go_on
 from millstream.engine.outputs import late_events, result_events
 from millstream.engine.panes import chosen
+from millstream.engine.parsing import Parsing
 from millstream.engine.plan import WindowPlan
 from millstream.engine.rejection import rejected_events
 from millstream.engine.scratch import Room
@@ -43,15 +44,22 @@ from millstream.event import Batch
 
 
 class WindowedQuery:
-    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core). Rows that
-    are kept of windows take `room` (None: in memory, as much as they need).
+    """A processor that runs a plan. Large steps are decoded in `threads` (None: one for each usable core). `parsing` is
+    what it shares with others. Rows that are kept of windows take `room` (None: in memory, as much as they need).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, *, threads: int | None = None, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        plan: WindowPlan,
+        *,
+        threads: int | None = None,
+        parsing: Parsing | None = None,
+        room: Room | None = None,
+    ) -> None:
         self.plan = plan
-        self._folding = Folding(plan, threads)
+        self._folding = Folding(plan, threads, parsing)
         self._folding.duck.lock()
         self._inputs, self._lookbacks, self._spans = self._folding.inputs, self._folding.lookbacks, self._folding.spans
         self._merging = self._folding.merging
