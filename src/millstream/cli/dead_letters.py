@@ -16,9 +16,18 @@ commands = typer.Typer(
 
 Letters = Annotated[
     list[str] | None,
-    typer.Argument(metavar="LETTER…", show_default=False, help="Dead letters, as the list calls them."),
+    typer.Argument(
+        metavar="LETTER…",
+        show_default=False,
+        help="Dead letters, as the list calls them; or STREAM:PARTITION:OFFSET, all those of an event.",
+    ),
 ]
-Letter = Annotated[str, typer.Argument(metavar="LETTER", help="A dead letter, as the list calls it.")]
+Letter = Annotated[
+    str,
+    typer.Argument(
+        metavar="LETTER", help="A dead letter, as the list calls it; or STREAM:PARTITION:OFFSET, all those of an event."
+    ),
+]
 OfGroup = Annotated[str | None, typer.Option("--group", "-g", metavar="NAME", help="Those that a group gave up.")]
 OfReason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Those whose reason or error has it.")]
 OfTopics = Annotated[str | None, typer.Option("--topic", metavar="FILTER", help="Those of matching topics.")]
@@ -34,12 +43,14 @@ def list_dead_letters(
     reason: OfReason = None,
     topic: OfTopics = None,
     every: Annotated[bool, typer.Option("--all", help="Also those that something was done about.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="The last N.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="The last N events.")] = 50,
     json: Json = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Show the dead letters that are open, the last ones last. Needs no server."""
+    """Show the dead letters that are open, the last ones last. Needs no server.
+
+    What several groups gave up of an event for the same reason is one line."""
     from millstream.cli import letters
 
     wanted = letters.wanted(group, since, reason, topic)

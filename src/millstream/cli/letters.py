@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,7 @@ from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
 from millstream.event import Event
 from millstream.event_json import payload_member
-from millstream.ledger.deadletters import Resolution, Wanted, find, letters, resolutions
+from millstream.ledger.deadletters import Resolution, Wanted, letters, named, resolutions
 from millstream.ledger.letter import ID, Letter
 from millstream.ledger.scan import time_of
 from millstream.topic import check_filter
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from millstream.settings import Settings
 
 _SHOWN = 60  # characters of a payload in the list
+_GROUPS = 3  # that are named
 _FACTS = ("letter", "time", "group", "reason", "error", "attempts", "topic", "key", "id", "position")
 
 
@@ -41,73 +43,109 @@ def wanted(group: str | None, since: str | None, reason: str | None, topics: str
 def show_list(wanted: Wanted, every: bool, limit: int, json: bool, data: Path | None, config: Path | None) -> None:
     """Print the last dead letters that are open, or all of them."""
     found = asyncio.run(_look(load_settings(config, data=data), wanted, every, limit))
+    shown = sorted((letter for case in found.cases for letter in case.letters), key=_placed)
     if json:
-        output.write_json([_row(letter, found.done.get(letter.name)) for letter in found.letters])
+        output.write_json([_row(letter, found.done.get(letter.name)) for letter in shown])
         return
-    if not found.letters:
+    if not shown:
         output.tell("there are none" if every else "none are open")
         return
-    output.show_tables(_table(found))
-    if found.total > len(found.letters):
-        output.tell(f"these are the last {len(found.letters)} of {found.total}; --limit N shows more")
+    output.show_tables(_table(found.cases))
+    if found.total > len(shown):
+        output.tell(f"these are the last {len(shown)} of {found.total}; --limit N shows more")
 
 
 def show(name: str, json: bool, data: Path | None, config: Path | None) -> None:
-    """Print a dead letter."""
+    """Print a dead letter, or all those of an event."""
 
-    async def look() -> tuple[Letter, Resolution | None]:
+    async def look() -> tuple[Sequence[Letter], Mapping[str, Resolution]]:
         async with open_log(load_settings(config, data=data)) as log:
-            letter = await find(log, name)
-            return letter, (await resolutions(log)).get(letter.name)
+            return await named(log, name), await resolutions(log)
 
-    letter, done = asyncio.run(look())
+    shown, done = asyncio.run(look())
     if json:
-        output.write_json(_row(letter, done))
-    else:
-        output.show_tables(_facts(letter, done))
+        rows = [_row(letter, done.get(letter.name)) for letter in shown]
+        output.write_json(rows if len(rows) > 1 else rows[0])
+        return
+    cases = _Cases(len(shown))
+    for letter in shown:
+        cases.add(letter, done.get(letter.name))
+    output.show_tables(*map(_facts, cases.last()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Dead letters of one event that groups gave up for the same reason, and what was done about each: an event that no
+    query can decode is one thing to look at, however many queries there are."""
+
+    letters: list[Letter]
+    state: str
+
+    @property
+    def name(self) -> str:
+        return self.letters[0].name if len(self.letters) == 1 else self.letters[0].origin
+
+    @property
+    def groups(self) -> str:
+        names = [letter.group for letter in self.letters]
+        return ", ".join(names if len(names) <= _GROUPS else [*names[:_GROUPS], f"{len(names) - _GROUPS} more"])
+
+
+class _Cases:
+    """The last cases, of letters that come in their order in each partition. All of an event are in one partition."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._partitions: dict[int, OrderedDict[tuple[str | None, ...], _Case]] = {}
+
+    def add(self, letter: Letter, done: Resolution | None) -> None:
+        cases = self._partitions.setdefault(letter.event.partition, OrderedDict())
+        key = (letter.origin, letter.reason, letter.error, _said(done))
+        cases.setdefault(key, _Case([], _said(done))).letters.append(letter)
+        cases.move_to_end(key)
+        if len(cases) > self._limit:
+            cases.popitem(last=False)
+
+    def last(self) -> Sequence[_Case]:
+        """In the order of their last letters."""
+        found = (case for cases in self._partitions.values() for case in cases.values())
+        return sorted(found, key=lambda case: _placed(case.letters[-1]))[-self._limit :]
 
 
 class _Found(NamedTuple):
-    """The last dead letters that are wanted, how many there are, and what was done about dead letters."""
+    """The last cases that are wanted, how many letters there are, and what was done about dead letters."""
 
-    letters: Sequence[Letter]
+    cases: Sequence[_Case]
     total: int
     done: Mapping[str, Resolution]
 
 
 async def _look(settings: Settings, wanted: Wanted, every: bool, limit: int) -> _Found:
-    last: list[tuple[datetime, int, int, Letter]] = []
+    cases = _Cases(limit)
     count = 0
     async with open_log(settings) as log:
         done = await resolutions(log)
         async for letter in letters(log, wanted):
             if every or letter.name not in done:
                 count += 1
-                entry = (time_of(letter.event), letter.event.partition, letter.event.offset, letter)
-                heapq.heappush(last, entry) if len(last) < limit else heapq.heappushpop(last, entry)
-    return _Found([letter for *_, letter in sorted(last, key=lambda entry: entry[:3])], count, done)
+                cases.add(letter, done.get(letter.name))
+    return _Found(cases.last(), count, done)
 
 
-def _table(found: _Found) -> Table:
-    rows = [
-        (
-            letter.name,
-            _time(letter.event),
-            letter.group,
-            letter.topic,
-            letter.error or letter.reason,
-            payload_text(letter.event.payload[:_SHOWN]),
-            _said(found.done.get(letter.name)),
-        )
-        for letter in found.letters
-    ]
+def _table(cases: Sequence[_Case]) -> Table:
+    rows = []
+    for case in cases:
+        letter = case.letters[-1]
+        why, payload = letter.error or letter.reason, payload_text(letter.event.payload[:_SHOWN])
+        rows.append((case.name, _time(letter.event), case.groups, letter.topic, why, payload, case.state))
     return output.make_table("Dead letters", ("letter", "time", "group", "topic", "why", "payload", "state"), rows)
 
 
-def _facts(letter: Letter, done: Resolution | None) -> Table:
-    row = _row(letter, done)
+def _facts(case: _Case) -> Table:
+    letter = case.letters[-1]
+    row = {**_row(letter, None), "letter": case.name, "group": case.groups}
     facts = {name: row[name] for name in _FACTS if row[name] is not None}
-    facts |= {**letter.headers, "state": _said(done), "payload": payload_text(letter.event.payload)}
+    facts |= {**letter.headers, "state": case.state, "payload": payload_text(letter.event.payload)}
     return output.make_facts(facts)
 
 
@@ -138,6 +176,11 @@ def _said(done: Resolution | None) -> str:
     to = f" to {done.group}{edited}" if done.group is not None else ""
     when = f" at {to_text(to_micros(done.time))}" if done.time is not None else ""
     return f"{done.action}{to}{when}"
+
+
+def _placed(letter: Letter) -> tuple[datetime, int, int]:
+    """Where it stands among all dead letters."""
+    return time_of(letter.event), letter.event.partition, letter.event.offset
 
 
 def _time(event: Event) -> str:

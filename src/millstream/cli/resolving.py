@@ -17,7 +17,7 @@ import typer
 from millstream.cli import output
 from millstream.cli.place import load_settings, open_log
 from millstream.errors import DeadLetterError, SettingsError
-from millstream.ledger.deadletters import Operator, Wanted, find, letters
+from millstream.ledger.deadletters import Operator, Wanted, letters, named
 from millstream.ledger.letter import Letter
 from millstream.ledger.names import DEAD_LETTERS
 from millstream.ledger.scan import Range, ranges
@@ -49,7 +49,7 @@ def resend(chosen: Chosen, to: str | None, payload: str | None, data: Path | Non
     """Send dead letters again."""
     given = None if payload is None else _read(payload)
     if given is not None and len(chosen.names) != 1:
-        raise SettingsError("--payload is for one dead letter; name it")
+        raise SettingsError("--payload is for one dead letter, or those of one event; name it")
     resending = Work(
         "sent again",
         lambda operator, some: operator.resend(some, to=to, payload=given),
@@ -62,15 +62,16 @@ def edit(name: str, to: str | None, data: Path | None, config: Path | None) -> i
     """Send a dead letter again with the payload that somebody edits."""
     settings = load_settings(config, data=data)
 
-    async def look() -> Letter:
+    async def look() -> bytes:
         async with open_log(settings) as log, Operator.at_work(log) as operator:
-            letter = await find(log, name)
-            operator.check(letter, to)
-            return letter
+            found = await _named(log, operator, name)
+            for letter in found:
+                operator.check(letter, to)
+            return found[0].event.payload
 
-    letter = asyncio.run(look())
-    edited = _edit(letter.event.payload)
-    if edited == letter.event.payload:
+    payload = asyncio.run(look())
+    edited = _edit(payload)
+    if edited == payload:
         output.tell("nothing was changed, so nothing is sent; to send it as it is: millstream deadletters resend")
         return 0
     resending = Work("sent again", lambda operator, some: operator.resend(some, to=to, payload=edited))
@@ -91,10 +92,16 @@ async def _resolve(settings: Settings, chosen: Chosen, work: Work) -> int:
     async with open_log(settings) as log, Operator.at_work(log) as operator:
         if chosen.every:
             return await _resolve_all(log, operator, chosen, work)
-        found = [await find(log, name) for name in dict.fromkeys(chosen.names)]
-        await work.act(operator, found)
+        found = {one.name: one for name in chosen.names for one in await _named(log, operator, name)}
+        await work.act(operator, list(found.values()))
         output.tell(f"{_letters(len(found))} {work.done}")
         return 0
+
+
+async def _named(log: Log, operator: Operator, name: str) -> Sequence[Letter]:
+    """What a name says; of several letters those that are open."""
+    found = await named(log, name)
+    return found if len(found) == 1 else [letter for letter in found if operator.is_open(letter)] or found[:1]
 
 
 async def _resolve_all(log: Log, operator: Operator, chosen: Chosen, work: Work) -> int:

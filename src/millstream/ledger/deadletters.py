@@ -13,7 +13,7 @@ from datetime import datetime
 
 import msgspec
 
-from millstream.clock import Micros
+from millstream.clock import Micros, to_micros
 from millstream.errors import DeadLetterError, LogUnavailableError
 from millstream.event import Event, to_columns
 from millstream.ledger.letter import Letter
@@ -91,6 +91,24 @@ async def find(log: Log, name: str) -> Letter:
     if event is None:
         raise DeadLetterError(f"there is no dead letter {name}; perhaps retention has dropped it")
     return Letter(event)
+
+
+async def named(log: Log, name: str) -> Sequence[Letter]:
+    """The dead letter `PARTITION:OFFSET`, or all those of the event `STREAM:PARTITION:OFFSET`, which several groups may
+    have given up. `DeadLetterError` if there is none."""
+    stream, _, place = name.removeprefix(f"{DEAD_LETTERS}:").rpartition(":")[0].rpartition(":")
+    if not stream:
+        return [await find(log, name)]
+    offset = name.rpartition(":")[2]
+    spec = (await log.streams()).get(stream)
+    event = None
+    if spec is not None and place.isdecimal() and offset.isdecimal() and int(place) < spec.partitions:
+        event = await event_at(log, stream, int(place), int(offset))
+    since = Wanted() if event is None else Wanted(since=to_micros(time_of(event)))
+    found = [letter async for letter in letters(log, since) if letter.origin == name]
+    if not found:
+        raise DeadLetterError(f"there is no dead letter of {name}; see: millstream deadletters list")
+    return found
 
 
 class Operator:
