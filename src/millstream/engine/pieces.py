@@ -6,7 +6,6 @@ and all of them wait for the last one.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import pyarrow as pa
+
+from millstream.cores import usable_cores
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Pieces(Generic[T]):
     def __init__(self, first: T, make: Callable[[], T], threads: int | None = None) -> None:
         self.first = first
         self._make = make
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._pool = ThreadPoolExecutor(self._threads, "millstream-pieces")  # starts its threads when they are needed
         self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._free.put(first)
@@ -77,7 +78,3 @@ class Pieces(Generic[T]):
             return function(one, piece)
         finally:
             self._free.put(one)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,7 +19,7 @@ from millstream.event import Event, to_columns
 from millstream.ledger.letter import Letter
 from millstream.ledger.names import DEAD_LETTERS, RESOLVED
 from millstream.ledger.resets import RESET
-from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
+from millstream.ledger.scan import Range, batches, event_at, event_named, events, ranges, time_of
 from millstream.log import Group, GroupStatus, Log, StreamSpec, Transaction
 from millstream.topic import filter_matches
 
@@ -96,16 +96,11 @@ async def find(log: Log, name: str) -> Letter:
 async def named(log: Log, name: str) -> Sequence[Letter]:
     """The dead letter `PARTITION:OFFSET`, or all those of the event `STREAM:PARTITION:OFFSET`, which several groups may
     have given up. `DeadLetterError` if there is none."""
-    stream, _, place = name.removeprefix(f"{DEAD_LETTERS}:").rpartition(":")[0].rpartition(":")
-    if not stream:
+    if name.removeprefix(f"{DEAD_LETTERS}:").count(":") < 2:
         return [await find(log, name)]
-    offset = name.rpartition(":")[2]
-    spec = (await log.streams()).get(stream)
-    event = None
-    if spec is not None and place.isdecimal() and offset.isdecimal() and int(place) < spec.partitions:
-        event = await event_at(log, stream, int(place), int(offset))
-    since = Wanted() if event is None else Wanted(since=to_micros(time_of(event)))
-    found = [letter async for letter in letters(log, since) if letter.origin == name]
+    event = await event_named(log, name)
+    since = None if event is None else to_micros(time_of(event))
+    found = [letter async for letter in letters(log, Wanted(since=since)) if letter.origin == name]
     if not found:
         raise DeadLetterError(f"there is no dead letter of {name}; see: millstream deadletters list")
     return found

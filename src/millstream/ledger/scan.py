@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
@@ -67,6 +68,15 @@ async def event_at(log: Log, stream: str, partition: int, offset: int) -> Event 
     batch = await log.read(stream, partition, offset, limit_bytes=1)
     first = next(iter(batch), None)
     return first if first is not None and first.offset == offset else None
+
+
+async def event_named(log: Log, position: str) -> Event | None:
+    """The event at `STREAM:PARTITION:OFFSET`; None where `event_at` gives none, and for any other text."""
+    place = re.fullmatch(r"(.+):(\d+):(\d+)", position)
+    spec = None if place is None else (await log.streams()).get(place[1])
+    if place is None or spec is None or int(place[2]) >= spec.partitions:
+        return None
+    return await event_at(log, place[1], int(place[2]), int(place[3]))
 
 
 def _before(batch: Batch, end: int) -> Batch:

@@ -7,7 +7,6 @@ and events that are sent again say where they came from. What a handler publishe
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -23,7 +22,7 @@ from millstream.ledger.deadletters import RESENT, Resolution, Wanted, letters, r
 from millstream.ledger.letter import RESEND_OF, Letter
 from millstream.ledger.names import DEAD_LETTERED, LATE, SKIPPED, late_stream
 from millstream.ledger.resets import is_reset
-from millstream.ledger.scan import Range, batches, event_at, events, ranges, time_of
+from millstream.ledger.scan import Range, batches, event_named, events, ranges, time_of
 from millstream.log import Accounts, GroupAccount, Log
 
 COMPLETED, PENDING, NOT_READ = "completed", "pending", "not read"
@@ -68,12 +67,10 @@ async def find(
     """The events of an id or at a position; the copies that several streams have of one event count once.
 
     An id is looked for in every stream from `since` on: `progress` is told how many offsets of how many are read."""
+    event = await event_named(log, what)
+    if event is not None:
+        return [event]
     streams = await log.streams()
-    place = re.fullmatch(r"(.+):(\d+):(\d+)", what)
-    if place is not None and place[1] in streams and int(place[2]) < streams[place[1]].partitions:
-        event = await event_at(log, place[1], int(place[2]), int(place[3]))
-        if event is not None:
-            return [event]
     pieces = [piece for name in sorted(streams) if not name.startswith("$") for piece in await ranges(log, name, since)]
     found: dict[object, Event] = {}
     async for event in _with_id(log, pieces, what, progress):

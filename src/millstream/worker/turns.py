@@ -8,7 +8,6 @@ a step under way; the others wait before they read, and then take everything tha
 from __future__ import annotations
 
 import asyncio
-import os
 
 
 class Turns:
@@ -45,8 +44,3 @@ class Turn:
         if self._free is not None and self._is_mine:
             self._is_mine = False
             self._free.release()
-
-
-def usable_cores() -> int:
-    """How many can work at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from millstream.app import App, Query
 from millstream.clock import Clock
+from millstream.cores import usable_cores
 from millstream.log import Log
 from millstream.settings import Settings
 from millstream.worker.context import Context
@@ -23,7 +24,7 @@ from millstream.worker.resources import Resources
 from millstream.worker.subscriber import Subscriber
 from millstream.worker.tasks import cancel
 from millstream.worker.topics import Topics
-from millstream.worker.turns import Turns, usable_cores
+from millstream.worker.turns import Turns
 from millstream.worker.watch import Watch
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tests.support.records import LIMIT, WAIT, gain, poll_events
 
 from millstream.clock import VirtualClock
 from millstream.event import Event, to_columns
-from millstream.log import Log, StreamSpec
+from millstream.log import Group, Log, StreamSpec
 from millstream.log.sqlite import SqliteLog
 from millstream.log.sqlite.choosers import PASS_SECONDS, Choosers
 from millstream.log.sqlite.place import Place
@@ -62,10 +62,7 @@ def test_whoever_waits_hears_of_all_that_may_be_for_him_and_of_nothing_else(step
 
 async def test_a_commit_on_other_topics_wakes_nobody_until_there_are_many_to_pass_by() -> None:
     clock = VirtualClock()
-    log = await SqliteLog.memory(clock)
-    await log.create(StreamSpec("a", partitions=2))
-    doors = await log.join("doors", ["a"], topics=Filter.parse("door/{name}"))
-    await gain(doors)
+    log, doors = await doors_of(clock, "door/{name}")
     polling = asyncio.ensure_future(doors.poll(LIMIT))
     await at_rest(log)
     for _ in range(3):
@@ -95,10 +92,7 @@ async def test_a_commit_on_other_topics_wakes_nobody_until_there_are_many_to_pas
 
 async def test_who_has_passed_all_by_does_not_read_before_it_is_woken() -> None:
     clock = VirtualClock()
-    log = await SqliteLog.memory(clock)
-    await log.create(StreamSpec("a", partitions=2))
-    doors = await log.join("doors", ["a"], topics=Filter.parse("door/{name}"))
-    await gain(doors)
+    log, doors = await doors_of(clock, "door/{name}")
     polling = asyncio.ensure_future(doors.poll(LIMIT))
     await at_rest(log)
     await publish(log, "light/north")
@@ -118,10 +112,7 @@ async def test_who_has_passed_all_by_does_not_read_before_it_is_woken() -> None:
 
 async def test_a_stream_that_is_made_again_is_read_from_its_beginning() -> None:
     clock = VirtualClock()
-    log = await SqliteLog.memory(clock)
-    await log.create(StreamSpec("a", partitions=2))
-    doors = await log.join("doors", ["a"], topics=Filter.parse("door/+"))
-    await gain(doors)
+    log, doors = await doors_of(clock, "door/+")
     for _ in range(5):
         await publish(log, "door/north")
     await poll_events(doors)
@@ -134,6 +125,15 @@ async def test_a_stream_that_is_made_again_is_read_from_its_beginning() -> None:
     (batch,) = (await asyncio.wait_for(polling, WAIT)).batches
     assert [event.topic for event in batch] == ["door/south"]
     await log.close()
+
+
+async def doors_of(clock: VirtualClock, wanted: str) -> tuple[SqliteLog, Group]:
+    """A log with a stream, and a member of a group that wants these topics of it."""
+    log = await SqliteLog.memory(clock)
+    await log.create(StreamSpec("a", partitions=2))
+    doors = await log.join("doors", ["a"], topics=Filter.parse(wanted))
+    await gain(doors)
+    return log, doors
 
 
 async def at_rest(log: SqliteLog) -> None:
