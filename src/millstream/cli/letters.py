@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +14,7 @@ from millstream.cli.place import load_settings, open_log
 from millstream.clock import SystemClock, to_micros, to_text
 from millstream.event import Event
 from millstream.event_json import payload_member
+from millstream.ledger.cases import Case, Cases, placed
 from millstream.ledger.deadletters import Resolution, Wanted, letters, named, resolutions
 from millstream.ledger.letter import ID, Letter
 from millstream.ledger.scan import time_of
@@ -43,7 +41,7 @@ def wanted(group: str | None, since: str | None, reason: str | None, topics: str
 def show_list(wanted: Wanted, every: bool, limit: int, json: bool, data: Path | None, config: Path | None) -> None:
     """Print the last dead letters that are open, or all of them."""
     found = asyncio.run(_look(load_settings(config, data=data), wanted, every, limit))
-    shown = sorted((letter for case in found.cases for letter in case.letters), key=_placed)
+    shown = sorted((letter for case in found.cases for letter in case.letters), key=placed)
     if json:
         output.write_json([_row(letter, found.done.get(letter.name)) for letter in shown])
         return
@@ -67,61 +65,22 @@ def show(name: str, json: bool, data: Path | None, config: Path | None) -> None:
         rows = [_row(letter, done.get(letter.name)) for letter in shown]
         output.write_json(rows if len(rows) > 1 else rows[0])
         return
-    cases = _Cases(len(shown))
+    cases = Cases(len(shown))
     for letter in shown:
         cases.add(letter, done.get(letter.name))
     output.show_tables(*map(_facts, cases.last()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """Dead letters of one event that groups gave up for the same reason, and what was done about each: an event that no
-    query can decode is one thing to look at, however many queries there are."""
-
-    letters: list[Letter]
-    state: str
-
-    @property
-    def name(self) -> str:
-        return self.letters[0].name if len(self.letters) == 1 else self.letters[0].origin
-
-    @property
-    def groups(self) -> str:
-        names = [letter.group for letter in self.letters]
-        return ", ".join(names if len(names) <= _GROUPS else [*names[:_GROUPS], f"{len(names) - _GROUPS} more"])
-
-
-class _Cases:
-    """The last cases, of letters that come in their order in each partition. All of an event are in one partition."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._partitions: dict[int, OrderedDict[tuple[str | None, ...], _Case]] = {}
-
-    def add(self, letter: Letter, done: Resolution | None) -> None:
-        cases = self._partitions.setdefault(letter.event.partition, OrderedDict())
-        key = (letter.origin, letter.reason, letter.error, _said(done))
-        cases.setdefault(key, _Case([], _said(done))).letters.append(letter)
-        cases.move_to_end(key)
-        if len(cases) > self._limit:
-            cases.popitem(last=False)
-
-    def last(self) -> Sequence[_Case]:
-        """In the order of their last letters."""
-        found = (case for cases in self._partitions.values() for case in cases.values())
-        return sorted(found, key=lambda case: _placed(case.letters[-1]))[-self._limit :]
-
-
 class _Found(NamedTuple):
     """The last cases that are wanted, how many letters there are, and what was done about dead letters."""
 
-    cases: Sequence[_Case]
+    cases: Sequence[Case]
     total: int
     done: Mapping[str, Resolution]
 
 
 async def _look(settings: Settings, wanted: Wanted, every: bool, limit: int) -> _Found:
-    cases = _Cases(limit)
+    cases = Cases(limit)
     count = 0
     async with open_log(settings) as log:
         done = await resolutions(log)
@@ -132,20 +91,20 @@ async def _look(settings: Settings, wanted: Wanted, every: bool, limit: int) -> 
     return _Found(cases.last(), count, done)
 
 
-def _table(cases: Sequence[_Case]) -> Table:
+def _table(cases: Sequence[Case]) -> Table:
     rows = []
     for case in cases:
         letter = case.letters[-1]
         why, payload = letter.error or letter.reason, payload_text(letter.event.payload[:_SHOWN])
-        rows.append((case.name, _time(letter.event), case.groups, letter.topic, why, payload, case.state))
+        rows.append((case.name, _time(letter.event), _groups(case), letter.topic, why, payload, _said(case.done)))
     return output.make_table("Dead letters", ("letter", "time", "group", "topic", "why", "payload", "state"), rows)
 
 
-def _facts(case: _Case) -> Table:
+def _facts(case: Case) -> Table:
     letter = case.letters[-1]
-    row = {**_row(letter, None), "letter": case.name, "group": case.groups}
+    row = {**_row(letter, None), "letter": case.name, "group": _groups(case)}
     facts = {name: row[name] for name in _FACTS if row[name] is not None}
-    facts |= {**letter.headers, "state": case.state, "payload": payload_text(letter.event.payload)}
+    facts |= {**letter.headers, "state": _said(case.done), "payload": payload_text(letter.event.payload)}
     return output.make_facts(facts)
 
 
@@ -169,6 +128,11 @@ def _row(letter: Letter, done: Resolution | None) -> dict[str, Any]:
     }
 
 
+def _groups(case: Case) -> str:
+    names = case.groups
+    return ", ".join(names if len(names) <= _GROUPS else [*names[:_GROUPS], f"{len(names) - _GROUPS} more"])
+
+
 def _said(done: Resolution | None) -> str:
     if done is None:
         return "open"
@@ -176,11 +140,6 @@ def _said(done: Resolution | None) -> str:
     to = f" to {done.group}{edited}" if done.group is not None else ""
     when = f" at {to_text(to_micros(done.time))}" if done.time is not None else ""
     return f"{done.action}{to}{when}"
-
-
-def _placed(letter: Letter) -> tuple[datetime, int, int]:
-    """Where it stands among all dead letters."""
-    return time_of(letter.event), letter.event.partition, letter.event.offset
 
 
 def _time(event: Event) -> str:
