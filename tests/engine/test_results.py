@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from tests.support.windows import Record, Sent, Store, Ticked, at, cut, data_of, reading, run
 
-from millstream.engine import WindowedQuery
+from millstream.clock import SECOND
+from millstream.engine import WindowedQuery, merge
+from millstream.engine.duck import FEW_ROWS
 
 MakeQuery = Callable[..., WindowedQuery]
 END = reading("c", 10.5)  # an event that closes the first window of its key
@@ -54,6 +56,28 @@ def test_many_results_are_in_order_too(query: MakeQuery) -> None:
     found = results(query("device, System.Timestamp() AS t"), *log)
     assert found == sorted(found, key=lambda r: (r["t"], r["device"]))
     assert len(found) == 6000
+
+
+SEVERAL = "Windows(Window('ten', TumblingWindow(second, 10)), Window('four', HoppingWindow(second, 4, 2)))"
+EVERYTHING = """device, System.Window().Id AS id, System.Timestamp() AS t, count(*) AS n, count(v) AS some,
+    sum(v) AS total, avg(v) AS mean, min(v) AS least, stddev(v) AS spread, first(v) AS earliest, median(v) AS middle"""
+
+
+@pytest.mark.parametrize("window", ["TumblingWindow(second, 10)", "SlidingWindow(second, 3)", SEVERAL])
+def test_few_windows_of_one_pane_each_give_what_they_give_among_others(
+    query: MakeQuery, monkeypatch: pytest.MonkeyPatch, window: str
+) -> None:
+    log = [
+        reading(key, second, v=v) for second, v in ((1, 3), (11, None), (19, 2)) for key in ("b", "é", "a", "🙂", "z")
+    ]
+    log += [reading("a", 12, v=1), reading("b", 40)]
+    found = []
+    for few in (FEW_ROWS, 0):
+        monkeypatch.setattr(merge, "FEW_ROWS", few)
+        steps = run(query(EVERYTHING, "TIMESTAMP BY ts HAVING n < 5", window=window, grace=20 * SECOND), cut(log, [5]))
+        found.append([event for step in steps if step.outputs is not None for event in step.outputs.to_pylist()])
+    assert found[0] == found[1]
+    assert found[0]
 
 
 def test_ids_tell_groups_apart_and_stay_the_same(query: MakeQuery) -> None:
