@@ -74,6 +74,11 @@ class Records:
         """What they take, about. Arrow looks at every buffer for it, so it is told again without a look."""
         return int(self.held.nbytes) + TICK_BYTES * len(self.tick_offsets)
 
+    def weighing(self, nbytes: int) -> Records:
+        """These, of which it is known what they take: to look costs more than to unpack a few."""
+        self.__dict__["nbytes"] = nbytes
+        return self
+
     @cached_property
     def events(self) -> pa.RecordBatch:
         """The events with all columns of `BATCH_SCHEMA`."""
@@ -182,7 +187,7 @@ def concatenate(pieces: Sequence[Records]) -> Records:
     for piece in pieces:
         columns |= piece.columns
     batches = [_widen(piece, columns) for piece in pieces if len(piece)]
-    return Records(
+    whole = Records(
         pieces[0].first,
         pieces[-1].next_offset,
         columns,
@@ -193,6 +198,8 @@ def concatenate(pieces: Sequence[Records]) -> Records:
         np.concatenate([piece.tick_times for piece in pieces]),
         pieces[0].events_before,
     )
+    is_known = all("nbytes" in vars(piece) for piece in pieces)
+    return whole.weighing(sum(piece.nbytes for piece in pieces)) if is_known else whole
 
 
 def _widen(piece: Records, columns: int) -> pa.RecordBatch:

@@ -16,6 +16,7 @@ from millstream.event import EVENT_SCHEMA, Event, to_columns
 from millstream.log.records import concatenate
 from millstream.log.sqlite.format import (
     CHUNK_BYTES,
+    TOGETHER_BYTES,
     Body,
     Codec,
     CorruptError,
@@ -26,7 +27,7 @@ from millstream.log.sqlite.format import (
     row_id,
     seal,
     unpack,
-    unpack_body,
+    unpack_bodies,
 )
 
 texts = st.text(max_size=8)
@@ -65,10 +66,18 @@ def test_events_come_back_as_they_were(given_events: list[Event], offset: int) -
         assert records.ticks == ()
 
 
-@given(some_events)
-def test_what_is_packed_for_others_than_the_log_comes_back_too(given_events: list[Event]) -> None:
-    columns = to_columns(given_events)
-    assert [unpack_body(body) for body in pack(columns)] == ([columns] if given_events else [])
+@given(st.lists(some_events, max_size=4))
+def test_what_is_packed_for_others_than_the_log_comes_back_too(batches: list[list[Event]]) -> None:
+    columns = [to_columns(one) for one in batches]
+    found = list(unpack_bodies(body for one in columns for body in pack(one)))
+    assert pa.Table.from_batches(found, EVENT_SCHEMA).equals(pa.Table.from_batches(columns, EVENT_SCHEMA))
+
+
+def test_only_few_events_of_several_bodies_come_together() -> None:
+    small, large = (to_columns([Event(topic="t", payload=payload)] * 3) for payload in (b"x", b"x" * TOGETHER_BYTES))
+    other = to_columns([Event(topic="t", payload=b"x", id="1")])
+    bodies = [body for events in (small, small, large, small, other, small, small) for body in pack(events)]
+    assert [found.num_rows for found in unpack_bodies(bodies)] == [6, 3, 3, 1, 6]
 
 
 def test_no_events_are_no_chunk() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import msgspec
@@ -30,6 +31,7 @@ from millstream.log.records import (
     NO_HELD,
     NO_NUMBERS,
     OFFSET,
+    TICK_BYTES,
     TIME,
     Numbers,
     Records,
@@ -42,6 +44,7 @@ MAX_PARTITIONS = 1 << (63 - OFFSET_BITS)
 
 CHUNK_BYTES = 1 << 20  # the most a reader has to unpack for one event; larger appends become several chunks
 PACK_FROM_BYTES = 256  # smaller messages gain nothing by compression
+TOGETHER_BYTES = 64 << 10  # of messages that are unpacked as one batch: larger ones are not copied for it
 LEAST_GAIN = 16  # compression that saves less than a sixteenth is not worth unpacking
 
 _HEADER_FIELDS = 11  # of a row, which its checksum covers
@@ -235,7 +238,7 @@ def _unpack(row: Row) -> Records:
         raise ValueError(f"it has {held.num_rows} events instead of {row.events}")
     offsets, held = _split(held, columns, OFFSET) or (np.arange(row.offset, row.offset + row.events), held)
     times, held = _split(held, columns, TIME) or (np.full(row.events, row.first_time), held)
-    return Records(
+    records = Records(
         row.offset,
         row.next_offset,
         columns & ~(1 << OFFSET | 1 << TIME),
@@ -246,16 +249,38 @@ def _unpack(row: Row) -> Records:
         tick_times,
         row.events_before,
     )
+    return records.weighing(row.size + TICK_BYTES * len(tick_offsets))
 
 
-def unpack_body(body: Body) -> pa.RecordBatch:
-    """The events that were packed, with the columns of `EVENT_SCHEMA`; their bytes come from a process of ours."""
-    raw = body.data if body.codec == Codec.NONE else _decompress(body.data, body.raw, Codec(body.codec))
-    held = pa.ipc.read_record_batch(pa.py_buffer(raw), schema_of(body.columns))
-    columns = {name: held.column(name) for name in held.schema.names}
+def unpack_bodies(bodies: Iterable[Body]) -> Iterator[pa.RecordBatch]:
+    """The events that were packed, in their order, with the columns of `EVENT_SCHEMA`; their bytes come from a process
+    of ours. Few events of several bodies come together: each batch costs its user more than they do."""
+    gathered: list[Body] = []
+    size = 0
+    for body in bodies:
+        size += body.raw
+        if gathered and (body.columns != gathered[0].columns or size > TOGETHER_BYTES):
+            yield _together(gathered)
+            gathered, size = [], body.raw
+        gathered.append(body)
+    if gathered:
+        yield _together(gathered)
+
+
+def _together(bodies: Sequence[Body]) -> pa.RecordBatch:
+    """The events of bodies that have the same columns; there is at least one."""
+    schema = schema_of(bodies[0].columns)
+    held = [_read(body, schema) for body in bodies]
+    events = held[0] if len(held) == 1 else pa.concat_batches(held)
+    columns = dict(zip(schema.names, events.columns, strict=True))
     missing = [field for field in EVENT_SCHEMA if field.name not in columns]
-    columns |= {field.name: pa.nulls(body.events, field.type) for field in missing}
+    columns |= {field.name: pa.nulls(events.num_rows, field.type) for field in missing}
     return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
+
+
+def _read(body: Body, schema: pa.Schema) -> pa.RecordBatch:
+    raw = body.data if body.codec == Codec.NONE else _decompress(body.data, body.raw, Codec(body.codec))
+    return pa.ipc.read_record_batch(pa.py_buffer(raw), schema)
 
 
 def _split(held: pa.RecordBatch, columns: int, number: int) -> tuple[Numbers, pa.RecordBatch] | None:

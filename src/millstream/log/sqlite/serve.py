@@ -6,7 +6,7 @@ from millstream.bus import Bus, Handler, Peer
 from millstream.log.contract import StreamSpec
 from millstream.log.sqlite.coordinator import Ownership
 from millstream.log.sqlite.core import Core
-from millstream.log.sqlite.format import unpack_body
+from millstream.log.sqlite.format import unpack_bodies
 from millstream.log.sqlite.leases import Leases
 from millstream.log.sqlite.log import SqliteLog
 from millstream.log.sqlite.wire import (
@@ -71,7 +71,7 @@ class _Server:
 
     async def commit(self, peer: Peer, body: bytes) -> bytes:
         asked = decode(body, type=Commit)
-        shown = map(unpack_body, asked.shown_bodies(self._core.hears)) if asked.shown else ()
+        shown = unpack_bodies(asked.shown_bodies(self._core.hears)) if asked.shown else ()
         done = await self._core.commit_changes(asked.changes, shown)
         return encode(Done(done.time, done.first_offsets, self._core.version(asked.changes.member)))
 
