@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -52,7 +53,7 @@ class Client:
         self.written += self.taken
         self.taken.clear()
 
-    def acknowledge(self, packets: bytes) -> None: ...
+    def acknowledge(self, answers: Sequence[bytes]) -> None: ...
 
     def explain(self, acknowledgement: bytes, text: str) -> bytes:
         return acknowledgement

@@ -14,6 +14,7 @@ from tests.support.mqtt import PATIENCE, RawClient
 
 from millstream.clock import VirtualClock
 from millstream.errors import DiskFaultError, DiskFullError, FencedError, MillstreamError
+from millstream.gateway.listeners.connection import Connection
 from millstream.ledger.names import GATEWAY
 from millstream.log import StreamSpec
 from millstream.log.sqlite import SqliteLog
@@ -41,6 +42,31 @@ async def test_what_arrives_while_a_commit_runs_is_one_commit(running: Plant) ->
     for _ in range(101):
         await client.read(p.Puback)
     assert running.statistics["commits"] == 2
+
+
+async def test_acknowledgements_of_a_commit_are_one_write_for_each_connection(
+    running: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    tell = Connection._tell
+
+    def telling(connection: Connection, packets: bytes) -> None:
+        written.append(packets)
+        tell(connection, packets)
+
+    monkeypatch.setattr(Connection, "_tell", telling)
+    clients = [await running.connect(str(number)) for number in range(2)]
+    running.log.gate.clear()
+    clients[0].send(p.Publish(topic="a", qos=1, packet_id=1))
+    await running.log.waiting.wait()
+    for number in range(2, 5):  # each is a read of its own
+        for client in clients:
+            client.send(p.Publish(topic="a", qos=1, packet_id=number))
+            assert await client.is_silent()
+    running.log.gate.set()
+    for client, first in zip(clients, (1, 2), strict=True):
+        assert await _acknowledged(client, 5 - first) == list(range(first, 5))
+    assert len(written) == 3
 
 
 async def test_above_the_bound_nothing_is_read_until_there_is_room(plant: Plant) -> None:

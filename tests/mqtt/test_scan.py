@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ class Connection:
         self.plain_header = int(version is Version.V5)
         self.permitted: PermittedTopics | None = None
 
-    def acknowledge(self, packets: bytes) -> None:
+    def acknowledge(self, answers: Sequence[bytes]) -> None:
         raise AssertionError("the scan only tells what is owed")
 
     def explain(self, acknowledgement: bytes, text: str) -> bytes:

@@ -51,7 +51,7 @@ class Client:
     def write(self, data: bytes) -> Sequence[Action]:
         return self.session.receive(data, 0, self.arrivals, self)
 
-    def acknowledge(self, packets: bytes) -> None:
+    def acknowledge(self, answers: Sequence[bytes]) -> None:
         raise AssertionError("a session only tells what is owed")
 
     def explain(self, acknowledgement: bytes, text: str) -> bytes:

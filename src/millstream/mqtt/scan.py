@@ -32,8 +32,8 @@ PUBREC = b"\x50\x02"  # likewise
 class Publisher(Protocol):
     """A connection that messages come from."""
 
-    def acknowledge(self, packets: bytes) -> None:
-        """Write PUBACKs."""
+    def acknowledge(self, answers: Sequence[bytes]) -> None:
+        """Write acknowledgements: rows of PUBACKs, and others by themselves."""
         ...
 
     def explain(self, acknowledgement: bytes, text: str) -> bytes:

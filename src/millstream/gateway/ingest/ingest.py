@@ -29,7 +29,7 @@ from millstream.gateway.statistics import Statistics
 from millstream.gateway.tally import put
 from millstream.ledger.names import COMMITTED, DUPLICATES, GATEWAY, RECEIVED, TRANSIENT
 from millstream.log import Committed, Group, Log, StreamSpec, Transaction, hear
-from millstream.mqtt import Properties
+from millstream.mqtt import Properties, Publisher
 
 if TYPE_CHECKING:
     from millstream.gateway.ingest.arrival_traces import ArrivalTraces
@@ -323,9 +323,12 @@ class Ingest:
 
     def _answer(self, sealed: Sealed, time: Micros) -> None:
         arrivals = sealed.gathering.arrivals
+        owed: dict[Publisher, list[bytes]] = {}  # to write costs more than all else that a message costs here
         for publisher, packets in zip(arrivals.publishers, arrivals.acknowledgements, strict=True):
             if packets and publisher is not None:
-                publisher.acknowledge(packets)
+                owed.setdefault(publisher, []).append(packets)
+        for publisher, answers in owed.items():
+            publisher.acknowledge(answers)
         self._fan_out(sealed, True, time)
         duplicates = sealed.duplicates
         for waiter in sealed.gathering.waiters:

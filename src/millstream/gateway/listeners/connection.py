@@ -229,10 +229,11 @@ class Connection(asyncio.Protocol):
         self.receive(b"", 0)
         self._listener.ingest.came()
 
-    def acknowledge(self, packets: bytes) -> None:
+    def acknowledge(self, answers: Sequence[bytes]) -> None:
         """Write acknowledgements of messages that are committed."""
-        self.incoming.answered(packets)
-        self._tell(packets)
+        for packets in answers:
+            self.incoming.answered(packets)
+        self._tell(b"".join(answers))
 
     def explain(self, acknowledgement: bytes, text: str) -> bytes:
         """See `Publisher`."""
