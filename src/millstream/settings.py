@@ -337,8 +337,8 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=0, le=256)
     """Worker processes. 0: run `millstream work` elsewhere on this machine."""
     state_memory: ByteSize = _bytes(1 << 30)
-    """What the queries of a worker may keep in memory of the rows of open windows. More of them go to a file without a
-    name in the data folder."""
+    """What the queries of a worker may keep in memory of the rows of open windows, and of events that wait in joins.
+    More of them go to a file without a name in the data folder."""
     drain_timeout: _Duration = timedelta(seconds=10)
     """How long SIGTERM waits for what is under way."""
     limits: Limits = Limits()

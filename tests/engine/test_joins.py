@@ -14,7 +14,7 @@ from tests.support.joins import NAMES, JoinOracle, dense, logs
 from tests.support.windows import Record, Sent, Store, Ticked, cut, data_of, reading, run
 
 from millstream.clock import SECOND, to_micros
-from millstream.engine import JoinQuery, Processor, processor_of
+from millstream.engine import JoinQuery, Processor, WindowPlan, processor_of
 from millstream.log.contract import StreamSpec
 from millstream.sql import plan_query
 
@@ -54,12 +54,16 @@ def lagging(draw: st.DrawFn) -> list[Record]:
     return log
 
 
-@cache
-def query(kind: str, bound: tuple[int, int], optional: bool, grace: int) -> Processor:
+def planned(kind: str, bound: tuple[int, int], optional: bool, grace: int) -> WindowPlan:
     low, high = bound
     on = ON.format(low=low, high=high)
     text = QUERIES[kind].format(join="LEFT JOIN" if optional else "JOIN", on=on, most=-high, least=-low)
-    return processor_of(plan_query("q", text, STREAMS, into="out", grace=grace * SECOND))
+    return plan_query("q", text, STREAMS, into="out", grace=grace * SECOND)
+
+
+@cache
+def query(kind: str, bound: tuple[int, int], optional: bool, grace: int) -> Processor:
+    return processor_of(planned(kind, bound, optional, grace))
 
 
 def restore(processor: Processor, store: Store) -> None:
@@ -88,7 +92,18 @@ def test_results_are_those_of_the_definition(
     grace: int,
 ) -> None:
     """Any log, cut in any way, with failed commits and restarts at any step."""
-    processor = query(kind, bound, optional, grace)
+    check(query(kind, bound, optional, grace), log, lengths, failures, bound, optional, grace)
+
+
+def check(
+    processor: Processor,
+    log: list[Record],
+    lengths: list[int],
+    failures: set[int],
+    bound: tuple[int, int],
+    optional: bool,
+    grace: int,
+) -> None:
     oracle = JoinOracle(*bound, grace * SECOND, (10 + grace) * SECOND)
     oracle.feed(log)
     store = Store()
@@ -117,12 +132,16 @@ def test_results_are_those_of_the_definition(
     assert counts["clamped"] == oracle.clamped
 
 
+def planned_of_two(bound: tuple[int, int], optional: bool, grace: int) -> WindowPlan:
+    low, high = bound
+    text = TWO.format(join="LEFT JOIN" if optional else "JOIN", low=low, high=high)
+    return plan_query("q", text, STREAMS, into="out", grace=grace * SECOND)
+
+
 @cache
 def processors(bound: tuple[int, int], optional: bool, grace: int) -> tuple[Processor, Processor]:
     """Two workers' processors of a query over two streams."""
-    low, high = bound
-    text = TWO.format(join="LEFT JOIN" if optional else "JOIN", low=low, high=high)
-    plan = plan_query("q", text, STREAMS, into="out", grace=grace * SECOND)
+    plan = planned_of_two(bound, optional, grace)
     return processor_of(plan), processor_of(plan)
 
 
@@ -151,10 +170,26 @@ def test_results_of_two_streams_are_those_of_the_definition_however_far_which_is
 ) -> None:
     """Any logs of two streams, cut in any way and read in any order, with failed commits and partitions that go from
     one worker to another one and back."""
+    workers = processors(bound, optional, grace)
+    check_two(workers, asked, told, lengths, turns, failures, moves, bound, optional, grace)
+
+
+def check_two(
+    workers: tuple[Processor, Processor],
+    asked: list[Record],
+    told: list[Record],
+    lengths: tuple[list[int], list[int]],
+    turns: list[str],
+    failures: set[int],
+    moves: list[int | None],
+    bound: tuple[int, int],
+    optional: bool,
+    grace: int,
+) -> None:
     oracle = JoinOracle(*bound, grace * SECOND, (10 + grace) * SECOND)
     oracle.feed(asked, "asked", "x")
     oracle.feed(told, "told", "y")
-    workers, owner, store = processors(bound, optional, grace), dict.fromkeys(NAMES, 0), Store()
+    owner, store = dict.fromkeys(NAMES, 0), Store()
     for worker in workers:
         for partition in NAMES:
             worker.forget(partition)

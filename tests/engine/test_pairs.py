@@ -42,7 +42,10 @@ def test_pair_comes_when_the_later_event_comes_whichever_it_is() -> None:
 def test_bounds_are_exact_and_belong_to_it() -> None:
     log = [reading("c", 0.5, n=1), reading("c", 1.4, n=2), reading("c", 1.5, n=3), reading("c", 10.5, n=4)]
     log += [reading("c", 10.6, n=5)]
-    assert [(row["n"], row["m"]) for row in results(INNER, *log) if row["n"] == 1] == [(1, 3), (1, 4)]
+    backwards = [reading("c", one.seconds, 20, n=json.loads(one.payload)["n"]) for one in reversed(log)]
+    for events, lengths in ((log, ()), (log, (1, 1, 1, 1)), (backwards, (1, 1, 1, 1))):
+        found = results(INNER, *events, lengths=lengths, grace=20 * SECOND)
+        assert sorted((row["n"], row["m"]) for row in found if row["n"] == 1) == [(1, 3), (1, 4)]
 
 
 def test_pair_has_the_time_of_the_later_event_and_its_id_both_places() -> None:

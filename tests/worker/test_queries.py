@@ -23,6 +23,7 @@ from millstream.event import Batch, Event
 from millstream.settings import Settings
 from millstream.testing import Pause
 from millstream.worker import Worker
+from millstream.worker.measures import Measures
 
 START = 1_767_225_600 * SECOND  # where the clock begins
 
@@ -267,10 +268,11 @@ async def test_query_without_a_window_gives_its_results_at_once() -> None:
         ]
 
 
-async def test_rows_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from millstream.engine import scratch
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A disk on which nothing is put three times: what was. All that a query has is to be put there."""
+    from millstream.engine import kept, scratch, waiting
+    from millstream.engine.chunks import ChunkLog
 
     real, refused = scratch._File.write, list[int]()
 
@@ -281,7 +283,15 @@ async def test_rows_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
         return real(self, content)
 
     monkeypatch.setattr(scratch._File, "write", write)
-    monkeypatch.setattr("millstream.engine.kept._LEAST_BYTES", 1)
+    monkeypatch.setattr(kept, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(waiting, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(ChunkLog, "snapshot_bytes", 0)
+    return refused
+
+
+async def test_rows_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
+    plant: Plant, full_disk: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     app = App("plant")
     app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
     app.query(
@@ -290,17 +300,49 @@ async def test_rows_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
         "GROUP BY device, TumblingWindow(second, 10)",
         into="medians",
     )
-    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(state_memory=ByteSize(1)))
-    plant.workers.append(worker)
-    await worker.start()
+    await start_with_little_memory(app, plant)
     for _ in range(3):
         await plant.publish(*(reading(f"press-{n}", 1, 91 + n) for n in range(7)))
     await plant.caught_up("medians")
     await plant.clock.advance(30)
     await plant.pass_time_until(partial(has_events, plant, "medians", 7))
     assert sorted(found(await plant.read("medians"))) == [(f"press-{n}", 91.0 + n, 3) for n in range(7)]
-    assert len(refused) == 3
+    assert len(full_disk) == 3
     assert "make room there, or allow more state_memory" in caplog.text
+
+
+async def test_events_of_a_join_that_fit_nowhere_are_waited_for_and_nothing_is_lost(
+    plant: Plant, full_disk: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App("plant")
+    app.stream("telemetry", topics="site/{site}/{device}/telemetry", key="device")
+    app.query(
+        "pairs",
+        "SELECT a.device, a.celsius AS one, b.celsius AS other FROM telemetry a TIMESTAMP BY ts JOIN telemetry b "
+        "TIMESTAMP BY ts ON a.device = b.device AND DATEDIFF(second, a, b) BETWEEN 1 AND 100",
+        into="pairs",
+    )
+    measures = await start_with_little_memory(app, plant)
+    for second in (1, 2, 3):
+        await plant.publish(*(reading(f"press-{n}", second, 91 + second) for n in range(7)))
+        await plant.caught_up("pairs")
+    pairs = [(event.data["device"], event.data["one"], event.data["other"]) for event in await plant.read("pairs")]
+    pressed = [(92, 93), (92, 94), (93, 94)]
+    assert sorted(pairs) == [(f"press-{n}", *pair) for n in range(7) for pair in pressed]
+    assert len(full_disk) == 3
+    assert "make room there, or allow more state_memory" in caplog.text
+    room = measures.of("pairs").room
+    assert room is not None
+    assert room.disk > 0
+
+
+async def start_with_little_memory(app: App, plant: Plant) -> Measures:
+    """What is measured of a worker that must put on disk whatever it can."""
+    measures = Measures()
+    worker = Worker(app, plant.log, plant.topics, plant.clock, Settings(state_memory=ByteSize(1)), measures=measures)
+    plant.workers.append(worker)
+    await worker.start()
+    return measures
 
 
 async def has_events(plant: Plant, stream: str, count: int) -> bool:

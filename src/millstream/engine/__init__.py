@@ -12,10 +12,10 @@ from millstream.engine.windowed import WindowedQuery
 
 
 def processor_of(plan: WindowPlan, parsing: Parsing | None = None, room: Room | None = None) -> Processor:
-    """What runs a plan. `parsing` is what it shares with others (`parsings`). Its rows of open windows take `room`
-    (None: memory, as much as they need)."""
+    """What runs a plan. `parsing` is what it shares with others (`parsings`). Its rows of open windows, and events
+    that wait in a join, take `room` (None: memory, as much as they need)."""
     if plan.join is not None:
-        return JoinQuery(plan, plan.join)
+        return JoinQuery(plan, plan.join, room=room)
     if plan.counts is not None:
         return CountedQuery(plan, plan.counts)
     if plan.regroups:

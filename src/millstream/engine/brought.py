@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from millstream.engine.clocks import Came, Clocks, Waits
 from millstream.engine.duck import Duck
+from millstream.engine.join_state import JoinState
 from millstream.engine.keys import FOREVER, NEVER, Ints, Mask
 from millstream.engine.lookup import Version
 from millstream.engine.panes import chosen
 from millstream.engine.plan import Join, WindowPlan
 from millstream.engine.rows import RowDecoder
 from millstream.engine.saved import Saved
-from millstream.engine.waiting import JoinState, Waiting
+from millstream.engine.waiting import Waiting
 from millstream.event import Batch
 
 NONE = np.empty(0, np.int64)

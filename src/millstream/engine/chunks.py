@@ -60,6 +60,11 @@ class ChunkLog:
         return log
 
     @property
+    def snapshot_bytes(self) -> int:
+        """How large the last snapshot was."""
+        return self._snapshot_bytes
+
+    @property
     def wants_snapshot(self) -> bool:
         return self._delta_bytes > max(self._least, self._snapshot_bytes)
 
@@ -100,11 +105,17 @@ def encode(fingerprint: bytes, *batches: pa.RecordBatch) -> bytes:
     return msgspec.msgpack.encode(_Delta(fingerprint, size, body))
 
 
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """All rows of a table as one record batch."""
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+
+
 def decode(
     chunks: Mapping[str, bytes], fingerprint: bytes, schemas: Sequence[pa.Schema], query: str
 ) -> Iterator[list[pa.RecordBatch]]:
     """The deltas in chunks, in order: record batches of these schemas. `QueryError`: they are of another query."""
-    if not all("-" in name for name in chunks):  # of a query of another kind
+    if not all("-" in name and ":" not in name for name in chunks):  # of a query of another kind
         raise another(query)
     for blob in _join(chunks):
         yield decode_one(blob, fingerprint, schemas, query)

@@ -28,36 +28,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream.clock import SECOND, Micros
-from millstream.engine.brought import NONE, Brought, New, Streams
+from millstream.engine.brought import Brought, New, Streams
 from millstream.engine.clocks import Came, Waits
 from millstream.engine.duck import Duck
+from millstream.engine.join_state import JoinState
 from millstream.engine.keys import FOREVER, NEVER, Ints
 from millstream.engine.lookup import Version
 from millstream.engine.outputs import late_events, result_events
-from millstream.engine.panes import chosen
 from millstream.engine.partners import Pairs, Partners
 from millstream.engine.plan import Join, WindowPlan
 from millstream.engine.rejection import rejected_events
 from millstream.engine.saved import Saved
+from millstream.engine.scratch import Room
 from millstream.engine.step import Dues, Rejected, Step
-from millstream.engine.waiting import OWN, JoinState, Waiting
+from millstream.engine.waiting import OWN, Waiting
 from millstream.event import Batch
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """The events of a side that may be of pairs which a step finds: those that waited, of the keys to which it brought
-    something on the other side, and then the new ones. `rows` are the places of the new ones in the step (-1: they
-    waited); `places` where the others are among those that wait."""
-
-    events: pa.Table
-    rows: Ints
-    places: Ints
-
-    @property
-    def new(self) -> pa.Table:
-        """The new ones."""
-        return self.events.slice(len(self.places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +57,12 @@ class _Alone:
 
 class JoinQuery:
     """A processor that runs a plan with a join. Large steps are decoded in `threads` (None: one for each usable core).
+    Events that wait take `room` (None: memory, as much as they need).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, join: Join, *, threads: int | None = None) -> None:
+    def __init__(self, plan: WindowPlan, join: Join, *, threads: int | None = None, room: Room | None = None) -> None:
         self.plan = plan
         self._join = join
         waits = Waits(plan.grace, join.reach, plan.idle)
@@ -87,7 +73,8 @@ class JoinQuery:
         left, right = self._streams.values
         self._partners = Partners(duck, plan, join, (left, right), waits.silence)
         duck.lock()
-        sides = (Waiting(left, join.high, self._clocks[-1]), Waiting(right, -join.low, self._clocks[0]))
+        room = room or Room()
+        sides = (Waiting(left, join.high, self._clocks[-1], room), Waiting(right, -join.low, self._clocks[0], room))
         self._state = JoinState(plan.name, sides, self._clocks, _fingerprint(join, (left, right)))
         self._dues = tuple(map(Dues, plan.streams))
 
@@ -121,7 +108,7 @@ class JoinQuery:
         """The events that wait in a partition, as they are kept: which side they are of, their time and values."""
         parts = []
         for number, waiting in enumerate(self._state.sides):
-            events = waiting.take(self._state.waiting_in(partition, waiting))
+            events = waiting.take(waiting.of(partition, self._state.keys.partition))
             if len(events):
                 side = self._join.sides[number]
                 place = pc.binary_join_element_wise(
@@ -140,21 +127,22 @@ class JoinQuery:
         brought = [self._streams.read(number, batches, self._state) for number in range(len(self._clocks))]
         of_side = (brought[0], brought[-1])
         new = [self._streams.new(number, its, waiting[number]) for number, its in enumerate(of_side)]
-        left, right = (self._side(number, new) for number in (0, 1))
-        pairs = self._partners.find(left.events, right.events, (left.rows, right.rows))
-        has_met = np.zeros(len(left.events), np.bool_)
-        has_met[pairs.left] = True
-        joined = waiting[0].meet(left.places[has_met[: len(left.places)]])
+        width = self._join.high - self._join.low
+        slots = len(self._state.keys)
+        near = [one.near(others.events, width, slots) for one, others in zip(waiting, reversed(new), strict=True)]
         begin = len(waiting[0])
-        for one, side in zip(waiting, (left, right), strict=True):
-            one.append(side.new)
-        waiting[0].meet(begin + np.flatnonzero(has_met[len(left.places) :]))
+        for one, brings in zip(waiting, new, strict=True):
+            one.append(brings.events)
+        pairs = self._pairs(near, new)
+        has_met = np.zeros(len(waiting[0]), np.bool_)
+        has_met[pairs.left] = True
+        joined = waiting[0].meet(np.flatnonzero(has_met))
         ended = [one.in_vain(self._state.keys.partition) for one in waiting]
         lonely = ended[0][waiting[0].alone[ended[0]]]
-        alone = self._alone(lonely, begin, left, of_side[1].came)
-        outputs = self._results(left, right, pairs, alone)
-        added = [_without(one, side.new, its) for one, side, its in zip(waiting, (left, right), ended, strict=True)]
-        joined = pa.concat_tables([joined, waiting[0].take(lonely[lonely < begin])])
+        alone = self._alone(lonely, new[0], of_side[1].came)
+        outputs = self._results(pairs, alone)
+        added = [_without(*each) for each in zip(waiting, new, ended, strict=True)]
+        joined = waiting[0].own(np.concatenate([its[its < begin] for its in (joined, lonely)]))
         keys = np.concatenate([one.slot[its] for one, its in zip(waiting, ended, strict=True)])
         for one, its in zip(waiting, ended, strict=True):
             one.close(its)
@@ -168,33 +156,46 @@ class JoinQuery:
             saved = saved + stream.looked
         return self._step(batches, brought, outputs, saved)
 
-    def _side(self, number: int, new: Sequence[New]) -> _Side:
-        """What came, behind those that waited for what came on the other side."""
-        waiting, mine, others = self._state.sides[number], new[number], new[1 - number]
-        called = np.zeros(len(self._state.keys), np.bool_)
-        called[others.events.column("slot").to_numpy()] = True
-        places = np.flatnonzero(called[waiting.slot] & waiting.open)
-        events = pa.concat_tables([waiting.take(places), mine.events]).combine_chunks()
-        return _Side(events, np.concatenate([np.full(len(places), -1), mine.rows]), places)
+    def _pairs(self, near: Sequence[Ints], new: Sequence[New]) -> Pairs:
+        """The pairs, by the places of events among those that wait: of those that have come now, which are the last,
+        with each other and with those that are `near` them. A pair is looked for in one of the pieces."""
+        fresh = [np.arange(len(one) - len(its.rows), len(one)) for one, its in zip(self._state.sides, new, strict=True)]
+        left, right = (one.pieces(places) for one, places in zip(self._state.sides, near, strict=True))
+        pieces = [(np.append(left[0], fresh[0]), np.append(right[0], fresh[1]))]
+        pieces += [*((its, fresh[1]) for its in left[1:]), *((fresh[0], its) for its in right[1:])]
+        found = [self._pairs_in(piece, new) for piece in pieces]
+        return (
+            found[0]
+            if len(found) == 1
+            else Pairs(
+                *(np.concatenate([getattr(pairs, name) for pairs in found]) for name in ("left", "right", "row"))
+            )
+        )
 
-    def _alone(self, lonely: Ints, begin: int, left: _Side, came: Came) -> _Alone:
-        """The left events at some places, of which those from `begin` on came in this step."""
+    def _pairs_in(self, places: Sequence[Ints], new: Sequence[New]) -> Pairs:
+        left, right = (one.take(its) for one, its in zip(self._state.sides, places, strict=True))
+        rows = [_rows(one, its, came.rows) for one, its, came in zip(self._state.sides, places, new, strict=True)]
+        pairs = self._partners.find(left, right, (rows[0], rows[1]))
+        return Pairs(places[0][pairs.left], places[1][pairs.right], pairs.row)
+
+    def _alone(self, lonely: Ints, new: New, came: Came) -> _Alone:
+        """The left events at some places."""
         waiting = self._state.sides[0]
-        rows = np.concatenate([NONE, left.rows[len(left.places) :]])
-        own = np.where(lonely < begin, -1, np.append(rows, -1)[np.maximum(lonely - begin, -1)])
         silent = waiting.arrival[lonely] + self._silence
-        return _Alone(waiting.take(lonely), own, came.first_closed(waiting.slot[lonely], waiting.end[lonely], silent))
+        closing = came.first_closed(waiting.slot[lonely], waiting.end[lonely], silent)
+        return _Alone(waiting.take(lonely), _rows(waiting, lonely, new.rows), closing)
 
-    def _results(self, left: _Side, right: _Side, pairs: Pairs, alone: _Alone) -> pa.RecordBatch | None:
+    def _results(self, pairs: Pairs, alone: _Alone) -> pa.RecordBatch | None:
         """Results, in the order of the records that brought them about: of pairs the later event; of what stays alone
         the record behind which its time was closed, or itself if that was closed already."""
         count = len(pairs.row)
         if not count + len(alone.rows):
             return None
-        ones = pa.concat_tables([left.events.take(pa.array(pairs.left)), alone.events])
+        left, right = self._state.sides
+        ones = pa.concat_tables([left.take(pairs.left), alone.events])
         slot, time, offset, element = (ones.column(n).to_numpy() for n in ("slot", "time", "offset", "element"))
-        of_right = np.concatenate([pairs.right, np.full(len(alone.rows), -1)])
-        others = right.events.take(pa.array(of_right, mask=of_right < 0))
+        nobody = pa.table([pa.nulls(len(alone.rows), field.type) for field in right.schema], schema=right.schema)
+        others = pa.concat_tables([right.take(pairs.right), nobody])
         its, part = (others.column(name).fill_null(-1).to_numpy() for name in ("offset", "element"))
         row = np.concatenate([pairs.row, np.maximum(alone.closing, alone.rows)])
         at_it = np.append(np.ones(count, np.bool_), alone.closing <= alone.rows)  # what an event closes comes first
@@ -244,7 +245,8 @@ class JoinQuery:
             first = np.full(max(partitions) + 1, FOREVER, np.int64)
             for waiting in self._state.sides:
                 if waiting.clocks is clocks:
-                    mine = np.flatnonzero(waiting.open & (partition[waiting.slot] < len(first)))
+                    mine = np.flatnonzero(waiting.open)
+                    mine = mine[partition[waiting.slot[mine]] < len(first)]
                     slot = waiting.slot[mine]
                     np.minimum.at(first, partition[slot], clocks.ends(slot, waiting.arrival[mine]))
             seconds = {p: -(-int(first[p]) // SECOND) * SECOND if first[p] < FOREVER else None for p in partitions}
@@ -270,11 +272,19 @@ def _place(side: WindowPlan, events: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(offset, element, ".") if side.applies else offset
 
 
-def _without(waiting: Waiting, new: pa.Table, ended: Ints) -> pa.Table:
-    """Of the events that were added last those that have not ended."""
+def _rows(waiting: Waiting, places: Ints, new: Ints) -> Ints:
+    """The rows in the step of events at some places; -1: they waited. Those that have come now are the last, and have
+    the rows `new`."""
+    begin = len(waiting) - len(new)
+    return np.where(places < begin, -1, np.append(new, -1)[np.maximum(places - begin, -1)])
+
+
+def _without(waiting: Waiting, new: New, ended: Ints) -> pa.Table:
+    """Of the events that have come now those that have not ended."""
     stays = np.ones(len(waiting), np.bool_)
     stays[ended] = False
-    return chosen(waiting.take(np.arange(len(waiting) - len(new), len(waiting))), stays[len(waiting) - len(new) :])
+    places = np.arange(len(waiting) - len(new.rows), len(waiting))
+    return waiting.take(places[stays[places]])
 
 
 def _fingerprint(join: Join, values: tuple[list[pa.Field], list[pa.Field]]) -> bytes:

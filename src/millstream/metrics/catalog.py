@@ -120,7 +120,7 @@ WATERMARK_DELAY = _gauge(
 )
 STATE_BYTES = _gauge(
     "millstream_query_state_bytes",
-    "What a query keeps of the rows of open windows, by the place: in memory, or on disk.",
+    "What a query keeps of rows of open windows, or of events that wait, by the place: in memory, or on disk.",
     "process",
     "group",
     "place",
