@@ -131,6 +131,18 @@ def in_order(results: list[dict[str, object]]) -> list[dict[str, object]]:
     return sorted(results, key=lambda one: (str(one["line"]), str(one["t"]), str(one["kind"])))
 
 
+def test_much_may_come_before_every_partition_has_told_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.state.SNAPSHOT_BYTES", 100)
+    text = QUERY.format(window="TumblingWindow(second, 10)")
+    rig = Rig([RegroupedQuery(plan_query("q", text, STREAMS, into="out"), threads=1)], 3)
+    for n in range(20):  # nothing of the other partitions is known before
+        rig.append(reading("ab", n / 10, line="x", v=n, ok=True))
+        while rig.step(0, 1):
+            pass
+    rig.finish()
+    assert [(result["line"], result["all"]) for result in rig.results] == [("x", [0]), ("x", list(range(1, 20)))]
+
+
 @pytest.mark.parametrize(("before", "after"), [("device, ", ""), ("", "device, "), ("", "line, ")])
 def test_state_of_another_grouping_is_refused(before: str, after: str) -> None:
     text = "SELECT count(*) AS n FROM telemetry TIMESTAMP BY ts GROUP BY {}TumblingWindow(second, 10)"

@@ -260,7 +260,9 @@ class WindowState:
         slots = self.keys.of(partition)
         mine = self.keys.partition[self.panes.slot] == partition
         panes = self._merge(chosen(self.panes.table, mine))
-        known = slots[self.keys.high[slots] > NEVER]
+        has_panes = np.zeros(len(self.keys), np.bool_)
+        has_panes[panes.column("slot").to_numpy()] = True
+        known = slots[(self.keys.high[slots] > NEVER) | has_panes[slots]]
         if not len(known):
             return chunks.encode(self._fingerprint, self._key_rows(known), self._pane_rows(panes, known))
         ((_, snapshot),) = self._deltas(known, panes)
