@@ -55,7 +55,7 @@ class Merging:
         self._closed = Source(pa.schema([*windows, *_TEXTS]))
         self._finish = duck.statement(_finish_text(plan, groups, merges, partials), self._closed)
         self._finish_alone = None
-        if not groups and plan.counts is None:
+        if not groups and not plan.regroups and plan.counts is None:
             self._finish_alone = duck.statement(_finish_text(plan, groups, merges, partials, alone=True), self._closed)
 
     def merge(self, panes: pa.Table) -> pa.Table:
