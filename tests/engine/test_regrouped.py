@@ -3,6 +3,7 @@ those of all events at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -56,8 +57,9 @@ turns = st.lists(
 
 
 @cache
-def query(window: str, grace: int, number: int) -> RegroupedQuery:
-    return RegroupedQuery(plan_query("q", QUERY.format(window=window), STREAMS, into="out", grace=grace), threads=1)
+def query(window: str, grace: int, number: int, early: int = 0) -> RegroupedQuery:
+    text = QUERY.format(window=window)
+    return RegroupedQuery(plan_query("q", text, STREAMS, into="out", grace=grace, early=early), threads=1)
 
 
 @st.composite
@@ -73,15 +75,46 @@ def events(draw: st.DrawFn, partition: int, kind: int, now: float) -> Record:
     )
 
 
-@settings(
+intervals = st.sampled_from([0, SECOND, 4 * SECOND, 30 * SECOND])
+thorough = settings(
     max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-@given(st.data(), turns, st.sampled_from(list(WINDOWS)), st.sampled_from([0, 0, 2 * SECOND]))
+
+
+@thorough
+@given(st.data(), turns, st.sampled_from(list(WINDOWS)), st.sampled_from([0, 0, 2 * SECOND]), intervals)
 def test_results_are_those_of_all_events_at_once(
-    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int
+    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int, early: int
 ) -> None:
-    queries = [query(window, grace, number) for number in range(2)]
-    rig = Rig(queries, 3)
+    """Early ones too, if they are asked for."""
+    early = 0 if "Sliding" in window else early
+    rig, definitions = play(data, turns, window, grace, [early])
+    told = Definition.early_results(WINDOWS[window], definitions, early) if early else []
+    assert in_order(plain(rig.early)) == in_order(written(told))
+    places = {result["#id"]: result["#place"] for result in rig.results}
+    assert all(result["#place"] < places.get(result["#id"].rpartition(":")[0], 1 << 62) for result in rig.early)
+
+
+@thorough
+@given(
+    st.data(),
+    turns,
+    st.sampled_from([window for window in WINDOWS if "Sliding" not in window]),
+    st.lists(intervals, min_size=2, max_size=4),
+)
+def test_early_results_may_be_asked_for_and_left_out_later(
+    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, early: list[int]
+) -> None:
+    """Final results stay the same."""
+    play(data, turns, window, 0, early)
+
+
+def play(
+    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int, early: Sequence[int]
+) -> tuple[Rig, list[Definition]]:
+    """What comes of random events and turns; each interval of early results has its share of these. Final results and
+    late events are compared with the definition."""
+    rig = Rig([query(window, grace, number, early[0]) for number in range(2)], 3)
     told = dict.fromkeys(range(3), 0.0)
     for partition in range(3):
         rig.append(replace(reading(NAMES[partition][0], 0, 0, line="x", v=1, ok=True), partition=partition))
@@ -90,7 +123,10 @@ def test_results_are_those_of_all_events_at_once(
         told[partition] = rig.now
         rig.append(data.draw(events(partition, kind, rig.now)))
 
-    for what, number, more in turns:
+    for turn, (what, number, more) in enumerate(turns):
+        share = early[turn * len(early) // len(turns)]
+        if share != rig.processors[0].plan.early:
+            rig.upgrade([query(window, grace, number, share) for number in range(2)])
         match what:
             case "send":
                 rig.now += data.draw(gaps)
@@ -111,12 +147,22 @@ def test_results_are_those_of_all_events_at_once(
             definitions[partition].feed(place, record)
     late = [f"telemetry:{number}:{place}" for number, one in enumerate(definitions) for place in one.late]
     assert sorted(rig.late) == sorted(late)
-    expected = [
-        {**one, "t": at((one["t"] - START) / SECOND)} for one in Definition.results(WINDOWS[window], definitions)
-    ]
-    assert in_order(plain(rig.results)) == in_order(expected)
-    ids = [result["#id"] for result in rig.results]
+    assert in_order(plain(rig.results)) == in_order(written(Definition.results(WINDOWS[window], definitions)))
+    ids = [result["#id"] for result in (*rig.results, *rig.early)]
     assert len(set(ids)) == len(ids)
+    return rig, definitions
+
+
+def written(results: list[dict[str, object]]) -> list[dict[str, object]]:
+    """With times as they are written in results."""
+    times = ("t", "mark")
+    return [
+        {
+            name: at((value - START) / SECOND) if name in times and isinstance(value, int) else value
+            for name, value in one.items()
+        }
+        for one in results
+    ]
 
 
 def plain(results: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -128,7 +174,7 @@ def plain(results: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def in_order(results: list[dict[str, object]]) -> list[dict[str, object]]:
-    return sorted(results, key=lambda one: (str(one["line"]), str(one["t"]), str(one["kind"])))
+    return sorted(results, key=lambda one: (*(str(one[name]) for name in ("line", "t", "kind")), str(one.get("mark"))))
 
 
 def test_much_may_come_before_every_partition_has_told_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,11 @@ QUERIES: dict[str, tuple[str, dict[str, Any]]] = {
            FROM telemetry TIMESTAMP BY ts GROUP BY device, TumblingWindow(hour, 1)""",
         {"early": "1s"},
     ),
+    "hourly-by-line": (
+        """SELECT line, count(*) AS n, sum(n) AS total, System.Timestamp() AS at
+           FROM telemetry TIMESTAMP BY ts GROUP BY line, TumblingWindow(hour, 1)""",
+        {"early": "1s"},
+    ),
     "changes": (
         """SELECT device, n, celsius - LAG(celsius, 2) OVER (LIMIT DURATION(minute, 1)) AS rise,
                   LAST(n) OVER (LIMIT DURATION(minute, 5) WHEN state = 'hot') AS last_hot,
@@ -163,4 +168,4 @@ OUTPUTS = (
     *sorted(set(QUERIES) - {"statements"}),
     *("warm", "minutes", "sums", "copies", "taken", "tumbling.late", "$deadletters"),
 )
-"""The streams of what comes out; `hourly.early` is another matter."""
+"""The streams of what comes out; early results are another matter."""

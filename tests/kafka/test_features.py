@@ -102,10 +102,10 @@ def publish(run: Running, chunk: list[Publish]) -> None:
         run.publish(topic, *payloads)
 
 
-def early_results(servers: str, prefix: str) -> Counter[tuple[str, ...]]:
+def early_results(servers: str, prefix: str, query: str) -> Counter[tuple[str, ...]]:
     """The early results of the hour: key, time of the mark, payload."""
     found = Counter[tuple[str, ...]]()
-    for message in messages(servers, f"{prefix}hourly.early", 8):
+    for message in messages(servers, f"{prefix}{query}.early", 8):
         headers = dict(message.headers() or [])
         key, mark, value = message.key(), headers["early-at"], message.value()
         if json.loads(value or b"")["at"] == HOUR:
@@ -113,23 +113,52 @@ def early_results(servers: str, prefix: str) -> Counter[tuple[str, ...]]:
     return found
 
 
-def early_by_definition(servers: str, prefix: str) -> Counter[tuple[str, ...]]:
-    """At each second, for each key of which something has come since the one before, what has come so far; up to the
+Reading = tuple[int, int, str, dict[str, object]]
+"""The mark behind its arrival, its partition and device, and what it says."""
+
+
+def early_of_devices(readings: list[Reading]) -> Counter[tuple[str, ...]]:
+    """At each second, for each device of which something has come since the one before, what has come so far; up to the
     one in which its window closed."""
     found = Counter[tuple[str, ...]]()
-    events: dict[str, list[tuple[int, dict[str, object]]]] = {}
+    for device in DEVICES:
+        its = [one for one in readings if one[2] == device]
+        closed = min((mark for mark, *_, said in its if str(said["ts"]) > HOUR), default=1 << 62)
+        for at in {mark for mark, *_ in its if mark < closed}:
+            found[device, to_text(at), so_far("device", device, its, at)] += 1
+    return found
+
+
+def early_of_lines(readings: list[Reading]) -> Counter[tuple[str, ...]]:
+    """The same for each line, of which what is late is no part; up to the second in which the last partition closed the
+    window."""
+    found = Counter[tuple[str, ...]]()
+    passed: dict[int, int] = {}
+    for mark, partition, _, said in readings:
+        first = passed.get(partition, 1 << 62)
+        passed[partition] = min(first, mark) if str(said["ts"]) > HOUR else first
+    for number, line in enumerate("AB"):
+        its = [one for one in readings if DEVICES.index(one[2]) % 2 == number and str(one[3]["ts"]) >= "2026"]
+        for at in {mark for mark, *_ in its if mark < max(passed.values())}:
+            found[line, to_text(at), so_far("line", line, [one for one in its if str(one[3]["ts"]) <= HOUR], at)] += 1
+    return found
+
+
+def so_far(by: str, key: str, readings: list[Reading], at: int) -> str:
+    """What a window of them tells at a mark."""
+    n = [int(str(said["n"])) for mark, *_, said in readings if mark <= at and str(said["ts"]) >= "2026"]
+    return json.dumps({by: key, "n": len(n), "total": float(sum(n)), "at": HOUR}, separators=(",", ":"))
+
+
+def early_by_definition(servers: str, prefix: str) -> dict[str, Counter[tuple[str, ...]]]:
+    """What each query with early results tells."""
+    readings: list[Reading] = []
     for message in messages(servers, f"{prefix}telemetry", 4):
         value = message.value() or b""
         if value.startswith(b"{"):
             mark = (message.timestamp()[1] * 1000 // SECOND + 1) * SECOND
-            events.setdefault(text(message.key()), []).append((mark, json.loads(value)))
-    for device, its in events.items():
-        closed = min((mark for mark, one in its if str(one["ts"]) > HOUR), default=1 << 62)
-        for at in sorted({mark for mark, _ in its if mark < closed}):
-            so_far = [int(str(one["n"])) for mark, one in its if mark <= at and str(one["ts"]) >= "2026"]
-            told = {"device": device, "n": len(so_far), "total": float(sum(so_far)), "at": HOUR}
-            found[device, to_text(at), json.dumps(told, separators=(",", ":"))] += 1
-    return found
+            readings.append((mark, message.partition() or 0, text(message.key()), json.loads(value)))
+    return {"hourly": early_of_devices(readings), "hourly-by-line": early_of_lines(readings)}
 
 
 def test_the_same_comes_out_although_a_worker_is_killed_and_one_comes(
@@ -154,14 +183,14 @@ def test_the_same_comes_out_although_a_worker_is_killed_and_one_comes(
         with another_worker(run, APP, variables) as added:
             publish(run, CHUNKS[2])
             publish(run, CHUNKS[3])
-            wait_for(lambda: early_results(kafka_servers, prefix))
+            wait_for(lambda: all(early_results(kafka_servers, prefix, name) for name in ("hourly", "hourly-by-line")))
             publish(run, ENDS)
             wait_for(lambda: found() == expected)
             added.terminate()
             added.wait(60)
         assert found() == expected
         early = early_by_definition(kafka_servers, prefix)
-        wait_for(lambda: early_results(kafka_servers, prefix) == early)
+        wait_for(lambda: {name: early_results(kafka_servers, prefix, name) for name in early} == early)
         ledger = millstream("ledger", "--json", "--data", str(tmp_path / "data"), **variables)
         assert json.loads(ledger.stdout)["balanced"], ledger.stdout + ledger.stderr
         assert run.stop()[0] == 0

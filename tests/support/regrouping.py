@@ -37,6 +37,7 @@ class Rig:
     chunks: dict[int, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     due: dict[int, Micros] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)
+    early: list[dict[str, Any]] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -53,6 +54,14 @@ class Rig:
             self.processors[self.owner[partition]].forget(partition)
         self.owner[partition] = to
         self.processors[to].restore(partition, dict(sorted(self.chunks[partition].items())))
+
+    def upgrade(self, processors: Sequence[RegroupedQuery]) -> None:
+        """Others go on with what is committed."""
+        for number, owner in self.owner.items():
+            self.processors[owner].forget(number)
+        self.processors = processors
+        for number, owner in self.owner.items():
+            self.processors[owner].restore(number, dict(sorted(self.chunks[number].items())))
 
     def append(self, record: Record) -> None:
         """A record comes, and before it the ticks that are due by then."""
@@ -132,7 +141,12 @@ class Rig:
             if event["topic"] == "$q.parts":
                 self.parts[partition_of(event["key"], self.partitions)].append(event)
             else:
-                self.results.append({**json.loads(event["data"]), "#key": event["key"], "#id": event["id"]})
+                result = {**json.loads(event["data"]), "#key": event["key"], "#id": event["id"]}
+                result["#place"] = len(self.results) + len(self.early)
+                if event["topic"] == "q.early":
+                    self.early.append({**result, "mark": dict(event["headers"])["early-at"]})
+                else:
+                    self.results.append(result)
         if step.late is not None:
             self.late += [dict(headers)["late-position"] for headers in step.late.column("headers").to_pylist()]
 
@@ -149,6 +163,8 @@ class Definition:
     closed: Micros = -(1 << 62)
     late: list[int] = field(default_factory=list)
     taken: list[tuple[Any, Micros, float | None, Micros]] = field(default_factory=list)
+    arrivals: list[Micros] = field(default_factory=list)
+    clocks: list[tuple[Micros, Micros, Micros]] = field(default_factory=list)
 
     def feed(self, place: int, record: Record) -> None:
         """The record at a place of the partition."""
@@ -168,16 +184,46 @@ class Definition:
                 self.late.append(place)
             else:
                 self.taken.append((payload.get("line"), time, payload.get("v"), self.closed))
+                self.arrivals.append(arrival)
         self.high = time if self.high is None else max(self.high, time)
         self.seen = arrival
+        self.clocks.append((self.seen, self.high, max(self.closed, self.high - self.grace - 1)))
+
+    def passed(self, mark: Micros) -> tuple[bool, Micros]:
+        """Whether it goes its own way at a mark, and up to where it has passed by then."""
+        before = [clock for clock in self.clocks if clock[0] < mark]
+        if not before:
+            return False, -(1 << 62)
+        seen, high, closed = before[-1]
+        return mark - seen < 6 * self.idle, max(closed, high + mark - seen - self.idle)
 
     @staticmethod
     def results(windows: Sequence[Kind], partitions: Sequence[Definition]) -> list[dict[str, Any]]:
         """What comes of the events of all partitions."""
+        return Definition._results(windows, [taken for partition in partitions for taken in partition.taken])
+
+    @staticmethod
+    def early_results(
+        windows: Sequence[Kind], partitions: Sequence[Definition], interval: Micros
+    ) -> list[dict[str, Any]]:
+        """What is told of it at marks."""
+        came = [pair for partition in partitions for pair in zip(partition.arrivals, partition.taken, strict=True)]
+        found = []
+        for mark in {(arrival // interval + 1) * interval for arrival, _ in came}:
+            passed = [partition.passed(mark) for partition in partitions]
+            horizon = min((its for counts, its in passed if counts), default=max(its for _, its in passed))
+            concerned = {taken[0] for arrival, taken in came if mark - interval <= arrival < mark}
+            inside = [taken for arrival, taken in came if arrival < mark and taken[0] in concerned]
+            found += [{**one, "mark": mark} for one in Definition._results(windows, inside) if one["t"] > horizon]
+        return found
+
+    @staticmethod
+    def _results(
+        windows: Sequence[Kind], taken: Sequence[tuple[Any, Micros, float | None, Micros]]
+    ) -> list[dict[str, Any]]:
         groups: dict[Any, list[tuple[Micros, float | None, Micros]]] = defaultdict(list)
-        for partition in partitions:
-            for line, time, value, horizon in partition.taken:
-                groups[line].append((time, value, horizon))
+        for line, time, value, horizon in taken:
+            groups[line].append((time, value, horizon))
         found = []
         for line, events in groups.items():
             for window in windows:

@@ -117,19 +117,20 @@ def decode(
     """The deltas in chunks, in order: record batches of these schemas. `QueryError`: they are of another query."""
     if not all("-" in name and ":" not in name for name in chunks):  # of a query of another kind
         raise another(query)
-    for blob in _join(chunks):
+    for _, blob in blobs(chunks):
         yield decode_one(blob, fingerprint, schemas, query)
 
 
 def decode_one(blob: bytes, fingerprint: bytes, schemas: Sequence[pa.Schema], query: str) -> list[pa.RecordBatch]:
-    """What `encode` made of record batches of these schemas. `QueryError`: it is of another query."""
+    """What `encode` made of record batches of these schemas, or of the first of them. `QueryError`: it is of another
+    query."""
     delta = msgspec.msgpack.decode(blob, type=_Delta)
     if delta.fingerprint != fingerprint:
         raise another(query)
     body = pa.decompress(delta.body, delta.size, codec="lz4") if delta.size else delta.body
     pieces = msgspec.msgpack.decode(body, type=list[bytes])
     return [
-        pa.ipc.read_record_batch(pa.py_buffer(piece), schema) for piece, schema in zip(pieces, schemas, strict=True)
+        pa.ipc.read_record_batch(pa.py_buffer(piece), schema) for piece, schema in zip(pieces, schemas, strict=False)
     ]
 
 
@@ -146,6 +147,7 @@ def number_of(name: str) -> int:
     return int(name.partition("-")[0], 16)
 
 
-def _join(chunks: Mapping[str, bytes]) -> Iterator[bytes]:
-    for _, names in groupby(sorted(chunks), number_of):
-        yield b"".join(chunks[name] for name in names)
+def blobs(chunks: Mapping[str, bytes]) -> Iterator[tuple[int, bytes]]:
+    """What was cut into chunks, and its numbers, in their order."""
+    for number, names in groupby(sorted(chunks), number_of):
+        yield number, b"".join(chunks[name] for name in names)

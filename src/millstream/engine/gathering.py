@@ -6,19 +6,21 @@ All groups of a partition have the same clock, so they are one slot of the state
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from millstream.clock import Micros
 from millstream.engine.folding import Folding
-from millstream.engine.keys import NEVER, Ints
-from millstream.engine.outputs import result_events
-from millstream.engine.partition_clock import Reading
+from millstream.engine.keys import FOREVER, NEVER, Ints
+from millstream.engine.outputs import early_events, result_events
+from millstream.engine.panes import chosen
+from millstream.engine.parts import Message
 from millstream.engine.plan import WindowPlan
-from millstream.engine.saved import Saved
-from millstream.engine.state import WindowState
+from millstream.engine.state import Closed, WindowState
+from millstream.engine.step import Step
 
 _PASSED = "passed"
 """The chunk with the horizons of the source's partitions."""
@@ -30,6 +32,7 @@ class Gathering:
     def __init__(self, plan: WindowPlan, folding: Folding) -> None:
         self._plan = plan
         self._finish = folding.finish
+        self._spans = folding.spans
         self._schema = folding.merging.pane_schema
         self._state = WindowState(plan, folding.spans, self._schema, folding.merging.merge, folding.fingerprint)
         self._passed: dict[int, Ints] = {}
@@ -45,15 +48,16 @@ class Gathering:
         self._state.forget(partition)
         self._passed.pop(partition, None)
 
-    def step(self, told: Iterable[tuple[int, pa.Table, Mapping[int, Reading]]]) -> tuple[pa.RecordBatch | None, Saved]:
-        """Put together what partitions were told: panes and readings, in the order of the log. Gives the results of
-        windows that closed, and what to save."""
+    def step(self, told: Iterable[Message]) -> Step:
+        """Put together what partitions were told, in the order of the log. Gives the results of windows that closed.
+        Notes: `results`."""
         keys, fresh, moved = self._state.keys, [self._schema.empty_table()], set()
         slots: dict[int, int] = {}
-        for partition, panes, readings in told:
-            slot = slots[partition] = int(keys.slots(partition, [""])[0])
+        for message in told:
+            partition, panes = message.partition, message.panes
+            slot = slots[partition] = self._slot(partition)
             fresh.append(panes.set_column(0, self._schema.field(0), pa.array(np.full(len(panes), slot))))
-            for source, reading in readings.items():
+            for source, reading in message.readings.items():
                 self._passed[partition][source] = max(self._passed[partition][source], reading.horizon)
                 moved.add(partition)
         for partition in moved:
@@ -61,13 +65,30 @@ class Gathering:
             keys.high[slot] = keys.closed[slot] = max(horizon, int(keys.closed[slot]))
         touched = np.array(sorted(slots.values()), np.int64)
         closed, stays = self._state.close(touched, pa.concat_tables(fresh))
-        parts = (
-            [part for panes in self._state.finished(closed) for part in self._finish(panes, keys.names.__getitem__)]
-            if len(closed.panes)
-            else []
-        )
+        results = result_events(self._plan, self._finished(closed)) if len(closed.panes) else None
         saved = self._state.save(touched, stays)
         for partition in moved:
             chunk = msgspec.msgpack.encode(self._passed[partition].tolist())
             saved.save.setdefault(partition, {})[_PASSED] = chunk
-        return result_events(self._plan, parts), saved
+        notes = {"results": results.num_rows if results else 0}
+        return Step(outputs=results, save=saved.save, drop=saved.drop, notes=notes)
+
+    def early(
+        self, partition: int, choose: Callable[[pa.Table], pa.Table], mark: Micros, passed: Micros
+    ) -> pa.RecordBatch | None:
+        """What the windows of a partition that end after `passed` hold so far, as the early results of a mark: of the
+        panes that are chosen."""
+        panes = self._state.panes
+        mine = choose(chosen(panes.table, panes.slot == self._slot(partition)))
+        open_ = self._spans.rest(mine, np.full(len(mine), passed))
+        if not len(open_):
+            return None
+        closed = Closed(open_, np.full(len(open_), FOREVER), np.full(len(open_), passed))
+        return early_events(self._plan, self._finished(closed, ends=False), mark)
+
+    def _finished(self, closed: Closed, *, ends: bool = True) -> list[pa.Table]:
+        key = self._state.keys.names.__getitem__
+        return [part for panes in self._state.finished(closed, ends=ends) for part in self._finish(panes, key)]
+
+    def _slot(self, partition: int) -> int:
+        return int(self._state.keys.slots(partition, [""])[0])

@@ -51,8 +51,7 @@ class LoopedQuery:
         if step.outputs is None:
             return step
         told = self._query.step(self._round(step.outputs))
-        results = told.outputs.num_rows if told.outputs else 0
-        return replace(step, outputs=told.outputs, notes={**step.notes, "results": results}, save={}, drop={})
+        return replace(step, outputs=told.outputs, notes={**step.notes, **told.notes}, save={}, drop={})
 
     def _round(self, messages: pa.RecordBatch) -> list[Batch]:
         """Messages as they are read."""

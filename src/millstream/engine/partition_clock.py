@@ -38,10 +38,33 @@ class Reading(msgspec.Struct, array_like=True, frozen=True, order=True):
         return self.as_of <= other.as_of and self.horizon >= other.horizon
 
 
+class Passing(msgspec.Struct, array_like=True, frozen=True):
+    """What a partition of the source tells of the log's time, where there are early results (`marked.py`): it is in the
+    interval that began at the mark `since`, and all others are to pass the mark `until`. Behind them the `seen`, `high`
+    and horizon of its clock, as they were when it came there."""
+
+    source: int
+    since: Micros
+    until: Micros
+    seen: Micros
+    high: Micros
+    horizon: Micros
+
+    def passed(self, mark: Micros, plan: WindowPlan) -> Micros:
+        """Its horizon at a mark up to `since`, by what had come before and the silence since."""
+        silent = self.high + mark - self.seen - plan.idle if self.seen > NEVER else NEVER
+        return max(self.horizon, silent)
+
+    def counts(self, mark: Micros, plan: WindowPlan) -> bool:
+        """Whether it goes its own way at a mark. If not it may follow the others, whenever a tick lets it."""
+        return self.seen > NEVER and mark - self.seen < _PATIENCE * plan.idle
+
+
 class PartitionClock(msgspec.Struct, array_like=True):
     """`high` is the largest event time seen, `seen` the arrival of the last event, `closed` what silence or a tick has
     closed, `now` the time of the last record; `told` the horizon that the others know, and `others` readings of theirs
-    that are further on, ascending in both, of which the last is known to all."""
+    that are further on, ascending in both, of which the last is known to all. With early results, `since` is the mark
+    at which the interval of its last record began, and `until` the one that all partitions are to pass."""
 
     high: Micros = NEVER
     seen: Micros = NEVER
@@ -49,6 +72,8 @@ class PartitionClock(msgspec.Struct, array_like=True):
     now: Micros = NEVER
     told: Micros = NEVER
     others: list[Reading] = []
+    since: Micros = NEVER
+    until: Micros = NEVER
 
     def horizon(self, grace: Micros) -> Micros:
         """Everything up to it has passed."""
@@ -58,6 +83,17 @@ class PartitionClock(msgspec.Struct, array_like=True):
         """What the others may know. What silence has closed holds as of `idle` ago."""
         by_events = self.high - plan.grace - 1
         return Reading(self.seen if by_events >= self.closed else self.now - plan.idle, self.horizon(plan.grace))
+
+    def passing(self, source: int, since: Micros, plan: WindowPlan) -> Passing:
+        """What it tells when its next records are of the interval that began at `since`."""
+        return Passing(source, since, self.until, self.seen, self.high, self.horizon(plan.grace))
+
+    def enter(self, passing: Passing, until: Micros) -> Passing | None:
+        """Its records of an interval, to which it came as `passing` says, have brought something for which all are to
+        pass the mark `until`. Gives what to tell; None: all of it is known."""
+        is_known = passing.since <= self.since and until <= self.until
+        self.since, self.until = max(self.since, passing.since), max(self.until, until)
+        return None if is_known else msgspec.structs.replace(passing, until=self.until)
 
     def pass_(self, time: Ints, arrival: Ints, row: Ints, ticks: Ticks | None, plan: WindowPlan) -> Ints:
         """Move the clock over events, in the order of the log, and the ticks among and behind them. Gives the horizon
@@ -115,7 +151,15 @@ class PartitionClock(msgspec.Struct, array_like=True):
         return self.reading(plan)
 
     def due(self, plan: WindowPlan) -> Micros | None:
-        """The first whole second at which a tick would let it pass the end of a window; None: nobody waits for it."""
+        """The first whole second at which a tick would let it pass the end of a window, or a mark; None: nobody waits
+        for it."""
+        end = self._due_end(plan)
+        if not plan.early or self.until <= self.since:
+            return end
+        mark = -(-self.until // plan.early) * plan.early  # it may have been told at another interval
+        return mark if end is None else min(end, mark)
+
+    def _due_end(self, plan: WindowPlan) -> Micros | None:
         horizon = self.horizon(plan.grace)
         wanted = self.high + plan.reach - (0 if plan.moves else 1) if self.high > NEVER else NEVER
         wanted = max(wanted, self.others[-1].horizon if self.others else NEVER)

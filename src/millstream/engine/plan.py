@@ -307,7 +307,7 @@ class WindowPlan:
             ),
             ("computes", _found(", ".join(f"{each.text} {each.type}" for each in self.aggregates))),
             ("closes", self._closes()),
-            ("early", f"every {duration(self.early)}, of keys with new events, into {self.updates}" * bool(self.early)),
+            ("early", self._told_early() if self.early else ""),
             ("only if", self._named(self.having or "")),
             (
                 "gives",
@@ -328,6 +328,10 @@ class WindowPlan:
             return "with the last of its events, in the order of the log"
         everywhere = " in every partition" * self.regroups
         return f"{duration(self.grace)} of event time after its end{everywhere}, or {duration(self.idle)} of silence"
+
+    def _told_early(self) -> str:
+        whose = "groups" if self.regroups else "keys"
+        return f"every {duration(self.early)}, of {whose} with new events, into {self.updates}"
 
     def _per(self) -> str:
         groups = [f"{_found(group.sql)} ({group.type})" for group in self.groups]

@@ -6,7 +6,8 @@ together. Both phases are steps of one processor, in one consumer group, over bo
 of either, and what it comes to is committed at once.
 
 1. The first phase (`sources.py`) finds late events by the partition's own clock, and tells how far that has come.
-2. The second one (`gathering.py`) closes windows that every partition has passed.
+2. The second one (`gathering.py`) closes windows that every partition has passed, and may tell before what they hold
+   (`marked.py`).
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import pyarrow as pa
+import numpy as np
 
+from millstream.clock import Micros
 from millstream.engine.folding import Folding
 from millstream.engine.gathering import Gathering
+from millstream.engine.intervals import Piece, cut, joined
+from millstream.engine.keys import NEVER
 from millstream.engine.lookup import Version
-from millstream.engine.parts import Parts
+from millstream.engine.marked import Marked
+from millstream.engine.parts import Message, Parts
 from millstream.engine.plan import WindowPlan
-from millstream.engine.saved import Saved
 from millstream.engine.sources import Sources
-from millstream.engine.step import Dues, Rejected, Step
+from millstream.engine.step import Dues, Step
 from millstream.event import Batch
 
 _CLOCK = "clock"
@@ -41,9 +45,9 @@ class RegroupedQuery:
         self.plan = plan
         self._folding = Folding(plan, threads)
         self._parts = Parts(plan, self._folding.duck, self._folding.merging, self._folding.fingerprint)
+        self._marked = Marked(plan, self._folding.duck, self._parts, Gathering(plan, self._folding))
         self._folding.duck.lock()
         self._sources = Sources(plan, self._folding)
-        self._gathering = Gathering(plan, self._folding)
         self._dues = Dues(plan.stream)
 
     def restore(self, partition: int, chunks: Mapping[str, bytes]) -> None:
@@ -51,13 +55,13 @@ class RegroupedQuery:
         self._dues.forget(partition)
         self._sources.restore(partition, chunks.get(_CLOCK))
         others = {name: chunk for name, chunk in chunks.items() if name != _CLOCK}
-        self._gathering.restore(partition, self._folding.lookbacks.restore(partition, others))
+        self._marked.restore(partition, self._folding.lookbacks.restore(partition, others))
 
     def forget(self, partition: int) -> None:
         """See `Processor.forget`."""
         self._dues.forget(partition)
         self._sources.forget(partition)
-        self._gathering.forget(partition)
+        self._marked.forget(partition)
         self._folding.lookbacks.forget(partition)
 
     def reset(self, partition: int, key: str) -> Step:
@@ -74,49 +78,69 @@ class RegroupedQuery:
 
     def step(self, batches: Sequence[Batch]) -> Step:
         """See `Processor.step`. Counts: `processed`, `filtered`, `late`, `rejected`, and `combined`: what came
-        from other partitions; notes: `clamped`, `results`."""
+        from other partitions; notes: `clamped`, `results`, `early`."""
         if not batches:
             return Step()
-        source = [batch for batch in batches if batch.stream != self.plan.parts]
-        told = [
-            (batch.partition, panes, readings)
-            for batch in batches
-            if batch.stream == self.plan.parts
-            for panes, readings in self._parts.read(batch)
-        ]
+        source = [Piece(n, 0, batch) for n, batch in enumerate(batches) if batch.stream != self.plan.parts]
+        told = [one for batch in batches if batch.stream == self.plan.parts for one in self._parts.read(batch)]
+        self._hear(told)
+        events = [piece.batch for piece in source]
+        divided = self._divide_by_marks(events) if self.plan.early else self._divide(events)
+        gathered = self._marked.step(told)
         clocks = self._sources.clocks
-        for partition, _, readings in told:
-            for number, reading in readings.items():
-                if number != partition:
-                    clocks[partition].hear(reading)
-        divided = self._sources.step(source)
-        news = {batch.partition: clocks[batch.partition].news(self.plan) for batch in source}
-        messages = self._parts.messages(divided.panes, {n: reading for n, reading in news.items() if reading})
-        results, saved = self._gathering.step(told)
         touched = {batch.partition for batch in batches}
         for number in touched:
             clocks[number].forget(self.plan.grace)
-        clock_chunks = Saved({number: {_CLOCK: self._sources.save(number)} for number in touched})
-        saved = saved + divided.looked + clock_chunks
-        return Step(
-            outputs=_both(messages, results),
-            late=divided.late,
-            rejected=_of(divided.rejected, batches, source),
-            save=saved.save,
-            drop=saved.drop,
+        moved = Step(save={number: {_CLOCK: self._sources.save(number)} for number in touched})
+        step = joined([(divided, source), (gathered, ()), (moved, ())])
+        return replace(
+            step,
             due=self._dues.changed({number: clocks[number].due(self.plan) for number in touched}),
-            counts={**divided.counts, "combined": len(told)},
-            notes={"clamped": divided.clamped, "results": results.num_rows if results else 0},
+            counts={**step.counts, "combined": len(told)},
             watermark=self._sources.newest,
         )
 
+    def _hear(self, told: Sequence[Message]) -> None:
+        """What other partitions have told concerns the clocks of those that were told, too."""
+        for message in told:
+            clock = self._sources.clocks[message.partition]
+            for number, reading in message.readings.items():
+                if number != message.partition:
+                    clock.hear(reading)
+            clock.until = max([clock.until, *(passing.until for passing in message.passings)])
 
-def _both(messages: pa.RecordBatch | None, results: pa.RecordBatch | None) -> pa.RecordBatch | None:
-    some = [events for events in (messages, results) if events is not None]
-    return pa.concat_batches(some) if some else None
+    def _divide_by_marks(self, source: Sequence[Batch]) -> Step:
+        """What the events of the source bring, interval by interval."""
+        early = self.plan.early
+        now = {number: clock.since // early for number, clock in self._sources.clocks.items() if clock.since > NEVER}
+        found = [
+            (self._divide([piece.batch for piece in pieces], interval * early), pieces)
+            for interval, pieces in cut(source, now, early)
+        ]
+        return joined(found or [(self._divide([]), ())])
 
-
-def _of(rejected: Sequence[Rejected], batches: Sequence[Batch], source: Sequence[Batch]) -> list[Rejected]:
-    """Places among the batches of the source as those among all."""
-    numbers = [number for number, batch in enumerate(batches) if any(batch is one for one in source)]
-    return [replace(one, batch=numbers[one.batch]) for one in rejected]
+    def _divide(self, source: Sequence[Batch], since: Micros | None = None) -> Step:
+        """What events of the source bring: messages for whoever puts it together. With early results they are all of
+        the interval that began at `since`."""
+        clocks = {batch.partition: self._sources.clocks[batch.partition] for batch in source}
+        before = {number: clock.passing(number, since or 0, self.plan) for number, clock in clocks.items()}
+        divided = self._sources.step(source)
+        news = {number: reading for number, clock in clocks.items() if (reading := clock.news(self.plan)) is not None}
+        passings = []
+        if since is not None:
+            brought = set(np.unique(divided.panes.column("slot").to_numpy()).tolist())
+            wanted = {number: since + self.plan.early if number in brought else since for number in {*brought, *news}}
+            passings = [
+                passing
+                for number in clocks
+                if (passing := clocks[number].enter(before[number], wanted.get(number, NEVER)))
+            ]
+        return Step(
+            outputs=self._parts.messages(divided.panes, news, since, passings),
+            late=divided.late,
+            rejected=divided.rejected,
+            save=divided.looked.save,
+            drop=divided.looked.drop,
+            counts=divided.counts,
+            notes={"clamped": divided.clamped},
+        )

@@ -87,12 +87,6 @@ def _check_early(query: QueryText, plan: WindowPlan) -> None:
     kinds = "tumbling, hopping and session windows"
     if not plan.windows or not all(isinstance(window, Window | Session) for window in plan.windows):
         raise query.error(f"early results are of {kinds}; leave out early", group or query.select)
-    if plan.regroups:
-        raise query.error(
-            f"early results are of {kinds} of each key, and these groups come from all partitions; leave out early, or "
-            f"group by {plan.key or '_topic'} too",
-            group,
-        )
 
 
 @dataclass(frozen=True, slots=True)

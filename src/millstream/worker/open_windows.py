@@ -40,7 +40,7 @@ async def open_windows(log: Log, plan: WindowPlan, clock: Clock) -> AsyncIterato
     name."""
     spec = await spec_of(log, plan)
     if plan.regroups:
-        async for opened in _regrouped(log, replace(plan, having=None), clock, spec.partitions):
+        async for opened in _regrouped(log, replace(plan, having=None, early=0), clock, spec.partitions):
             yield opened
         return
     processor = processor_of(replace(plan, having=None, early=0))
