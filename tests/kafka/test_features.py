@@ -22,7 +22,8 @@ from millstream.log.kafka.names import Names
 pytestmark = pytest.mark.kafka
 
 APP = str(Path(__file__).with_name("features.py"))
-DEVICES = [f"press-{number}" for number in range(8)]
+DEVICES = [f"oven-{number}" for number in range(8)]
+"""Each partition has some of them: the windows of groups by another key wait for all of them."""
 HOUR = "2026-01-01T01:00:00Z"
 """All windows that are looked at have ended by then; what keeps them from being open comes later."""
 
