@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,6 +77,25 @@ def test_events_that_stand_together_by_their_partitions_are_appended_as_they_are
     assert len(theirs) > 1
     assert [id(rows) for rows in together] == [id(rows) for rows in theirs]
     assert {stream for stream, _, _ in appends} == {"out", "all"}
+
+
+def test_many_events_are_together_as_they_are_appended_in_order_for_each_key() -> None:
+    router = Router([StreamSpec("out", ("out",), partitions=8)])
+    events = to_columns([Event(topic="out", key=f"k{n % 20}", payload=b"%d" % n) for n in range(10_000)])
+    appends, together = router.split(events)
+    assert [id(rows) for rows in together] == [id(rows) for _, _, rows in appends]
+    shown = pa.Table.from_batches(together)
+    for number in range(20):
+        mine = shown.filter(pc.equal(shown["key"], f"k{number}"))
+        assert mine["data"].to_pylist() == [b"%d" % n for n in range(number, 10_000, 20)]
+    few = events.slice(0, 1_000)
+    assert router.split(few).together == [few]
+
+
+def test_many_events_without_keys_are_together_without_them() -> None:
+    router = Router([StreamSpec("out", ("out/{key}",), key="key", partitions=8)])
+    events = to_columns([Event(topic=f"out/{n % 20}", payload=b"%d" % n) for n in range(10_000)])
+    assert router.split(events).together == [events]
 
 
 def test_streams_with_the_same_partitions_and_keys_have_the_same_batches() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -25,8 +25,8 @@ _PIECE_ROWS = 8_192  # fewer are not worth another statement: binding one takes 
 
 class Pieces(Generic[T]):
     """Has a `T`, which is used by one thread at a time, for each of a number of threads (None: one for each usable
-    core): the `first`, and others that are made when they are needed. Whatever else of this process is at the same has
-    its share of them."""
+    core): the `first`, and others that are made when they are needed, while those that there are do the work. Whatever
+    else of this process is at the same has its share of them."""
 
     _lock = threading.Lock()
     _running = 0  # in this process
@@ -38,6 +38,8 @@ class Pieces(Generic[T]):
         self._pool = ThreadPoolExecutor(self._threads, "millstream-pieces")  # starts its threads when they are needed
         self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._free.put(first)
+        self._made = 1
+        self._making: Future[None] | None = None
 
     def run(self, function: Callable[[T, pa.Table], R], inputs: pa.Table) -> list[R]:
         """What a function makes of the inputs, piece by piece in the order of their rows; small ones are one piece."""
@@ -52,6 +54,7 @@ class Pieces(Generic[T]):
         try:
             if len(pieces) < 2:
                 return [function(self.first, piece) for piece in pieces]
+            self._make_more(len(pieces))
             return list(self._pool.map(lambda piece: self._run(function, piece), pieces))
         finally:
             self._run_more(-1)
@@ -69,11 +72,21 @@ class Pieces(Generic[T]):
         with Pieces._lock:
             Pieces._running += number
 
+    def _make_more(self, wanted: int) -> None:
+        """Begin to make another one, where there are fewer than so many: it takes as long as decoding tens of thousands
+        of rows."""
+        if self._making is not None and self._making.done():
+            making, self._making = self._making, None
+            making.result()
+        if self._making is None and self._made < wanted:
+            self._making = self._pool.submit(self._make_one)
+
+    def _make_one(self) -> None:
+        self._free.put(self._make())
+        self._made += 1
+
     def _run(self, function: Callable[[T, pa.Table], R], piece: pa.Table) -> R:
-        try:
-            one = self._free.get_nowait()
-        except queue.Empty:  # made here, while others work: it takes as long as decoding tens of thousands of rows
-            one = self._make()
+        one = self._free.get()
         try:
             return function(one, piece)
         finally:

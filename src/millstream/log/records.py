@@ -39,6 +39,16 @@ def schema_of(columns: int) -> pa.Schema:
     return pa.schema([field for number, field in enumerate(BATCH_SCHEMA) if columns >> number & 1])
 
 
+def nulls(number: int, rows: int) -> pa.Array:
+    """A column of `BATCH_SCHEMA` that is null throughout, as most are. All share the same memory."""
+    return _nulls(number, max(0, rows - 1).bit_length()).slice(0, rows)
+
+
+@lru_cache(maxsize=64 * len(BATCH_SCHEMA))
+def _nulls(number: int, bits: int) -> pa.Array:
+    return pa.nulls(1 << bits, BATCH_SCHEMA.field(number).type)
+
+
 def time_array(micros: Numbers) -> pa.Array:
     """Instants as a column."""
     return pa.array(micros).view(BATCH_SCHEMA.field(TIME).type)
@@ -86,8 +96,8 @@ class Records:
             return NO_EVENTS
         held = iter(self.held.columns)
         columns = [
-            next(held) if self.columns >> number & 1 else pa.nulls(len(self), field.type)
-            for number, field in enumerate(EVENT_SCHEMA, FIRST_EVENT_COLUMN)
+            next(held) if self.columns >> number & 1 else nulls(number, len(self))
+            for number in range(FIRST_EVENT_COLUMN, len(BATCH_SCHEMA))
         ]
         positions = [pa.array(self.offsets), time_array(self.times)]
         return pa.RecordBatch.from_arrays([*positions, *columns], schema=BATCH_SCHEMA)
@@ -208,10 +218,7 @@ def _widen(piece: Records, columns: int) -> pa.RecordBatch:
         return piece.held
     held = iter(piece.held.columns)
     numbers = [number for number in range(len(BATCH_SCHEMA)) if columns >> number & 1]
-    arrays = [
-        next(held) if piece.columns >> number & 1 else pa.nulls(len(piece), BATCH_SCHEMA.field(number).type)
-        for number in numbers
-    ]
+    arrays = [next(held) if piece.columns >> number & 1 else nulls(number, len(piece)) for number in numbers]
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
 
 

@@ -18,6 +18,7 @@ from millstream.topic import Filter, Trie
 
 _KEY = EVENT_SCHEMA.get_field_index("key")
 _FEW = 64  # events, for each of which to ask costs less than to find those that are alike
+_MANY = 4_096  # events, which cost more to pack twice than an order that nothing promises is worth
 _CACHE = 100_000  # topics whose targets are remembered; beyond, the memory is cleared and fills again
 
 
@@ -33,7 +34,8 @@ class Spread(NamedTuple):
     """Events of a batch as they go to the log: `appends` are a stream, a partition, and its events in order with their
     keys there. Streams whose partitions and keys are the same, as those of a query's own stream and of one that
     captures everything, have the same batches. `together` are all of the events, in their order and with the keys they
-    had; where a stream has just these, as the batches that are appended to it. So what is the same is packed once."""
+    had; where a stream has just these, as the batches that are appended to it. So what is the same is packed once, for
+    which many events are in order in each partition, and not between them."""
 
     appends: list[tuple[str, int, pa.RecordBatch]]
     together: list[pa.RecordBatch]
@@ -163,7 +165,8 @@ def _cut(
     partition_by_code: npt.NDArray[np.int16],
     key_by_code: pa.StringArray,
 ) -> tuple[list[tuple[int, pa.RecordBatch]], bool]:
-    """What each partition of a stream gets, and whether that is all of the events as they are, one after the other."""
+    """What each partition of a stream gets, and whether that is all of the events as they are, one after the other (of
+    many: in order in each partition)."""
     partitions = partition_by_code[codes]  # of 16 bits: NumPy sorts them by radix
     order = None
     starts = _runs(partitions)
@@ -172,8 +175,9 @@ def _cut(
         partitions, codes = partitions[order], codes[order]
         starts = _runs(partitions)
     keys = key_by_code.take(pa.array(codes))
-    whole = order is None and keys.equals(events.column(_KEY))
-    ordered = events if whole else _reordered(events, order, keys)
+    own = events.column(_KEY)
+    whole = keys.equals(own) if order is None else len(codes) >= _MANY and keys.equals(own.take(pa.array(order)))
+    ordered = events if whole and order is None else _reordered(events, order, keys)
     parts = [
         (partition, ordered.slice(start, end - start))
         for partition, (start, end) in zip(

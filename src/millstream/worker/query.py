@@ -230,6 +230,7 @@ class QueryProcessor:
                 transaction.drop(partition, name)
         for batch in batches:
             transaction.position(batch.stream, batch.partition, Position(batch.next_offset))
+        del batches  # which are large: what is read while this is committed takes their place
         for (stream, partition), at in step.due.items():
             transaction.due(stream, partition, at)
         passed_over.update(step.counts)

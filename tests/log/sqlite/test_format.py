@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.records import events
 
-from millstream.event import EVENT_SCHEMA, Event, to_columns
-from millstream.log.records import concatenate
+from millstream.event import BATCH_SCHEMA, EVENT_SCHEMA, Event, to_columns
+from millstream.log.records import concatenate, nulls
 from millstream.log.sqlite.format import (
     CHUNK_BYTES,
     TOGETHER_BYTES,
@@ -181,3 +181,8 @@ def test_merged_chunks_hold_the_same_records(parts: list[list[Event] | None]) ->
         assert merged.since(place).ticks == plain.since(place).ticks
         assert merged.until(place).events.num_rows + merged.since(place).events.num_rows == before
         assert merged.since(place).events_before == count_events(row, place)
+
+
+@given(st.integers(0, 70), st.integers(0, len(BATCH_SCHEMA) - 1))
+def test_columns_of_nulls_are_as_arrow_makes_them(rows: int, number: int) -> None:
+    assert nulls(number, rows).equals(pa.nulls(rows, BATCH_SCHEMA.field(number).type))
