@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,9 +16,13 @@ from tests.support.streams import eventually
 
 from millstream.bus import Peer
 from millstream.clock import VirtualClock
-from millstream.errors import FencedError, LogUnavailableError
+from millstream.errors import FencedError, LogClosedError, LogUnavailableError
 from millstream.log import EARLIEST, Group, Position, StreamSpec
 from millstream.log.sqlite import RemoteLog, SqliteLog, serve_log
+from millstream.log.sqlite.reader import Reader
+from millstream.log.sqlite.reads import FileReads
+from millstream.log.sqlite.scan import Piece
+from millstream.log.sqlite.schema import FILE_NAME
 from millstream.runtime.bus import SocketBus, connect
 from millstream.runtime.peer import SocketPeer
 
@@ -244,3 +250,57 @@ async def test_positions_of_an_earlier_server_are_gone_on_from(tmp_path: Path) -
         stale.position("a", 0, Position(run + 1))
         await stale.commit()
         await server.close()
+
+
+async def test_who_keeps_up_reads_in_the_event_loop_and_who_is_behind_in_a_thread(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[bool] = []
+    read = Reader.poll
+
+    def noting(*given: Any) -> list[Piece]:
+        here.append(threading.current_thread() is threading.main_thread())
+        return read(*given)
+
+    monkeypatch.setattr(Reader, "poll", noting)
+    group = await site.worker(await site.connect()).join("g", ["a"])
+    await gain(group)
+    large = ["x" * 20_000] * 4
+    seen = []
+    for texts in (["one"], ["two"], large, ["three"]):
+        for text in texts:
+            await append(site.server, "a", 1, text)
+        here.clear()
+        found: list[str] = []
+        while len(found) < len(texts):
+            found += payloads((await asyncio.wait_for(poll_events(group), WAIT)).batches)
+        assert found == texts
+        seen.append(list(here))
+    assert seen == [[False], [True], [True, False], [True]]
+
+
+async def test_nobody_waits_in_the_event_loop_for_what_a_thread_reads(site: Site, tmp_path: Path) -> None:
+    reads = FileReads(tmp_path / FILE_NAME)
+    catalog = await site.server.streams()
+    try:
+        assert reads.here(Reader.catalog) is None  # the file is not open yet
+        begun, done = threading.Event(), threading.Event()
+
+        def slow(reader: Reader) -> bool:
+            begun.set()
+            return done.wait(WAIT)
+
+        await reads.run(Reader.catalog)
+        reading = asyncio.ensure_future(reads.run(slow))
+        await asyncio.to_thread(begun.wait)
+        reading.cancel()  # which the thread does not hear
+        assert reads.here(Reader.catalog) is None
+        done.set()
+        await eventually(lambda: reads.here(Reader.catalog) is not None)
+        found = reads.here(Reader.catalog)
+        assert found is not None
+        assert found.specs == catalog
+    finally:
+        await reads.close()
+    with pytest.raises(LogClosedError):
+        reads.here(Reader.catalog)

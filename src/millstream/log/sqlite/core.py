@@ -231,7 +231,9 @@ class Core:
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
         return await self.writer.call(lambda store: store.resume(group, streams, numbers))
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]:
+    async def poll(
+        self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None, near: bool = False
+    ) -> list[Piece]:
         return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes, topics))
 
     async def state(self, group: str, number: int) -> dict[str, bytes]:

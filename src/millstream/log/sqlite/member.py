@@ -48,7 +48,11 @@ class Link(Protocol):
         """Where to go on, after all that was committed before."""
         ...
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]: ...
+    async def poll(
+        self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None, near: bool = False
+    ) -> list[Piece]:
+        """What stands at the cursors, at most about so much. `near`: little is expected, so less may be given."""
+        ...
 
     async def state(self, group: str, number: int) -> dict[str, bytes]: ...
 
@@ -77,6 +81,7 @@ class Member:
         self._cursors: dict[Place, Cursor] = {}
         self._turns = 0
         self._passed_by = False  # all that was read last, up to the end, was on other topics
+        self._near = False  # what was read last was all that there was
         self._left = False
 
     async def poll(self, limit_bytes: int, timeout: float | None = None, pause: bool = False) -> Poll:
@@ -91,7 +96,9 @@ class Member:
         while True:
             resumes = await self._gain(known)
             asked = {} if pause else self._in_turn()
-            pieces = await self._link.poll(list(asked.values()), limit_bytes, self._topics) if asked else []
+            cursors = list(asked.values())
+            pieces = await self._link.poll(cursors, limit_bytes, self._topics, self._near) if asked else []
+            self._near = bool(asked) and all(piece.at_end for piece in pieces)
             self._passed_by = bool(pieces) and all(piece.is_passed_by for piece in pieces)
             found = self._take(known, resumes, asked, pieces)
             if found != Poll():

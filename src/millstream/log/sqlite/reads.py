@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,12 +33,13 @@ class Reads(Protocol):
 
 
 class FileReads:
-    """In one thread, over one read-only connection to the file."""
+    """Over one read-only connection to the file: in one thread, or where it is asked for."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reader: Reader | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log-reader")
+        self._reading = threading.Lock()
         self._closed = False
 
     async def run(self, function: Callable[[Reader], T]) -> T:
@@ -45,6 +47,18 @@ class FileReads:
         if self._closed:
             raise LogClosedError("the log is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, function)
+
+    def here(self, function: Callable[[Reader], T]) -> T | None:
+        """The same in the caller's thread, if nothing is being read now; None: it was not done. For what is little, and
+        was written a moment ago, so that it is in memory: the way to a thread and back takes longer than to read it."""
+        if self._closed:
+            raise LogClosedError("the log is closed")
+        if self._reader is None or not self._reading.acquire(blocking=False):
+            return None
+        try:
+            return self._apply(self._reader, function)
+        finally:
+            self._reading.release()
 
     async def close(self) -> None:
         """Finish what is being read. Idempotent."""
@@ -54,10 +68,14 @@ class FileReads:
             self._thread.shutdown()
 
     def _run(self, function: Callable[[Reader], T]) -> T:
-        if self._reader is None:
-            self._reader = Reader(open_reader(self._path))
+        with self._reading:
+            if self._reader is None:
+                self._reader = Reader(open_reader(self._path))
+            return self._apply(self._reader, function)
+
+    def _apply(self, reader: Reader, function: Callable[[Reader], T]) -> T:
         try:
-            return function(self._reader)
+            return function(reader)
         except apsw.Error as error:
             raise read_error(str(self._path), error) from error
 

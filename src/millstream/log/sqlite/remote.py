@@ -54,6 +54,7 @@ from millstream.log.sqlite.wire import (
 from millstream.topic import Filter
 
 _PACK_HERE_BYTES = 64 << 10  # packed in less time than the way to a thread and back takes
+_READ_HERE_BYTES = 32 << 10  # read in the event loop, which stands still for as long: a few milliseconds at most
 _TRUST_SECONDS = 1.0  # how long a member that commits or polls busily believes what it heard of its ownership
 
 _Status = tuple[str, int, list[tuple[Place, Position]], list[tuple[Place, int]], dict[str, int]]
@@ -134,7 +135,15 @@ class RemoteLink:
     async def resume(self, group: str, streams: Sequence[str], numbers: Iterable[int]) -> Resumes:
         return decode(await self.ask("log.resume", AskResume(group, list(streams), list(numbers))), type=Resumes)
 
-    async def poll(self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None) -> list[Piece]:
+    async def poll(
+        self, cursors: Sequence[Cursor], limit_bytes: int, topics: Filter | None, near: bool = False
+    ) -> list[Piece]:
+        if near:
+            await asyncio.sleep(0)  # who polls again and again lets others run
+            most = min(limit_bytes, _READ_HERE_BYTES)
+            found = self.reads.here(lambda reader: reader.poll(cursors, most, topics))
+            if found is not None:
+                return found
         return await self.reads.run(lambda reader: reader.poll(cursors, limit_bytes, topics))
 
     async def state(self, group: str, number: int) -> dict[str, bytes]:
