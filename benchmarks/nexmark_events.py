@@ -4,8 +4,8 @@ Made as Apache Beam's generator makes them, which is the reference for the bench
 queries over data streams", Tucker et al., 2002; Beam's `nexmark/sources/generator`): of 50 events one is a person,
 three are auctions and 46 are bids. Half of the bids go to the latest hundredth auction, three quarters come from the
 latest hundredth person, the others from any that is active; and so do the auctions. Sellers may be up to ten people
-ahead of who has come. A query reads either bids or people and auctions, so these are in files of their own, each with
-as many lines as are wanted; as JSON they have some 200 bytes (auctions 500), filled up as Beam's are.
+ahead of who has come. A query reads bids, or people and auctions, or auctions and bids, so these are in files of their
+own, each with as many lines as are wanted; as JSON they have some 200 bytes (auctions 500), filled up as Beam's are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _CITIES = (
     *("Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent"),
     "Cheyenne",
 )
+_HOUSES, _IN_A_ROW = 64, 7  # so many houses, each of which opens so many auctions and then lets the others
 _EXTRA = "abcdefghijklmnopqrstuvwxyz" * 20
 
 
@@ -48,6 +49,10 @@ class Bids(Lines):
 
 class Market(Lines):
     """People and auctions. A line begins with the person, or the seller of the auction."""
+
+
+class Trades(Lines):
+    """Auctions and their bids, with the house in which they take place."""
 
 
 def make(count: int) -> Bids:
@@ -64,18 +69,27 @@ def make_market(count: int) -> Market:
     return market
 
 
+def make_trades(count: int) -> Trades:
+    """That many auctions and bids, from the cache or made now."""
+    trades = Trades(count, CACHE.absolute() / "nexmark" / f"trades-{count}")
+    write(trades, lambda: _trades(count))
+    return trades
+
+
 def made_for(query: str, count: int) -> Lines:
     """That many of the events that a query reads."""
+    if query == "q4":
+        return make_trades(count)
     return make_market(count) if query in ("q3", "q8") else make(count)
 
 
 def kind_of(line: bytes) -> str:
     """What a line is."""
-    return {b"b": "bid", b"i": "person", b"s": "auction"}[line[2:3]]
+    return {b"b": "bid", b"i": "person", b"s": "auction", b"h": "trade"}[line[2:3]]
 
 
 def key_of(line: bytes) -> str:
-    """Who bids, sells or has come: who is in the topic of a line."""
+    """Who bids, sells or has come, or the house: what is in the topic of a line."""
     return line[line.index(b":") + 1 : line.index(b",")].decode()
 
 
@@ -122,6 +136,21 @@ def _lines(count: int) -> Iterator[tuple[int, str]]:
         if rest >= _PERSONS + _AUCTIONS:
             made += 1
             yield _bid(chance, number, epoch)
+        number += 1
+
+
+def _trades(count: int) -> Iterator[tuple[int, str]]:
+    chance = random.Random(count)
+    number = made = 0
+    while made < count:
+        epoch, rest = divmod(number, _OF)
+        if rest >= _PERSONS:
+            made += 1
+            is_auction = rest < _PERSONS + _AUCTIONS
+            _, line = _auction(chance, number, epoch, rest - _PERSONS) if is_auction else _bid(chance, number, epoch)
+            auction = int(line.partition('"id":' if is_auction else '"auction":')[2].partition(",")[0])
+            house = auction // _IN_A_ROW % _HOUSES
+            yield house, f'{{"house":{house},{line[1:]}'
         number += 1
 
 
@@ -177,6 +206,8 @@ def expected(bids: Lines, query: str) -> list[Row]:
         rows = [(e["auction"], e["price"]) for e in events if e["auction"] % MODULUS == 0]
     elif query == "q3":
         rows = _local_items(events)
+    elif query == "q4":
+        rows = _averages(events)
     elif query == "q8":
         rows = _new_sellers(events)
     elif query == "q5":
@@ -195,6 +226,26 @@ def _local_items(events: list[dict[str, Any]]) -> list[Row]:
     people = {e["id"]: e for e in events if "seller" not in e and e["state"] in ("OR", "ID", "CA")}
     sold = ((people.get(e["seller"]), e) for e in events if e.get("category") == _CATEGORIES[0])
     return [(person["name"], person["city"], person["state"], e["id"]) for person, e in sold if person]
+
+
+def _averages(events: list[dict[str, Any]]) -> list[Row]:
+    """Of each category the average of the highest bids of the auctions that end in each window, and how many these are;
+    of a bid that came while its auction was open."""
+    auctions = {
+        e["id"]: {**e, "expires": datetime.fromisoformat(e["expires"]).timestamp()} for e in events if "id" in e
+    }
+    highest: dict[int, int] = {}
+    for event in events:
+        auction = auctions.get(event.get("auction", -1))
+        if auction is not None and auction["dateTime"] <= event["dateTime"] <= auction["expires"]:
+            highest[auction["id"]] = max(event["price"], highest.get(auction["id"], 0))
+    windows: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for auction_id, price in highest.items():
+        auction = auctions[auction_id]
+        windows[-int(-auction["expires"] // WINDOW_SECONDS), auction["category"]].append(price)
+    # the next window is over in every house, and a second of grace: each has something in every second
+    last = (max(auctions[auction_id]["expires"] for auction_id in highest) - 2) // WINDOW_SECONDS
+    return [(category, sum(its) / len(its), len(its)) for (end, category), its in windows.items() if end < last]
 
 
 def _new_sellers(events: list[dict[str, Any]]) -> list[Row]:

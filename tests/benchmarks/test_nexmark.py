@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
 import pytest
 from benchmarks import nexmark_events
-from benchmarks.nexmark_events import Bids
+from benchmarks.nexmark_events import Bids, Trades
 
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bids:
     monkeypatch.setattr(nexmark_events, "CACHE", tmp_path)
     return nexmark_events.make(30_000)
+
+
+@pytest.fixture
+def made_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trades:
+    monkeypatch.setattr(nexmark_events, "CACHE", tmp_path)
+    monkeypatch.setattr(nexmark_events, "_EVENTS_A_SECOND", 100)
+    monkeypatch.setattr(nexmark_events, "_HOUSES", 2)  # each has something in every other second
+    return nexmark_events.make_trades(4_000)  # of forty seconds
 
 
 def test_bids_are_as_the_specification_shares_them_out(made: Bids) -> None:
@@ -107,3 +116,36 @@ def test_wanted_sellers_live_in_the_states_and_sell_what_is_asked_for(
     assert 2_000 < len(found) < 4_000  # half of the people, a fifth of the auctions
     assert {row[2] for row in found} == {"OR", "ID", "CA"}
     assert len(nexmark_events.expected(made, "q8")) > 10
+
+
+def test_trades_are_auctions_and_their_bids_with_a_house(made_trades: Trades) -> None:
+    lines = made_trades.whole.read_bytes().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert len(events) == 4_000
+    auctions = {event["id"]: event for event in events if "id" in event}
+    assert len(auctions) == pytest.approx(4_000 * 3 / 49, abs=3)
+    assert [nexmark_events.key_of(line) for line in lines] == [str(event["house"]) for event in events]
+    assert {nexmark_events.kind_of(line) for line in lines} == {"trade"}
+    bids = [event for event in events if "id" not in event]
+    assert all(bid["house"] == auctions[bid["auction"]]["house"] for bid in bids if bid["auction"] in auctions)
+    open_for = [
+        datetime.fromisoformat(auction["expires"]) - datetime.fromisoformat(auction["dateTime"])
+        for auction in auctions.values()
+    ]
+    assert max(open_for) <= timedelta(milliseconds=400)  # what query 4 is bounded by
+
+
+async def test_what_auctions_went_for_is_what_the_plain_loop_finds(
+    made_trades: Trades, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXMARK", "q4")
+    app = importlib.reload(importlib.import_module("benchmarks.nexmark_app")).app
+    async with app.test(start=datetime(2025, 1, 2, tzinfo=UTC)) as plant:
+        for line in made_trades.whole.read_bytes().splitlines():
+            await plant.publish(f"nexmark/trade/{nexmark_events.key_of(line)}", line)
+        await plant.advance("2m")
+        found = [(one.data["category"], one.data["average"], one.data["auctions"]) for one in plant.stream("answers")]
+    wanted = nexmark_events.expected(made_trades, "q4")
+    assert len(wanted) >= 5
+    assert set(wanted) <= set(found)
+    assert sum(cast(int, count) for *_, count in found) > sum(cast(int, count) for *_, count in wanted)

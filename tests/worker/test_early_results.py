@@ -110,6 +110,50 @@ async def test_groups_of_all_devices_give_results_in_time_beside_the_final_ones(
         assert (plant.counts("counted")["results"], plant.counts("counted")["early"]) == (1, 2)
 
 
+async def test_a_running_average_of_what_auctions_went_for() -> None:
+    """A join, windows of it by auction, and of these one by category: what is over so far is told every ten seconds."""
+    app = App("house", catch_all=False)
+    app.stream("trades", topics="{house}/{what}", key="house", partitions=2)
+    app.query(
+        "averages",
+        """WITH valid AS (
+             SELECT a.house, a.auction, a.category, a.expires, b.price
+             FROM trades a TIMESTAMP BY ts JOIN trades b TIMESTAMP BY ts
+             ON a.house = b.house AND a.auction = b.auction AND DATEDIFF(minute, a, b) BETWEEN 0 AND 1
+             WHERE a.category IS NOT NULL AND b.price::BIGINT > 0 AND b.ts::TIMESTAMP <= a.expires::TIMESTAMP),
+           winning AS (
+             SELECT house, auction, category, max(price::BIGINT) AS final FROM valid TIMESTAMP BY expires
+             GROUP BY house, auction, category, TumblingWindow(second, 10))
+           SELECT category, avg(final) AS average, System.Timestamp() AS until FROM winning
+           GROUP BY category, TumblingWindow(hour, 1)""",
+        start="earliest",
+        early="10s",
+    )
+    async with app.test() as plant:
+        start = plant.clock.now()
+
+        async def publish(house: str, what: str, **more: object) -> None:
+            await plant.publish(f"{house}/{what}", {"ts": to_text(plant.clock.now()), **more})
+
+        for house, auction, category in (("x", 1, "art"), ("y", 2, "art"), ("y", 3, "cars")):
+            expires = to_text(start + auction * 5 * SECOND)
+            await publish(house, "auction", auction=auction, category=category, expires=expires)
+        await plant.advance("1s")
+        for auction, prices in ((1, (10, 30)), (2, (20, 50)), (3, (7,))):
+            for price in prices:
+                await publish("x" if auction == 1 else "y", "bid", auction=auction, price=price)
+        await plant.advance("6s")
+        await publish("x", "bid", auction=1, price=99)  # which is over
+        await plant.advance("2m")
+        early = [(one.data["category"], one.data["average"]) for one in plant.stream("averages.early")]
+        assert sorted(early[-2:]) == [("art", 40.0), ("cars", 7.0)]
+        assert {one.data["until"] for one in plant.stream("averages.early")} == {to_text(start + 3600 * SECOND)}
+        assert plant.stream("averages") == []
+        await plant.advance("2h")
+        found = [(one.data["category"], one.data["average"]) for one in plant.stream("averages")]
+        assert sorted(found) == [("art", 40.0), ("cars", 7.0)]
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 async def test_a_backtest_finds_the_early_results_of_groups_of_all_devices_whatever_crashed(seed: int) -> None:
     chance, app = random.Random(seed), make_app(BY_LINE)
