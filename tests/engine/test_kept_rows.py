@@ -11,12 +11,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.engine import test_regrouped
 from tests.engine.test_against_oracle import IDLE, NAMES, STREAMS, WINDOWS, check, logs, silences
+from tests.engine.test_regrouped import in_order, plain, written
 from tests.support.depth import examples
+from tests.support.regrouping import Definition
 from tests.support.windows import Record, Store, Ticked, cut
 
 from millstream.clock import SECOND
-from millstream.engine import WindowedQuery, kept
+from millstream.engine import RegroupedQuery, WindowedQuery, kept, wanted
 from millstream.engine.scratch import Room, Scratch
 from millstream.sql import plan_query
 
@@ -32,6 +35,7 @@ def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_TAIL_BYTES", "_LEAST_BYTES", "_PIECE_BYTES"):
             patch.setattr(kept, name, 40)
+        patch.setattr(kept, "_LANES", 2)
         yield
 
 
@@ -87,6 +91,48 @@ def test_what_is_held_is_what_is_reported_and_nothing_when_all_windows_are_close
     assert not any(name.startswith(kept.PREFIX) for chunks in store.chunks.values() for name in chunks)
     for partition in NAMES:
         processor.forget(partition)
+
+
+@cache
+def regrouped(window: str, grace: int, number: int, early: int, memory: int) -> tuple[RegroupedQuery, Room]:
+    text = test_regrouped.QUERY.format(window=window)
+    plan = plan_query("q", text, test_regrouped.STREAMS, into="out", grace=grace, early=early)
+    room = Room(Scratch(memory))
+    return RegroupedQuery(plan, threads=1, room=room), room
+
+
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(
+    data=st.data(),
+    turns=test_regrouped.turns,
+    window=st.sampled_from([window for window, kinds in test_regrouped.WINDOWS.items() if not kinds[0].moves]),
+    grace=st.sampled_from([0, 2 * SECOND]),
+    early=st.sampled_from([0, 4 * SECOND]),
+    memory=st.sampled_from(MEMORY),
+)
+def test_results_of_groups_by_another_key_are_those_of_the_definition_wherever_rows_are(
+    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int, early: int, memory: int
+) -> None:
+    """Early ones too. When all windows are closed, nothing is held."""
+    rooms = [regrouped(window, grace, number, early, memory)[1] for number in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_regrouped, "query", lambda *arguments: regrouped(*arguments, memory)[0])
+        rig, definitions = test_regrouped.play(data, turns, window, grace, [early])
+    told = Definition.early_results(test_regrouped.WINDOWS[window], definitions, early) if early else []
+    assert in_order(plain(rig.early)) == in_order(written(told))
+    assert [(room.memory, room.disk) for room in rooms] == [(0, 0), (0, 0)]
+    assert not any(name.startswith(kept.PREFIX) for chunks in rig.chunks.values() for name in chunks)
+
+
+def test_groups_that_are_equal_are_in_the_same_lane_and_others_are_not() -> None:
+    texts, numbers = ["a", "b", "a", None, None, "c"], [0.0, 1.5, -0.0, float("nan"), float("nan"), 2.0]
+    days = [[1], [2], [1], [], [], [3]]
+    lanes = wanted.lanes(pa.table({"g0": texts, "g1": numbers, "g2": days}), 256).tolist()
+    assert (lanes[0], lanes[3]) == (lanes[2], lanes[4])
+    assert len({lanes[place] for place in (0, 1, 3, 5)}) == 4
+    assert lanes == [31, 225, 31, 176, 176, 221]  # as blocks that were saved have them
 
 
 def held(processor: WindowedQuery) -> tuple[int, int]:

@@ -80,7 +80,7 @@ class Folding:
         decoder = self._decoder(self.duck, partials)
         self.spans = _spans(plan)
         self.merging = Merging(self.duck, plan, self.spans, partials, decoder.pane_columns)
-        self.kept = None if plan.moves or plan.regroups else partials.kept
+        self.kept = None if plan.moves else partials.kept
         self._is_cut = not isinstance(plan.windows[0], Sliding)  # else a result needs panes with other ends
         self.pieces = Pieces(_Worker(decoder, self.merging), self._another, threads)
         self.fingerprint = _fingerprint(plan, partials, self.merging.pane_schema, self.kept)

@@ -19,6 +19,7 @@ from millstream.engine.outputs import early_events, result_events
 from millstream.engine.panes import chosen
 from millstream.engine.parts import Message
 from millstream.engine.plan import WindowPlan
+from millstream.engine.scratch import Room
 from millstream.engine.state import Closed, WindowState
 from millstream.engine.step import Step
 
@@ -27,14 +28,16 @@ _PASSED = "passed"
 
 
 class Gathering:
-    """The groups of the partitions that a processor owns."""
+    """The groups of the partitions that a processor owns. Rows that are kept of windows take `room` (None: memory, as
+    much as they need)."""
 
-    def __init__(self, plan: WindowPlan, folding: Folding) -> None:
+    def __init__(self, plan: WindowPlan, folding: Folding, room: Room | None) -> None:
         self._plan = plan
         self._finish = folding.finish
         self._spans = folding.spans
         self._schema = folding.merging.pane_schema
-        self._state = WindowState(plan, folding.spans, self._schema, folding.merging.merge, folding.fingerprint)
+        merge, fingerprint = folding.merging.merge, folding.fingerprint
+        self._state = WindowState(plan, folding.spans, self._schema, merge, fingerprint, folding.kept, room)
         self._passed: dict[int, Ints] = {}
 
     def restore(self, partition: int, saved: Mapping[str, bytes]) -> None:
@@ -65,7 +68,7 @@ class Gathering:
             keys.high[slot] = keys.closed[slot] = max(horizon, int(keys.closed[slot]))
         touched = np.array(sorted(slots.values()), np.int64)
         closed, stays = self._state.close(touched, pa.concat_tables(fresh))
-        results = result_events(self._plan, self._finished(closed)) if len(closed.panes) else None
+        results = result_events(self._plan, self._results(self._state.finished(closed))) if len(closed.panes) else None
         saved = self._state.save(touched, stays)
         for partition in moved:
             chunk = msgspec.msgpack.encode(self._passed[partition].tolist())
@@ -84,11 +87,12 @@ class Gathering:
         if not len(open_):
             return None
         closed = Closed(open_, np.full(len(open_), FOREVER), np.full(len(open_), passed))
-        return early_events(self._plan, self._finished(closed, ends=False), mark)
+        windows = map(choose, self._state.finished(closed, ends=False))  # with rows of others among them
+        return early_events(self._plan, self._results(windows), mark)
 
-    def _finished(self, closed: Closed, *, ends: bool = True) -> list[pa.Table]:
+    def _results(self, windows: Iterable[pa.Table]) -> list[pa.Table]:
         key = self._state.keys.names.__getitem__
-        return [part for panes in self._state.finished(closed, ends=ends) for part in self._finish(panes, key)]
+        return [part for panes in windows for part in self._finish(panes, key)]
 
     def _slot(self, partition: int) -> int:
         return int(self._state.keys.slots(partition, [""])[0])

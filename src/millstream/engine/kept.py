@@ -9,12 +9,15 @@ is held has rows of closed windows in it that stand in a block with others, for 
 
 A key is named by its number, which no other one ever had whose rows may still be in a block: so those of a key that was
 let go belong to nobody. What is closed is told by the keys' clocks, in memory as after a restart.
+
+Where all groups of a partition share a key (`gathering.py`), their rows are told apart by *lanes*: the number of a row
+is then that of the key and of its group's lane. So where windows close, rows of some groups at a time are looked at.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +31,7 @@ from millstream.engine.panes import chosen
 from millstream.engine.saved import Saved
 from millstream.engine.scratch import Held, Room
 from millstream.engine.spans import Spans
-from millstream.engine.wanted import Wanted, ranges
+from millstream.engine.wanted import Wanted, lanes, ranges
 
 PREFIX = "rows:"
 """The names of blocks' chunks begin with it."""
@@ -40,6 +43,7 @@ _TAIL_BYTES = 16 << 20  # of rows in memory, before they become a block
 _LEAST_BYTES = 1 << 20  # the same where there is no more room in memory
 _PIECE_BYTES = 16 << 20  # of rows of closed windows that are looked at together; more only where one key has them
 _LOOSE = 64  # tables that are kept apart before they are joined into one
+_LANES = 256  # of the groups that share a key
 
 
 @dataclass(slots=True)
@@ -64,10 +68,19 @@ class _Partition:
 
 
 class KeptRows:
-    """The rows in the column `column` of panes of a schema."""
+    """The rows in the column `column` of panes of a schema. `shares`: groups share a key."""
 
     def __init__(
-        self, schema: pa.Schema, column: str, spans: Spans, keys: Keys, room: Room, fingerprint: bytes, query: str
+        self,
+        schema: pa.Schema,
+        column: str,
+        spans: Spans,
+        keys: Keys,
+        room: Room,
+        fingerprint: bytes,
+        query: str,
+        *,
+        shares: bool = False,
     ) -> None:
         self._panes = schema
         self._column = column
@@ -76,11 +89,17 @@ class KeptRows:
         self._room = room
         self._fingerprint = fingerprint
         self._query = query
-        groups = [name for name in schema.names if name[0] == "g"]
-        names = ["slot", *(each.name for each in spans.fields), *groups, column]
+        self._groups = [name for name in schema.names if name[0] == "g"]
+        self._lanes = _LANES if shares and self._groups else 1
+        names = ["slot", *(each.name for each in spans.fields), *self._groups, column]
         self._schema = pa.schema([schema.field(name) for name in names])  # a number in the place of a slot
         self._last = "last" if "last" in names else "end"
         self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
+
+    def numbers(self, panes: pa.Table) -> Ints:
+        """The numbers by which rows of panes are looked for."""
+        number: Ints = self._keys.number[panes.column("slot").to_numpy()]
+        return number if self._lanes == 1 else number * self._lanes + lanes(panes.select(self._groups), self._lanes)
 
     def without(self, panes: pa.Table) -> pa.Table:
         """Panes without their rows."""
@@ -93,9 +112,8 @@ class KeptRows:
         some = chosen(panes, counts > 0)
         if not len(some):
             return
-        slot = some.column("slot").to_numpy()
-        rows = some.select(self._schema.names).set_column(0, self._schema.field(0), pa.array(self._keys.number[slot]))
-        of_row = self._keys.partition[slot]
+        rows = some.select(self._schema.names).set_column(0, self._schema.field(0), pa.array(self.numbers(some)))
+        of_row = self._keys.partition[some.column("slot").to_numpy()]
         order = np.argsort(of_row, kind="stable")
         numbers, starts = np.unique(of_row[order], return_index=True)
         for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
@@ -113,36 +131,54 @@ class KeptRows:
         self._room.charge(size - its.size)
         its.size = size
 
-    def of(self, slots: Ints, done: Ints, horizon: Ints, *, ends: bool) -> Iterator[tuple[Ints, pa.Table]]:
-        """The rows of windows of some keys that closed up to a `horizon` and after `done`, as panes that have nothing
-        else; in pieces, of some of the keys each. `ends`: these windows are open no more."""
-        its, rows, size = [slots[:0]], [self._panes.empty_table()], 0
-        for some, found in self._by_partition(slots, done, horizon, ends=ends):
-            its, rows, size = [*its, some], [*rows, found], size + found.nbytes
-            if size > _PIECE_BYTES:
-                yield np.concatenate(its), pa.concat_tables(rows)
-                its, rows, size = its[:1], rows[:1], 0
-        yield np.concatenate(its), pa.concat_tables(rows)
+    def of(self, panes: pa.Table, done: Ints, horizon: Ints, *, ends: bool) -> Iterator[tuple[Mask, pa.Table, Ints]]:
+        """The rows of panes of windows that closed up to a `horizon` and after `done`, as panes that have nothing else;
+        in pieces: which of the panes have rows there, if they have any, the rows, and for each the place of a pane of
+        its key. `ends`: these windows are open no more."""
+        slot, number = panes.column("slot").to_numpy(), self.numbers(panes)
+        lane = self._lane(slot, number)
+        slots, first = np.unique(lane, return_index=True)
+        place = first[np.argsort(number[first])]
+        if self._lanes > 1:
+            slots, first = np.unique(slot, return_index=True)
+        wanted = Wanted(number[place], slot[place], done[place], horizon[place])
+        for some, rows in self._in_pieces(self._by_partition(wanted, ends=ends)):
+            yield np.isin(lane, some), rows, first[np.searchsorted(slots, rows.column("slot").to_numpy())]
 
-    def _by_partition(self, slots: Ints, done: Ints, horizon: Ints, *, ends: bool) -> Iterator[tuple[Ints, pa.Table]]:
-        order = np.lexsort((self._keys.number[slots], self._keys.partition[slots]))
-        slots, done, horizon = slots[order], done[order], horizon[order]
-        partition = self._keys.partition[slots]
+    def _lane(self, slots: Ints, numbers: Ints) -> Ints:
+        """What stands for a lane of a slot here; numbers of keys of several partitions may be equal."""
+        return slots * self._lanes + numbers % self._lanes
+
+    def _in_pieces(self, found: Iterable[tuple[Ints, pa.Table]]) -> Iterator[tuple[Ints, pa.Table]]:
+        lanes_, rows, size = [np.empty(0, np.int64)], [self._panes.empty_table()], 0
+        for some, its in found:
+            lanes_, rows, size = [*lanes_, some], [*rows, its], size + its.nbytes
+            if size > _PIECE_BYTES:
+                yield np.concatenate(lanes_), pa.concat_tables(rows)
+                lanes_, rows, size = lanes_[:1], rows[:1], 0
+        yield np.concatenate(lanes_), pa.concat_tables(rows)
+
+    def _by_partition(self, wanted: Wanted, *, ends: bool) -> Iterator[tuple[Ints, pa.Table]]:
+        partition = self._keys.partition[wanted.slots]
         for number in np.unique(partition).tolist():
+            mine = wanted.some(partition == number)
             its = self._partitions.get(number)
-            mine = partition == number
             if its is None:
-                yield slots[mine], self._panes.empty_table()
+                yield self._lane(mine.slots, mine.numbers), self._panes.empty_table()
                 continue
-            wanted = Wanted(self._keys.number[slots[mine]], slots[mine], done[mine], horizon[mine])
-            latest = int(wanted.horizon.max())
+            latest = int(mine.horizon.max())
             blocks = [block for block in its.blocks if block.first <= latest]
             tail = pa.concat_tables([self._schema.empty_table(), *its.tail])
-            for piece in self._pieces(wanted, blocks, tail):
-                yield piece.slots, self._take(piece, its, blocks, tail, ends)
+            for piece in self._pieces(mine, blocks, tail):
+                yield self._lane(piece.slots, piece.numbers), self._take(piece, its, blocks, tail, ends)
             if ends:
                 self._sweep(its)
-                self._replace(its, chosen(tail, ~self._is_over(tail, wanted)))
+                self._replace(its, chosen(tail, ~self._is_over(tail, mine)))
+
+    def _all_of(self, slots: Ints, done: Ints, horizon: Ints) -> Wanted:
+        order = np.repeat(np.argsort(self._keys.number[slots]), self._lanes)
+        numbers = self._keys.number[slots[order]] * self._lanes + np.arange(len(order)) % self._lanes
+        return Wanted(numbers, slots[order], done[order], horizon[order])
 
     def _pieces(self, wanted: Wanted, blocks: Sequence[_Block], tail: pa.Table) -> Iterator[Wanted]:
         """Cut what is wanted by the bytes that rows of it have, at most."""
@@ -229,8 +265,7 @@ class KeptRows:
         its = self._partitions[partition]
         slots = self._keys.of(partition)
         self._keys.done[slots] = self._keys.horizon(grace, slots)
-        slots = slots[np.argsort(self._keys.number[slots])]
-        wanted = Wanted(self._keys.number[slots], slots, self._keys.done[slots], self._keys.done[slots])
+        wanted = self._all_of(slots, self._keys.done[slots], self._keys.done[slots])
         named: dict[int, list[str]] = defaultdict(list)
         for name in sorted(saved):
             named[chunks.number_of(name.removeprefix(PREFIX))].append(name)
@@ -239,7 +274,7 @@ class KeptRows:
             ((batch,),) = chunks.decode(one, self._fingerprint, [self._schema], self._query)
             rows = pa.Table.from_batches([batch])
             its.next = number + 1
-            self._keys.pass_number(int(rows.column("slot").to_numpy()[-1]))
+            self._keys.pass_number(int(rows.column("slot").to_numpy()[-1]) // self._lanes)
             live = int((wanted.has(rows) & ~self._is_over(rows, wanted)).sum())
             if live:
                 first = int(rows.column("end").to_numpy().min())
@@ -260,9 +295,7 @@ class KeptRows:
         its = self._partitions.get(partition)
         if its is None:
             return
-        number = self._keys.number[slots]
-        order = np.argsort(number)
-        gone = Wanted(number[order], slots[order], self._keys.done[slots[order]], np.full(len(slots), NEVER))
+        gone = self._all_of(slots, self._keys.done[slots], np.full(len(slots), NEVER))
         for block in its.blocks:
             table = block.held.table
             mine = table.select(["slot", self._last]).take(pa.array(ranges(*gone.bounds(table))))

@@ -26,6 +26,7 @@ from millstream.engine.lookup import Version
 from millstream.engine.marked import Marked
 from millstream.engine.parts import Message, Parts
 from millstream.engine.plan import WindowPlan
+from millstream.engine.scratch import Room
 from millstream.engine.sources import Sources
 from millstream.engine.step import Dues, Step
 from millstream.event import Batch
@@ -36,16 +37,16 @@ _CLOCK = "clock"
 
 class RegroupedQuery:
     """A processor that runs a plan which regroups. Large steps are decoded in `threads` (None: one for each usable
-    core).
+    core). Rows that are kept of windows take `room` (None: in memory, as much as they need).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, *, threads: int | None = None) -> None:
+    def __init__(self, plan: WindowPlan, *, threads: int | None = None, room: Room | None = None) -> None:
         self.plan = plan
         self._folding = Folding(plan, threads)
         self._parts = Parts(plan, self._folding.duck, self._folding.merging, self._folding.fingerprint)
-        self._marked = Marked(plan, self._folding.duck, self._parts, Gathering(plan, self._folding))
+        self._marked = Marked(plan, self._folding.duck, self._parts, Gathering(plan, self._folding, room))
         self._folding.duck.lock()
         self._sources = Sources(plan, self._folding)
         self._dues = Dues(plan.stream)

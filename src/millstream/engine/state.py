@@ -62,7 +62,10 @@ class WindowState:
         self._chunks: dict[int, ChunkLog] = {}
         self._rows = None
         if kept is not None:
-            self._rows = KeptRows(pane_schema, kept, spans, self.keys, room or Room(), fingerprint, plan.name)
+            room = room or Room()
+            self._rows = KeptRows(
+                pane_schema, kept, spans, self.keys, room, fingerprint, plan.name, shares=plan.regroups
+            )
         self._key_schema = KEY_SCHEMA if self._rows is None else NUMBERED_SCHEMA
         self._least = SNAPSHOT_BYTES if self._rows is None else DELTA_BYTES
         self.days: dict[int, int] = {}  # of the last record of each partition
@@ -199,11 +202,7 @@ class WindowState:
         if self._rows is None:
             yield from self._spans.closed(closed.panes, closed.horizon, closed.done)
             return
-        slot = closed.panes.column("slot").to_numpy()
-        slots, place = np.unique(slot, return_index=True)
-        for some, rows in self._rows.of(slots, closed.done[place], closed.horizon[place], ends=ends):
-            mine = np.isin(slot, some)
-            of_row = place[np.searchsorted(slots, rows.column("slot").to_numpy())]
+        for mine, rows, of_row in self._rows.of(closed.panes, closed.done, closed.horizon, ends=ends):
             panes = pa.concat_tables([chosen(closed.panes, mine), rows])
             horizon, done = (np.append(its[mine], its[of_row]) for its in (closed.horizon, closed.done))
             yield from self._spans.closed(panes, horizon, done)

@@ -1,13 +1,18 @@
-"""Keys whose rows are looked for, by their numbers."""
+"""Keys whose rows are looked for, by their numbers, and lanes of groups that share a key."""
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pt
 
 from millstream.engine.keys import Ints, Mask
+
+_TOLD_APART = (pt.is_string, pt.is_integer, pt.is_boolean, pt.is_floating, pt.is_decimal, pt.is_date)
+"""Values of these types are in one lane or another; those of other ones, which are rare, all in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,20 @@ def ranges(begin: Ints, end: Ints) -> Ints:
     counts = end - begin
     found: Ints = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
     return found
+
+
+def lanes(groups: pa.Table, count: int) -> Ints:
+    """For each row one of so many numbers, which is the same wherever the values are, and in every version."""
+    found = np.zeros(len(groups), np.int64)
+    for column in groups.columns:
+        if any(is_kind(column.type) for is_kind in _TOLD_APART):
+            values = column.combine_chunks().dictionary_encode("encode")
+            texts = (_text(value).encode() for value in values.dictionary.to_pylist())
+            digests = np.array([zlib.crc32(text) for text in texts], np.int64)
+            found = (31 * found + digests[values.indices.to_numpy()]) % count
+    return found
+
+
+def _text(value: object) -> str:
+    """A text that is the same for values that are equal."""
+    return str(value + 0.0 if isinstance(value, float) else value)  # -0.0 is equal to 0.0
