@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -31,6 +32,8 @@ QUERIES = (
        GROUP BY device, CAST(ok AS BOOLEAN), HoppingWindow(second, 20, 5)""",
     """SELECT device, max(CAST(n AS BIGINT)) AS most FROM readings TIMESTAMP BY ts
        GROUP BY device, SlidingWindow(second, 5)""",
+    """SELECT CAST(ok AS BOOLEAN) AS ok, count(*) AS n, sum(CAST(n AS BIGINT)) AS total FROM readings TIMESTAMP BY ts
+       WHERE CAST(celsius AS DOUBLE) < 50 GROUP BY CAST(ok AS BOOLEAN), TumblingWindow(second, 10)""",
 )
 
 
@@ -90,7 +93,7 @@ def test_shared_as_alone(texts: list[bytes]) -> None:
 
 
 def test_those_share_who_agree_on_names_and_types() -> None:
-    assert set(SHARED) == {f"q{number}" for number in (0, 1, 2, 4, 5, 6, 7, 8)}  # in q3 `n` is what it is
+    assert set(SHARED) == {f"q{number}" for number in (0, 1, 2, 4, 5, 6, 7, 8, 9)}  # in q3 `n` is what it is
     assert len(set(map(id, SHARED.values()))) == 1
 
 
@@ -102,12 +105,17 @@ def test_those_share_who_agree_on_names_and_types() -> None:
         "SELECT CAST(n.m AS BIGINT) AS n FROM readings",
         "SELECT CAST(n AS BIGINT) AS n, CAST(x AS HUGEINT) AS x FROM readings",
         "SELECT device FROM readings",
-        "SELECT count(*) AS n FROM readings WHERE CAST(n AS BIGINT) > 1 GROUP BY TumblingWindow(second, 10)",
         "SELECT device, CAST(n AS BIGINT) AS n, LAG(device) OVER (LIMIT DURATION(hour, 1)) AS b FROM readings",
     ],
 )
 def test_others_parse_alone(other: str) -> None:
     assert parsings(plans("SELECT CAST(n AS BIGINT) AS n FROM readings", other)) == {}
+
+
+def test_one_whose_steps_are_cut_at_marks_parses_alone() -> None:
+    one, other = plans(QUERIES[0], QUERIES[9])
+    assert set(parsings([one, other])) == {"q0", "q1"}
+    assert parsings([one, replace(other, early=1_000_000)]) == {}
 
 
 def test_what_is_parsed_once_is_found_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

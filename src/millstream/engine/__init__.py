@@ -19,7 +19,7 @@ def processor_of(plan: WindowPlan, parsing: Parsing | None = None, room: Room | 
     if plan.counts is not None:
         return CountedQuery(plan, plan.counts)
     if plan.regroups:
-        return RegroupedQuery(plan, room=room)
+        return RegroupedQuery(plan, parsing=parsing, room=room)
     return WindowedQuery(plan, parsing=parsing, room=room) if plan.windows else PlainQuery(plan, parsing=parsing)
 
 

@@ -104,8 +104,8 @@ def parsings(plans: Iterable[WindowPlan]) -> dict[str, Parsing]:
 
 
 def _may_share(plan: WindowPlan) -> bool:
-    others = plan.join is not None or plan.counts is not None or plan.regroups or plan.lookbacks
-    return bool(plan.fields) and not others
+    is_cut = plan.regroups and plan.early > 0  # at marks: nobody has the same batches
+    return bool(plan.fields) and not (plan.join is not None or plan.counts is not None or is_cut or plan.lookbacks)
 
 
 def _agree(fields: Sequence[Field]) -> bool:

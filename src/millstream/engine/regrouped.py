@@ -24,6 +24,7 @@ from millstream.engine.intervals import Piece, cut, joined
 from millstream.engine.keys import NEVER
 from millstream.engine.lookup import Version
 from millstream.engine.marked import Marked
+from millstream.engine.parsing import Parsing
 from millstream.engine.parts import Message, Parts
 from millstream.engine.plan import WindowPlan
 from millstream.engine.scratch import Room
@@ -37,14 +38,22 @@ _CLOCK = "clock"
 
 class RegroupedQuery:
     """A processor that runs a plan which regroups. Large steps are decoded in `threads` (None: one for each usable
-    core). Rows that are kept of windows take `room` (None: in memory, as much as they need).
+    core). `parsing` is what it shares with others. Rows that are kept of windows take `room` (None: in memory, as much
+    as they need).
 
     A step changes the state at once. When its commit fails, `restore` brings back what is committed.
     """
 
-    def __init__(self, plan: WindowPlan, *, threads: int | None = None, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        plan: WindowPlan,
+        *,
+        threads: int | None = None,
+        parsing: Parsing | None = None,
+        room: Room | None = None,
+    ) -> None:
         self.plan = plan
-        self._folding = Folding(plan, threads)
+        self._folding = Folding(plan, threads, parsing)
         self._parts = Parts(plan, self._folding.duck, self._folding.merging, self._folding.fingerprint)
         self._marked = Marked(plan, self._folding.duck, self._parts, Gathering(plan, self._folding, room))
         self._folding.duck.lock()
