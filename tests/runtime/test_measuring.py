@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tests.support.records import SETTINGS
 from tests.support.topics import RecordedTopics
 
 from millstream.bus import Peer
 from millstream.clock import VirtualClock
+from millstream.engine.scratch import Room, Scratch
 from millstream.errors import MillstreamError
 from millstream.log.sqlite import SqliteLog
 from millstream.metrics import Reading, Sources, catalog
 from millstream.runtime import measuring
 from millstream.runtime.backend import ServersLog
 from millstream.runtime.bus import SocketBus, connect
-from millstream.runtime.measuring import SUBJECT, Measuring, server_sources
+from millstream.runtime.measuring import SUBJECT, Measuring, server_sources, state_bytes
 from millstream.runtime.peer import SocketPeer
 from millstream.runtime.topics import BusTopics, TopicsService
 
@@ -27,6 +30,7 @@ class Server:
     """A server's bus and sources, and workers that connect to it."""
 
     def __init__(self, log: SqliteLog, bus: SocketBus, path: Path) -> None:
+        self.bus = bus
         self._path = path
         self._peers: list[SocketPeer] = []
         self._sources = Sources()
@@ -77,6 +81,18 @@ async def test_every_worker_is_asked(server: Server) -> None:
     assert set(reading.of(catalog.CALL_SECONDS)) == {("worker 1", "g"), ("worker 2", "g")}
     processes = {"server", "supervisor", "worker 1", "worker 2"}
     assert {process for (process,) in reading.of(catalog.PROCESS[0])} == processes
+
+
+async def test_what_queries_keep_is_told_of_all_workers_together(server: Server) -> None:
+    for number, table in ((1, pa.table({"a": [1, 2]})), (2, pa.table({"a": [3]}))):
+        measuring = Measuring(f"worker {number}")
+        room = measuring.processors.of("medians").room = Room(Scratch(16))
+        room.hold(table)
+        room.hold(table)
+        measuring.processors.of("handler").errors = 1
+        await server.worker(measuring)
+    page = mmap.ALLOCATIONGRANULARITY
+    assert await state_bytes(server.bus) == {"medians": {"memory": 16 + 2 * 8, "disk": page}}
 
 
 async def test_a_command_that_is_connected_is_no_worker(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.support.millstream import Running, read_stream, running, until
+from tests.support.millstream import Running, millstream, read_stream, running, until
 
 PLANT = """
 from millstream import App
@@ -55,6 +56,10 @@ def run_a_day(folder: Path, name: str, *, state_memory: str) -> dict[str, Any]:
         until(lambda: sum(held(run)) > STATE * 98 // 100, what="the restored state")
         memory, disk = held(run)
         resident = resident_bytes(run.children()["worker"])
+        status = millstream("status", "--json", "--data", str(run.folder)).stdout
+        told = {group["group"]: group["state_bytes"] for group in json.loads(status)["groups"]}
+        assert sum(told["days"].values()) > STATE * 98 // 100
+        assert re.search(r"days .*memory \d+\.\d MiB", millstream("status", "--data", str(run.folder)).stdout)
         for device in range(DEVICES):
             run.publish(f"site/a/press-{device}/telemetry", '{"ts": "2025-01-02T00:00:01Z", "note": "next"}')
         until(lambda: len(read_stream(run.folder, "days")) == DEVICES, what="the results")

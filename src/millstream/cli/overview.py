@@ -57,7 +57,9 @@ async def _status(settings: Settings) -> Row:
     report: Row = {"data": str(settings.data), "server": {"running": server is not None, **(server or {})}}
     try:
         async with open_log(settings) as log:
-            return {**report, "streams": await _streams(log), "groups": await _groups(log)}
+            kept = report["server"].pop("state_bytes", {})
+            groups = [{**group, "state_bytes": kept.get(group["group"])} for group in await _groups(log)]
+            return {**report, "streams": await _streams(log), "groups": groups}
     except LogUnavailableError as error:
         if server is None:
             raise
@@ -131,10 +133,16 @@ def _to_the_second(time: str | None) -> str | None:
     return f"{time[:10]} {time[11:19]}Z" if time is not None else None
 
 
+def _places(kept: Row | None) -> str | None:
+    """What a query keeps, by the place."""
+    return ", ".join(f"{place} {size / (1 << 20):.1f} MiB" for place, size in kept.items()) if kept else None
+
+
 def _groups_table(rows: list[Row]) -> Table:
+    has_state = any(row.get("state_bytes") for row in rows)
     return output.make_table(
         "Groups",
-        ("group", "reads", "members", "lag", "counts"),
+        ("group", "reads", "members", "lag", "counts", *(["state"] if has_state else [])),
         [
             (
                 row["group"],
@@ -142,6 +150,7 @@ def _groups_table(rows: list[Row]) -> Table:
                 row["members"],
                 row["lag"],
                 ", ".join(f"{name} {count}" for name, count in sorted(row["counts"].items())) or None,
+                *([_places(row["state_bytes"])] if has_state else []),
             )
             for row in rows
             if not row["group"].startswith("$")  # ours

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable
 from importlib.metadata import version
+from typing import cast
 
 import msgspec
 
@@ -75,6 +76,17 @@ def server_sources(log: ServersLog, bus: SocketBus, topics: TopicsService) -> It
         process_source("server"),
         process_source("supervisor", os.getppid()),
     )
+
+
+async def state_bytes(bus: SocketBus) -> dict[str, dict[str, int]]:
+    """What queries keep in all workers that answer: bytes by query and place (`catalog.STATE_BYTES`)."""
+    reading = Reading()
+    await _ask_workers(bus.peers, reading)
+    found: dict[str, dict[str, int]] = {}
+    for (_, query, place), size in reading.of(catalog.STATE_BYTES).items():
+        its = found.setdefault(query, {})
+        its[place] = its.get(place, 0) + int(cast("float", size))
+    return found
 
 
 async def _ask_workers(peers: Iterable[SocketPeer], reading: Reading) -> None:

@@ -25,7 +25,7 @@ from millstream.runtime.control import Control, Drain, Drained, Go, Prepared, Re
 from millstream.runtime.devices_service import DevicesService
 from millstream.runtime.endpoint import ServerInfo, remove_server_info, socket_path, write_server_info
 from millstream.runtime.files import allow_connections
-from millstream.runtime.measuring import server_sources
+from millstream.runtime.measuring import server_sources, state_bytes
 from millstream.runtime.memory import collect_rarely
 from millstream.runtime.otlp import exporting
 from millstream.runtime.telemetry import tracing
@@ -113,7 +113,8 @@ class Server:
             info["started"] = to_text(self._info.started)
         waiting = self._log.waiting
         log = {"state": READY} if waiting is None else {"state": WAITING, "reason": waiting}
-        return msgspec.json.encode({**info, "log": log, "statistics": self._gateway.statistics()})
+        known = {"log": log, "statistics": self._gateway.statistics(), "state_bytes": await state_bytes(self._bus)}
+        return msgspec.json.encode({**info, **known})
 
     async def end(self) -> None:
         """Return when the gateway has stopped. Raises what stopped it, if it was not `drain`."""
