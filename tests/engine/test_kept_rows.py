@@ -119,7 +119,7 @@ def test_results_of_groups_by_another_key_are_those_of_the_definition_wherever_r
     rooms = [regrouped(window, grace, number, early, memory)[1] for number in range(2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_regrouped, "query", lambda *arguments: regrouped(*arguments, memory)[0])
-        rig, definitions = test_regrouped.play(data, turns, window, grace, [early])
+        rig, definitions = test_regrouped.play(data, turns, window, grace, early)
     told = Definition.early_results(test_regrouped.WINDOWS[window], definitions, early) if early else []
     assert in_order(plain(rig.early)) == in_order(written(told))
     assert [(room.memory, room.disk) for room in rooms] == [(0, 0), (0, 0)]

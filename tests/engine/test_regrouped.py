@@ -3,7 +3,6 @@ those of all events at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -88,33 +87,30 @@ def test_results_are_those_of_all_events_at_once(
 ) -> None:
     """Early ones too, if they are asked for."""
     early = 0 if "Sliding" in window else early
-    rig, definitions = play(data, turns, window, grace, [early])
+    rig, definitions = play(data, turns, window, grace, early)
     told = Definition.early_results(WINDOWS[window], definitions, early) if early else []
     assert in_order(plain(rig.early)) == in_order(written(told))
     places = {result["#id"]: result["#place"] for result in rig.results}
     assert all(result["#place"] < places.get(result["#id"].rpartition(":")[0], 1 << 62) for result in rig.early)
 
 
-@thorough
-@given(
-    st.data(),
-    turns,
-    st.sampled_from([window for window in WINDOWS if "Sliding" not in window]),
-    st.lists(intervals, min_size=2, max_size=4),
-)
-def test_early_results_may_be_asked_for_and_left_out_later(
-    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, early: list[int]
-) -> None:
-    """Final results stay the same."""
-    play(data, turns, window, 0, early)
+@pytest.mark.parametrize(("before", "after"), [(0, SECOND), (SECOND, 0), (SECOND, 30 * SECOND)])
+def test_another_interval_of_early_results_is_another_query(before: int, after: int) -> None:
+    """What was told in intervals of one length cannot be put in order with what is told in those of another."""
+    window = "TumblingWindow(second, 4)"
+    rig = Rig([query(window, 0, 0, before)], 1)
+    rig.append(reading(NAMES[0][0], 0, 0, line="x", v=1, ok=True))
+    while rig.step(0, 100):
+        pass
+    with pytest.raises(QueryError, match="was made with another"):
+        rig.upgrade([query(window, 0, 0, after)])
 
 
 def play(
-    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int, early: Sequence[int]
+    data: st.DataObject, turns: list[tuple[str, int, int]], window: str, grace: int, early: int
 ) -> tuple[Rig, list[Definition]]:
-    """What comes of random events and turns; each interval of early results has its share of these. Final results and
-    late events are compared with the definition."""
-    rig = Rig([query(window, grace, number, early[0]) for number in range(2)], 3)
+    """What comes of random events and turns. Final results and late events are compared with the definition."""
+    rig = Rig([query(window, grace, number, early) for number in range(2)], 3)
     told = dict.fromkeys(range(3), 0.0)
     for partition in range(3):
         rig.append(replace(reading(NAMES[partition][0], 0, 0, line="x", v=1, ok=True), partition=partition))
@@ -123,10 +119,7 @@ def play(
         told[partition] = rig.now
         rig.append(data.draw(events(partition, kind, rig.now)))
 
-    for turn, (what, number, more) in enumerate(turns):
-        share = early[turn * len(early) // len(turns)]
-        if share != rig.processors[0].plan.early:
-            rig.upgrade([query(window, grace, number, share) for number in range(2)])
+    for what, number, more in turns:
         match what:
             case "send":
                 rig.now += data.draw(gaps)

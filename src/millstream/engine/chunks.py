@@ -137,7 +137,7 @@ def decode_one(blob: bytes, fingerprint: bytes, schemas: Sequence[pa.Schema], qu
 def another(query: str) -> QueryError:
     """What is wrong with a state that was saved by another query of this name."""
     return QueryError(
-        f"the saved state of query {query!r} was made with another window, JOIN, GROUP BY, LAG or set of "
+        f"the saved state of query {query!r} was made with another window, JOIN, GROUP BY, LAG, early or set of "
         "aggregates; give the changed query a new name, and it starts afresh"
     )
 

@@ -157,6 +157,7 @@ def _fingerprint(plan: WindowPlan, partials: Partials, schema: pa.Schema, kept: 
     """What must be equal for a saved state to fit: what a pane's columns mean, and to which window it belongs."""
     meaning = (
         *(["regroups"] if plan.regroups else []),
+        *([("early", plan.early)] if plan.regroups and plan.early else []),  # cuts what partitions tell each other
         *([("apart", kept)] if kept else []),
         plan.windows,
         plan.groups,

@@ -44,19 +44,16 @@ _ROW = pa.field("row", pa.int64())
 class _Kept:
     """What is kept for a partition. What is of the interval that began at `now`, and of those before it, is put
     together; `reached` are the intervals that the partitions of the source are in. `came` are the messages of `now` and
-    later, and `saved` the names of the chunks of those that are saved, by their places. `left` are to be put together
-    with whatever comes next."""
+    later, and `saved` the names of the chunks of those that are saved, by their places."""
 
     now: Micros
     reached: list[Micros]
     came: list[Message] = field(default_factory=list)
     saved: dict[int, list[str]] = field(default_factory=dict)
-    left: list[Message] = field(default_factory=list)
 
     def take(self, message: Message) -> None:
         """A message has come."""
-        if message.since > NEVER:  # else it was told before anybody asked for early results
-            self.came.append(message)
+        self.came.append(message)
         for passing in message.passings:
             self.reached[passing.source] = max(self.reached[passing.source], passing.since)
 
@@ -70,12 +67,10 @@ class _Kept:
         """The next interval of which there is something."""
         return min([min(self.reached), *(message.since for message in self.came if message.since > self.now)])
 
-    def go_on(self, mark: Micros) -> list[Message]:
-        """Come to the next interval, and if that is behind a mark, forget what was before. Gives what is to be put
-        together."""
+    def go_on(self) -> list[Message]:
+        """Come to the next interval, and forget what was before. Gives what is to be put together."""
         following = self.following
-        if mark <= following:
-            self.came = [message for message in self.came if message.since > self.now]
+        self.came = [message for message in self.came if message.since > self.now]
         self.now = following
         return [message for message in self.came if message.since == self.now]
 
@@ -116,8 +111,7 @@ class Marked:
             now, reached = msgspec.msgpack.decode(mine.pop(""), type=tuple[Micros, list[Micros]])
         came = [self._parts.message(partition, place, blob) for place, blob in chunks.blobs(mine)]
         names = {place: [PREFIX + name for name in chunks.cut(place, blob)] for place, blob in chunks.blobs(mine)}
-        left = [] if self._plan.early else [message for message in came if message.since > now]
-        self._kept[partition] = _Kept(now, reached, came if self._plan.early else [], names, left)
+        self._kept[partition] = _Kept(now, reached, came, names)
 
     def forget(self, partition: int) -> None:
         """Drop a partition; one that is not there is fine."""
@@ -127,15 +121,15 @@ class Marked:
     def step(self, told: Sequence[Message]) -> Step:
         """Put together what partitions were told, in the order of the log. Gives the results of windows that closed,
         and the early ones of marks that all have passed. Notes: `results`, `early`."""
-        kept = {message.partition: self._kept[message.partition] for message in told}
-        if not self._plan.early and not any(its.saved for its in kept.values()):
+        if not self._plan.early:
             return self._gathering.step(told)
+        kept = {message.partition: self._kept[message.partition] for message in told}
         before = {number: (its.now, list(its.reached)) for number, its in kept.items()}
         steps = [self._gathering.step(self._ready(told, kept))]
-        while going := [number for number, its in kept.items() if self._plan.early and its.goes_on]:
+        while going := [number for number, its in kept.items() if its.goes_on]:
             marks = {number: (kept[number].now // self._plan.early + 1) * self._plan.early for number in going}
             steps += [self._tell(number, kept[number], mark) for number, mark in marks.items()]
-            ready = [message for number, mark in marks.items() for message in kept[number].go_on(mark)]
+            ready = [message for number in going for message in kept[number].go_on()]
             steps.append(self._gathering.step(ready))
         saving = [self._save(number, its, before[number]) for number, its in kept.items()]
         return joined([(step, ()) for step in (*steps, *saving)])
@@ -143,22 +137,17 @@ class Marked:
     def _ready(self, told: Sequence[Message], kept: Mapping[int, _Kept]) -> list[Message]:
         """What of messages that came is to be put together now."""
         ready = []
-        for its in kept.values():
-            ready += its.left
-            its.left = []
         for message in told:
             its = kept[message.partition]
-            if self._plan.early:
-                its.take(message)
-            if message.since <= its.now or not self._plan.early:
+            its.take(message)
+            if message.since <= its.now:
                 ready.append(message)
         return ready
 
     def _tell(self, partition: int, kept: _Kept, mark: Micros) -> Step:
-        """The early results of the mark behind the present interval; of one that was shorter, when it was made, no mark
-        may follow."""
+        """The early results of the mark behind the present interval."""
         panes = [message.panes for message in kept.came if message.since <= kept.now and len(message.panes)]
-        if not panes or mark > kept.following:
+        if not panes:
             return Step()
         came = pa.concat_tables(panes).select(self._groups)
         passed = kept.passed(mark, self._plan)

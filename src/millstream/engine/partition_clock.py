@@ -156,8 +156,7 @@ class PartitionClock(msgspec.Struct, array_like=True):
         end = self._due_end(plan)
         if not plan.early or self.until <= self.since:
             return end
-        mark = -(-self.until // plan.early) * plan.early  # it may have been told at another interval
-        return mark if end is None else min(end, mark)
+        return self.until if end is None else min(end, self.until)
 
     def _due_end(self, plan: WindowPlan) -> Micros | None:
         horizon = self.horizon(plan.grace)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millstream.clock import Clock
 from millstream.engine import CountedQuery, JoinQuery, WindowPlan, processor_of
@@ -40,7 +41,7 @@ async def open_windows(log: Log, plan: WindowPlan, clock: Clock) -> AsyncIterato
     name."""
     spec = await spec_of(log, plan)
     if plan.regroups:
-        async for opened in _regrouped(log, replace(plan, having=None, early=0), clock, spec.partitions):
+        async for opened in _regrouped(log, replace(plan, having=None), clock, spec.partitions):
             yield opened
         return
     processor = processor_of(replace(plan, having=None, early=0))
@@ -60,7 +61,7 @@ async def open_windows(log: Log, plan: WindowPlan, clock: Clock) -> AsyncIterato
 
 async def _regrouped(log: Log, plan: WindowPlan, clock: Clock, partitions: int) -> AsyncIterator[OpenWindows]:
     """All at once, because any partition may have brought something to a window. At the first tick partitions close
-    what they know of, at the second they follow each other."""
+    what they know of, at the second they follow each other. Early results that come of it are left out."""
     processor, saved = LoopedQuery(plan), []
     for partition in range(partitions):
         saved.append(await log.state(plan.name, partition))
@@ -70,7 +71,9 @@ async def _regrouped(log: Log, plan: WindowPlan, clock: Clock, partitions: int) 
         tick = Tick(0, clock.now() + number * LONG)
         ticks = [Batch(plan.stream, partition, NO_EVENTS, 1, (tick,)) for partition in range(partitions)]
         step = await asyncio.to_thread(processor.step, ticks)
-        found += [step.outputs] if step.outputs is not None else []
+        if step.outputs is not None:
+            final = step.outputs.filter(pc.not_equal(step.outputs.column("topic"), plan.updates))
+            found += [final] if final.num_rows else []
     for partition, chunks in enumerate(saved):
         results = pa.concat_batches(found) if found and partition == 0 else None
         size = sum(map(len, chunks.values()))
