@@ -110,7 +110,7 @@ class Marked:
         if "" in mine:
             now, reached = msgspec.msgpack.decode(mine.pop(""), type=tuple[Micros, list[Micros]])
         came = [self._parts.message(partition, place, blob) for place, blob in chunks.blobs(mine)]
-        names = {place: [PREFIX + name for name in chunks.cut(place, blob)] for place, blob in chunks.blobs(mine)}
+        names = {its.place: [PREFIX + name for name in chunks.cut(its.place, its.blob)] for its in came}
         self._kept[partition] = _Kept(now, reached, came, names)
 
     def forget(self, partition: int) -> None:
